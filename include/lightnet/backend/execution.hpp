@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/core/config.hpp>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+/// What a call needs beyond its arguments (threads or a stream, and a workspace), one specialisation a device. There
+/// is no global state; one execution serves one call at a time.
+template <class Device>
+class execution;
+
+// A backend is a device tag (allocate, deallocate, copy, clear), an execution, and one file for each primitive, with
+// these names and the same signatures in every backend:
+//   map                element-wise functors over dense arrays
+//   gemm               matrix products
+//   reduce             sums in a fixed order
+//   scan               an element-wise monoid along an axis
+//   linear_recurrence  a recurrence with a matrix state: forward, backward, step; total and read for `global`
+//   random             fills from the counter-based generator of core/random.hpp
+// A second backend is one more folder beside cpu/.
+
+LIGHTNET_END_NAMESPACE

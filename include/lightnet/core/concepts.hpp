@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/core/config.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+
+// Every contract of the library in one file. Policies are plain types; entry points use these concepts as traits inside
+// a static_assert with a sentence, never as bare constraints.
+
+LIGHTNET_BEGIN_NAMESPACE
+
+/// A device: where memory comes from. `execution<Device>` and the primitives of backend/ belong to it.
+template <class D>
+concept device = requires(void* memory, std::size_t bytes) {
+  { D::allocate(bytes) } -> std::same_as<void*>;
+  D::deallocate(memory);
+  D::copy(memory, memory, bytes);
+  D::clear(memory, bytes);
+};
+
+/// A monoid: an element, an identity, an associative product, and whether the order of its factors matters.
+template <class M>
+concept monoid = requires(typename M::element a) {
+  { M::identity() } -> std::same_as<typename M::element>;
+  { M::combine(a, a) } -> std::same_as<typename M::element>;
+  { M::commutative } -> std::convertible_to<bool>;
+};
+
+// Every recurrence with a matrix state is the one sum
+//
+//   S_t = (1 / Z_t) sum_{s <= t} w_s kappa_s v_s^T,    o_t = S_t^T q_t,
+//
+// with a weight w and a normaliser Z for each channel of the key. A policy declares what they are, and the backends do
+// the rest: chunks, exact frames, threads, gradients. These are the words it declares it in.
+
+/// Where the logits come from that make the weights.
+enum class logits_from {
+  keys,  ///< the key is its own logit, one a channel; kappa = 1
+  head,  ///< one number a head, the same for every token: `log_decay` [H]
+  none   ///< all logits are 0
+};
+
+/// How a logit becomes a weight.
+enum class weight_of {
+  exponential,   ///< w_t = e^(logit_t)
+  inverse_decay  ///< w_t = e^(-(logit_1 + ... + logit_t)), the logits being log decays
+};
+
+/// What divides the sum.
+enum class normaliser_of {
+  sum,    ///< Z_t = sum_{s <= t} w_s, which may start from an initial Z_0: weights that add up to one
+  weight  ///< Z_t = w_t: a decay
+};
+
+/// A recurrence with a matrix state.
+template <class R>
+concept recurrence = monoid<typename R::template monoid<float>> && requires {
+  typename R::template state<float, struct cpu>;
+  { R::commutative } -> std::convertible_to<bool>;    // the order of tokens does not matter to the state
+  { R::framed } -> std::convertible_to<bool>;         // the state is (m, Z, U), not S
+  { R::sink } -> std::convertible_to<bool>;           // Z_0 = 1 where no state is given
+  { R::per_channel } -> std::convertible_to<bool>;    // weights differ between the channels of a key
+  { R::keyed } -> std::convertible_to<bool>;          // kappa is the key; else 1
+  { R::logits } -> std::convertible_to<logits_from>;
+  { R::weight } -> std::convertible_to<weight_of>;
+  { R::normaliser } -> std::convertible_to<normaliser_of>;
+};
+
+/// A traversal: which tokens each token sees.
+template <class V>
+concept traversal = requires {
+  { V::ordered } -> std::convertible_to<bool>;   // tokens are seen in an order
+  { V::stateful } -> std::convertible_to<bool>;  // takes and gives a state
+  { V::scans } -> std::convertible_to<int>;
+};
+
+/// A position encoding inside the recurrence.
+template <class P>
+concept position = requires(std::int64_t keys) {
+  { P::encodes } -> std::convertible_to<bool>;         // false: queries and weights pass unchanged
+  { P::mixes_channels } -> std::convertible_to<bool>;  // rows of the state belong to several channels of the key
+  { P::width(keys) } -> std::convertible_to<std::int64_t>;  // d'
+};
+
+/// A layer: an immutable value whose parameters are `parameter_count` numbers of a flat block, described by name.
+template <class L>
+concept layer = requires { { L::parameter_count } -> std::convertible_to<std::int64_t>; };
+
+LIGHTNET_END_NAMESPACE
