@@ -22,6 +22,22 @@ class head_sequence {
   head_sequence(const view<Shape, U, Device>& from)  // NOLINT(google-explicit-constructor): an argument type
       : head_sequence(from, 1) {}
 
+  /// From a sequence of mutable elements.
+  template <class U>
+    requires(!std::is_same_v<U, T> && std::is_convertible_v<U (*)[], T (*)[]>)
+  head_sequence(const head_sequence<Dims, U, Device>& from) noexcept  // NOLINT(google-explicit-constructor): as a view
+      : data_{from.data_},
+        batch_{from.batch_},
+        heads_{from.heads_},
+        channels_{from.channels_},
+        batch_stride_{from.batch_stride_},
+        head_stride_{from.head_stride_},
+        channel_stride_{from.channel_stride_},
+        token_stride_{from.token_stride_},
+        extents_{from.extents_},
+        strides_{from.strides_},
+        axes_{from.axes_} {}
+
   explicit operator bool() const noexcept { return data_ != nullptr; }
   std::int64_t batch() const noexcept { return batch_; }
   std::int64_t heads() const noexcept { return heads_; }
@@ -58,6 +74,9 @@ class head_sequence {
   }
 
  private:
+  template <int, class, class>
+  friend class head_sequence;
+
   static constexpr std::int64_t scattered = INT64_MIN;
 
   template <class Shape, class U>

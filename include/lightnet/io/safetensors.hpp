@@ -47,7 +47,8 @@ inline void write_safetensors(const std::filesystem::path& path, std::span<const
                       std::to_string(header.size()));
   }
   const std::uint64_t length = header.size();
-  std::vector<std::span<const std::byte>> pieces{std::as_bytes(std::span(&length, 1)), std::as_bytes(std::span(header))};
+  std::vector<std::span<const std::byte>> pieces{std::as_bytes(std::span(&length, 1)),
+                                                 std::as_bytes(std::span(header))};
   for (const auto& tensor : tensors) pieces.push_back(tensor.data);
   replace_file(path, pieces);
 }
@@ -71,18 +72,17 @@ class safetensors_file {
   }
 
   /// The tensor of that name; throws file_error where it is missing or has another type or shape.
-  const stored_tensor& require(std::string_view name, stored_type type,
-                                             std::span<const std::int64_t> shape) const {
+  const stored_tensor& require(std::string_view name, stored_type type, std::span<const std::int64_t> shape) const {
     const auto* tensor = find(name);
     const auto subject = "tensor " + io_detail::printable(name);
     if (tensor == nullptr) throw file_error(path_.string(), "holds no " + subject);
     if (tensor->type != type) {
-      throw file_error(path_.string(), subject + " has type " + std::string{stored_name(tensor->type)} +
-                                           ", expected " + std::string{stored_name(type)});
+      throw file_error(path_.string(), subject + " has type " + std::string{stored_name(tensor->type)} + ", expected " +
+                                           std::string{stored_name(type)});
     }
     if (!std::ranges::equal(tensor->shape, shape)) {
-      throw file_error(path_.string(),
-                       subject + " has shape " + io_detail::shape_text(tensor->shape) + ", expected " + io_detail::shape_text(shape));
+      throw file_error(path_.string(), subject + " has shape " + io_detail::shape_text(tensor->shape) + ", expected " +
+                                           io_detail::shape_text(shape));
     }
     return *tensor;
   }
@@ -146,8 +146,8 @@ class safetensors_file {
     for (const auto position : placed) {
       auto& entry = reader.tensors()[position];
       index_.emplace(entry.name, tensors_.size());
-      tensors_.push_back({std::move(entry.name), entry.type, std::move(entry.shape),
-                          {data_.get() + entry.begin, static_cast<std::size_t>(entry.end - entry.begin)}});
+      const std::span<const std::byte> bytes(data_.get() + entry.begin, data_.get() + entry.end);
+      tensors_.push_back({std::move(entry.name), entry.type, std::move(entry.shape), bytes});
     }
   }
 

@@ -147,7 +147,8 @@ class header_reader {
   }
 
   bool key(std::string& value) {
-    if (!keys_[place_ == place::file ? 0 : 1].insert(value).second) fail(subject() + "duplicate key " + printable(value));
+    auto& seen = keys_[place_ == place::file ? 0 : 1];
+    if (!seen.insert(value).second) fail(subject() + "duplicate key " + printable(value));
     if (place_ == place::tensor && value != "dtype" && value != "shape" && value != "data_offsets") {
       fail(subject() + "unknown key " + printable(value));
     }
@@ -205,11 +206,16 @@ class header_reader {
 
   [[noreturn]] void unexpected(const std::string& what) const {
     switch (place_) {
-      case place::metadata: fail(subject() + printable(key_) + " is " + what + ", not a string");
-      case place::shape: fail(subject() + "shape holds " + what + ", not an extent");
-      case place::offsets: fail(subject() + "data_offsets are not two numbers: they hold " + what);
-      case place::tensor: fail(subject() + printable(key_) + " is " + what);
-      default: fail(printable(name_) + " is " + what + ", not an object");
+      case place::metadata:
+        fail(subject() + printable(key_) + " is " + what + ", not a string");
+      case place::shape:
+        fail(subject() + "shape holds " + what + ", not an extent");
+      case place::offsets:
+        fail(subject() + "data_offsets are not two numbers: they hold " + what);
+      case place::tensor:
+        fail(subject() + printable(key_) + " is " + what);
+      default:
+        fail(printable(name_) + " is " + what + ", not an object");
     }
   }
 

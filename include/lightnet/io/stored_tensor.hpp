@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -19,7 +20,21 @@ LIGHTNET_BEGIN_NAMESPACE
 
 /// The element types of safetensors, https://huggingface.co/docs/safetensors.
 enum class stored_type : std::uint8_t {
-  boolean, u8, i8, f8_e5m2, f8_e4m3, i16, u16, f16, bf16, i32, u32, f32, i64, u64, f64,
+  boolean,
+  u8,
+  i8,
+  f8_e5m2,
+  f8_e4m3,
+  i16,
+  u16,
+  f16,
+  bf16,
+  i32,
+  u32,
+  f32,
+  i64,
+  u64,
+  f64,
 };
 
 namespace io_detail {
@@ -28,8 +43,21 @@ struct stored_type_entry {
   int bytes;
 };
 inline constexpr std::array<stored_type_entry, 15> stored_types{{
-    {"BOOL", 1}, {"U8", 1}, {"I8", 1}, {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"I16", 2}, {"U16", 2}, {"F16", 2},
-    {"BF16", 2}, {"I32", 4}, {"U32", 4}, {"F32", 4}, {"I64", 8}, {"U64", 8}, {"F64", 8},
+    {"BOOL", 1},
+    {"U8", 1},
+    {"I8", 1},
+    {"F8_E5M2", 1},
+    {"F8_E4M3", 1},
+    {"I16", 2},
+    {"U16", 2},
+    {"F16", 2},
+    {"BF16", 2},
+    {"I32", 4},
+    {"U32", 4},
+    {"F32", 4},
+    {"I64", 8},
+    {"U64", 8},
+    {"F64", 8},
 }};
 }  // namespace io_detail
 
@@ -49,20 +77,30 @@ constexpr std::optional<stored_type> stored_type_named(std::string_view name) {
   return std::nullopt;
 }
 
+namespace io_detail {
+template <typename T>
+constexpr stored_type stored_type_of_number() {
+  if constexpr (std::is_same_v<T, bool>) {
+    return stored_type::boolean;
+  } else if constexpr (std::is_integral_v<T>) {
+    constexpr bool is_signed = std::is_signed_v<T>;
+    if constexpr (sizeof(T) == 1) return is_signed ? stored_type::i8 : stored_type::u8;
+    if constexpr (sizeof(T) == 2) return is_signed ? stored_type::i16 : stored_type::u16;
+    if constexpr (sizeof(T) == 4) return is_signed ? stored_type::i32 : stored_type::u32;
+    if constexpr (sizeof(T) == 8) return is_signed ? stored_type::i64 : stored_type::u64;
+  } else {
+    static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>,
+                  "this type has no name in safetensors: specialise lightnet::stored_type_of for it");
+    return std::is_same_v<T, float> ? stored_type::f32 : stored_type::f64;
+  }
+}
+}  // namespace io_detail
+
 /// How elements of type T are stored; specialise it for a type of your own whose bytes are one of stored_type.
 template <typename T>
-struct stored_type_of;
-template <> struct stored_type_of<bool> { static constexpr auto value = stored_type::boolean; };
-template <> struct stored_type_of<std::uint8_t> { static constexpr auto value = stored_type::u8; };
-template <> struct stored_type_of<std::int8_t> { static constexpr auto value = stored_type::i8; };
-template <> struct stored_type_of<std::int16_t> { static constexpr auto value = stored_type::i16; };
-template <> struct stored_type_of<std::uint16_t> { static constexpr auto value = stored_type::u16; };
-template <> struct stored_type_of<std::int32_t> { static constexpr auto value = stored_type::i32; };
-template <> struct stored_type_of<std::uint32_t> { static constexpr auto value = stored_type::u32; };
-template <> struct stored_type_of<std::int64_t> { static constexpr auto value = stored_type::i64; };
-template <> struct stored_type_of<std::uint64_t> { static constexpr auto value = stored_type::u64; };
-template <> struct stored_type_of<float> { static constexpr auto value = stored_type::f32; };
-template <> struct stored_type_of<double> { static constexpr auto value = stored_type::f64; };
+struct stored_type_of {
+  static constexpr stored_type value = io_detail::stored_type_of_number<T>();
+};
 
 /// A named array in row-major order; the bytes, little-endian, belong to someone else.
 struct stored_tensor {

@@ -17,7 +17,8 @@ enum class lrpe_pairs { halves, neighbours };
 /// - cosine: out = [x cos Theta, x sin Theta], so the width doubles and scores depend on cos(Theta_s - Theta_t);
 ///   d angles, ceil(d / M) an axis, the last axis cut short; (M - 1) ceil(d / M) < d.
 /// - rotate: pairs of channels turn by Theta; M floor(floor(d / 2) / M) angles, what is left over stays; d >= 2 M.
-/// theta_i = 10000^(-i / share), i < share, the same for every axis; other or learned theta are an argument of scan.
+/// theta_i = 10000^(-2 i / share) (cosine) or 10000^(-i / share) (rotate), i < share, the same for every axis; other or
+/// learned theta are an argument of scan.
 template <lrpe_form Form, lrpe_pairs Pairs = lrpe_pairs::halves>
 struct basic_md_lrpe {
   static constexpr const char* name = Form == lrpe_form::cosine ? "md_lrpe" : "md_lrpe_rotate";
@@ -41,10 +42,13 @@ struct basic_md_lrpe {
   static constexpr bool fits(std::int64_t keys, std::int64_t dims) noexcept {
     return Form == lrpe_form::cosine ? (dims - 1) * share(keys, dims) < keys : keys >= 2 * dims;
   }
-  /// theta of angle `index`, which lies on axis index / share.
+  /// theta of angle `index`, which lies on axis index / share. The exponent is rounded in more than double: an error
+  /// there grows by the logarithm of the base, and then by the position.
   static double theta(std::int64_t index, std::int64_t keys, std::int64_t dims) noexcept {
     const std::int64_t whole = share(keys, dims);
-    return std::pow(base, -static_cast<double>(index % whole) / static_cast<double>(whole));
+    const std::int64_t rate = Form == lrpe_form::cosine ? 2 : 1;
+    const auto exponent = static_cast<long double>(rate * (index % whole)) / static_cast<long double>(whole);
+    return static_cast<double>(std::pow(static_cast<long double>(base), -exponent));
   }
 
   /// y = encoded x. x [d], y [d'], cosine and sine [angles].

@@ -66,10 +66,10 @@ struct recurrence_pullback : Walk {
     if constexpr (base::sums) {
       row_sums(d, state, r);
       for (std::int64_t i = 0; i < from->keys; ++i) {
-        const T inverse = base::reciprocal(base::carried_normaliser[i]);
+        const T by = base::reciprocal(base::carried_normaliser[i]);
         const T dz = out.final_state.z ? out.final_state.z(b, h, i) : T(0);
-        r[i] = (r[i] * inverse - dz) * inverse;
-        base::running[i] = inverse;
+        r[i] = (r[i] * by - dz) * by;
+        base::running[i] = by;
       }
       base::scale_rows(d, d, base::running);
     }

@@ -1,12 +1,84 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cpu/parallel.hpp>
-#include <lightnet/core/view.hpp>
+#include <lightnet/backend/cpu/map.hpp>
+
+#include <algorithm>
 
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
+
+/// A few sums that are built together.
+template <class T, int Count>
+struct sums {
+  T values[Count] = {};
+};
+
+/// The sums of `terms(x, y, ...)` over one row: sixteen partial sums, then a tree, whatever the instruction set.
+template <class T, int Count, class Terms, class... Row>
+sums<T, Count> sum_row(const Terms& terms, std::int64_t columns, Row... row) noexcept {
+  constexpr int width = 16;
+  T partial[Count][width] = {};
+  std::int64_t i = 0;
+  for (; i + width <= columns; i += width) {
+    for (int lane = 0; lane < width; ++lane) {
+      const sums<T, Count> term = terms(row[i + lane]...);
+      for (int s = 0; s < Count; ++s) partial[s][lane] += term.values[s];
+    }
+  }
+  for (int lane = 0; i < columns; ++i, ++lane) {
+    const sums<T, Count> term = terms(row[i]...);
+    for (int s = 0; s < Count; ++s) partial[s][lane] += term.values[s];
+  }
+  sums<T, Count> total;
+  for (int s = 0; s < Count; ++s) {
+    for (int half = width / 2; half > 0; half /= 2) {
+      for (int lane = 0; lane < half; ++lane) partial[s][lane] += partial[s][lane + half];
+    }
+    total.values[s] = partial[s][0];
+  }
+  return total;
+}
+
+/// For every row: the sums of `terms(x, y, ...)` over its columns, `finish(row, sums)` of them, and with what that gave
+/// `functor(finished, x, y, ...)` at each place.
+template <class T, int Count, class Terms, class Finish, class Functor, class... Operand>
+void reduce_map(execution<cpu>& on, std::int64_t rows, std::int64_t columns, const Terms& terms, const Finish& finish,
+                const Functor& functor, const Operand&... operands) {
+  const std::int64_t block = rows_of_block(columns);
+  parallel_for(on, block_range::blocks(block, rows), [&](std::int64_t index, int) {
+    const block_range part{index, block, rows};
+    for (std::int64_t r = part.first; r < part.last; ++r) {
+      const auto finished = finish(r, sum_row<T, Count>(terms, columns, row_of(operands, r, columns)...));
+      const auto place = [&](auto&... x) { functor(finished, x...); };
+      map_row(place, columns, row_of(operands, r, columns)...);
+    }
+  });
+}
+
+/// to [period, columns] = the sums of `term(x, y, ...)` over the rows, those of each turn for themselves: blocks of a
+/// fixed number of rows, added in their order.
+template <class T, class Term, class... Operand>
+void reduce_columns(execution<cpu>& on, std::int64_t rows, std::int64_t columns, T* to, std::int64_t period,
+                    const Term& term, const Operand&... operands) {
+  const std::int64_t block = 256 * period, blocks = block_range::blocks(block, rows), size = period * columns;
+  execution<cpu>::scope scratch{on};
+  T* const parts = scratch.take<T>(blocks * size);
+  parallel_for(on, blocks, [&](std::int64_t index, int) {
+    const block_range range{index, block, rows};
+    T* const part = parts + index * size;
+    std::fill_n(part, size, T(0));
+    const auto add = [&](T& sum, auto&... x) { sum += term(x...); };
+    for (std::int64_t r = range.first; r < range.last; ++r) {
+      map_row(add, columns, part + r % period * columns, row_of(operands, r, columns)...);
+    }
+  });
+  std::fill_n(to, size, T(0));
+  for (std::int64_t index = 0; index < blocks; ++index) {
+    for (std::int64_t i = 0; i < size; ++i) to[i] += parts[index * size + i];
+  }
+}
 
 /// Adds what every sequence gave, in the order of the batch: to [H] from shares [B, H].
 template <class T>

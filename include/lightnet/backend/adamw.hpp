@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/core/view.hpp>
+
+#include <cstdint>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+/// What stays the same from update to update.
+struct adamw_options {
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 0.01;  ///< of the parameters that decay, times the learning rate
+  double clip_norm = 0;        ///< the largest norm of all gradients together; 0: any
+
+  friend bool operator==(const adamw_options&, const adamw_options&) = default;
+};
+
+/// What changes from update to update; it lives in the memory of the device.
+struct adamw_state {
+  std::int64_t updates = 0;         ///< done
+  std::int64_t skipped = 0;         ///< not done, because the gradients were not finite
+  std::int64_t skipped_in_row = 0;  ///< since the last that was done
+  double learning_rate = 0;         ///< of the next update
+  double gradient_norm = 0;         ///< of the last one, before clipping
+};
+
+namespace detail {
+
+/// A part of a flat block whose parameters all decay, or none.
+struct decay_run {
+  std::int64_t first, count;
+  bool decays;
+};
+
+/// The memory that one update works on, all of one size.
+template <class T, class Device>
+struct adamw_arguments {
+  dynamic_view<1, T, Device> parameters, first_moment, second_moment;
+  dynamic_view<1, const T, Device> gradients;
+};
+
+}  // namespace detail
+
+LIGHTNET_END_NAMESPACE

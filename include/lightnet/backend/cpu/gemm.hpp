@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/backend/cpu/eigen.hpp>
+#include <lightnet/backend/cpu/parallel.hpp>
+#include <lightnet/core/view.hpp>
+
+
+LIGHTNET_BEGIN_NAMESPACE
+
+namespace detail {
+
+/// The same matrix with its axes exchanged.
+template <class T, class Device>
+dynamic_view<2, T, Device> transposed(const dynamic_view<2, T, Device>& m) {
+  return {m.data(), {{m.extent(1), m.extent(0)}}, {m.stride(1), m.stride(0)}};
+}
+
+template <class T, int Order>
+using eigen_matrix = Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Order>, 0, Eigen::OuterStride<>>;
+
+/// One product on this thread, C[m, n] (+)= A B; rows of C are dense, A and B are dense along one of their axes.
+template <class T>
+void gemm_block(const dynamic_view<2, const T, cpu>& a, const dynamic_view<2, const T, cpu>& b,
+                const dynamic_view<2, T, cpu>& c, bool accumulate) {
+  using row_major = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  Eigen::Map<row_major, 0, Eigen::OuterStride<>> to(c.data(), c.extent(0), c.extent(1),
+                                                    Eigen::OuterStride<>(c.stride(0)));
+  const auto product = [&](const auto& left, const auto& right) {
+    if (accumulate) {
+      to.noalias() += left * right;
+    } else {
+      to.noalias() = left * right;
+    }
+  };
+  const auto with_left = [&](const auto& left) {
+    if (b.stride(1) == 1) {
+      product(left, eigen_matrix<T, Eigen::RowMajor>(b.data(), b.extent(0), b.extent(1),
+                                                     Eigen::OuterStride<>(b.stride(0))));
+    } else {
+      product(left, eigen_matrix<T, Eigen::ColMajor>(b.data(), b.extent(0), b.extent(1),
+                                                     Eigen::OuterStride<>(b.stride(1))));
+    }
+  };
+  if (a.stride(1) == 1) {
+    with_left(eigen_matrix<T, Eigen::RowMajor>(a.data(), a.extent(0), a.extent(1), Eigen::OuterStride<>(a.stride(0))));
+  } else {
+    with_left(eigen_matrix<T, Eigen::ColMajor>(a.data(), a.extent(0), a.extent(1), Eigen::OuterStride<>(a.stride(1))));
+  }
+}
+
+/// C[m, n] (+)= A[m, k] B[k, n] by Eigen's serial product on fixed blocks, so that the bits do not depend on the number
+/// of threads: blocks of rows of C or, where C is small and the sum long, segments of k, added pairwise.
+template <class T>
+void gemm(execution<cpu>& on, const dynamic_view<2, const T, cpu>& a, const dynamic_view<2, const T, cpu>& b,
+          const dynamic_view<2, T, cpu>& c, bool accumulate) {
+  constexpr std::int64_t row_block = 256, segment = 512, small = std::int64_t{1} << 17;
+  const std::int64_t m = c.extent(0), n = c.extent(1), k = a.extent(1);
+  if (k <= 2 * segment || m * n > small) {
+    parallel_for(on, block_range::blocks(row_block, m), [&](std::int64_t index, int) {
+      const block_range part{index, row_block, m};
+      gemm_block<T>(a.slice(0, part.first, part.last - part.first), b,
+                    c.slice(0, part.first, part.last - part.first), accumulate);
+    });
+    return;
+  }
+  const std::int64_t segments = block_range::blocks(segment, k);
+  execution<cpu>::scope scratch{on};
+  T* const parts = scratch.take<T>(segments * m * n);
+  parallel_for(on, segments, [&](std::int64_t index, int) {
+    const block_range part{index, segment, k};
+    gemm_block<T>(a.slice(1, part.first, part.last - part.first), b.slice(0, part.first, part.last - part.first),
+                  {parts + index * m * n, {{m, n}}}, false);
+  });
+  for (std::int64_t step = 1; step < segments; step *= 2) {
+    for (std::int64_t i = 0; i + step < segments; i += 2 * step) {
+      T* const to = parts + i * m * n;
+      const T* const other = parts + (i + step) * m * n;
+      for (std::int64_t j = 0; j < m * n; ++j) to[j] += other[j];
+    }
+  }
+  for (std::int64_t r = 0; r < m; ++r) {
+    T* const to = c.data() + r * c.stride(0);
+    for (std::int64_t j = 0; j < n; ++j) to[j] = accumulate ? to[j] + parts[r * n + j] : parts[r * n + j];
+  }
+}
+
+}  // namespace detail
+
+LIGHTNET_END_NAMESPACE

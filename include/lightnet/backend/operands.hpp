@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/core/view.hpp>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+namespace detail {
+
+// What map and reduce read and write at place (row, column) of a matrix, beside matrices themselves.
+
+/// One number for each row.
+template <class T>
+struct by_row {
+  T* data;
+};
+
+/// One number for each column; with a period p > 1, [p, columns], rows take turns.
+template <class T>
+struct by_column {
+  T* data;
+  std::int64_t period = 1;
+};
+
+template <class T>
+by_row(T*) -> by_row<T>;
+template <class T>
+by_column(T*) -> by_column<T>;
+template <class T>
+by_column(T*, std::int64_t) -> by_column<T>;
+
+/// The same number in every column of a row, as a row of its own.
+template <class T>
+struct repeated {
+  T* value;
+  constexpr T& operator[](std::int64_t) const noexcept { return *value; }
+};
+
+template <class T, class Device>
+constexpr T* row_of(const dynamic_view<2, T, Device>& matrix, std::int64_t row, std::int64_t) noexcept {
+  return matrix.data() + row * matrix.stride(0);
+}
+template <class T>
+constexpr repeated<T> row_of(const by_row<T>& operand, std::int64_t row, std::int64_t) noexcept {
+  return {operand.data + row};
+}
+template <class T>
+constexpr T* row_of(const by_column<T>& operand, std::int64_t row, std::int64_t columns) noexcept {
+  return operand.data + row % operand.period * columns;
+}
+
+}  // namespace detail
+
+LIGHTNET_END_NAMESPACE

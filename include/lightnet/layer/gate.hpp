@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/core/math.hpp>
+#include <lightnet/layer/norm.hpp>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+/// The two published ways to norm and gate the output of a recurrence.
+enum class gate_form {
+  norm_then_gate,  ///< RMSNorm(o) * silu(u), the port in flash-linear-attention
+  gate_then_norm   ///< RMSNorm(o * sigmoid(u)), the authors' later code
+};
+
+/// Norm and gate: o, u, y [R, Width] dense; the norm is over Groups equal parts of the width.
+template <gate_form Form, int Width, int Groups = 1, class T = float, class Device = cpu>
+struct norm_gate {
+  using norm = rms_norm<Width, Groups, T, Device>;
+  static constexpr std::int64_t parameter_count = norm::parameter_count;
+  template <class Mode>
+  using context = no_context;
+
+  void describe(const std::string& prefix, std::int64_t offset, std::vector<parameter>& list) const {
+    norm{}.describe(prefix, offset, list);
+  }
+
+  void forward(execution<Device>& on, const parameters_of<norm, const T, Device>& params,
+               const dynamic_view<2, const T, Device>& o, const dynamic_view<2, const T, Device>& u,
+               const dynamic_view<2, T, Device>& y) const {
+    if constexpr (Form == gate_form::norm_then_gate) {
+      norm{}.forward(on, params, o, y);
+      detail::map(on, y.extent(0), Width, times_silu{}, y, u);
+    } else {
+      detail::map(on, y.extent(0), Width, times_sigmoid{}, y, o, u);
+      norm{}.forward(on, params, y, y);
+    }
+  }
+
+  /// do and du are overwritten, and so is dparams. dy must not overlap them.
+  void backward(execution<Device>& on, const parameters_of<norm, const T, Device>& params,
+                const dynamic_view<2, const T, Device>& o, const dynamic_view<2, const T, Device>& u,
+                const dynamic_view<2, const T, Device>& dy, const dynamic_view<2, T, Device>& d_o,
+                const dynamic_view<2, T, Device>& du, const parameters_of<norm, T, Device>& dparams) const {
+    typename execution<Device>::scope scratch{on};
+    const std::int64_t rows = o.extent(0);
+    const auto inner = detail::scratch_matrix<T, Device>(scratch, rows, Width);
+    const auto dinner = detail::scratch_matrix<T, Device>(scratch, rows, Width);
+    if constexpr (Form == gate_form::norm_then_gate) {
+      norm{}.forward(on, params, o, inner);
+      detail::map(on, rows, Width, pull_silu{}, du, dinner, inner, u, dy);
+      norm{}.backward(on, params, o, dinner, d_o, dparams);
+    } else {
+      detail::map(on, rows, Width, times_sigmoid{}, inner, o, u);
+      norm{}.backward(on, params, inner, dy, dinner, dparams);
+      detail::map(on, rows, Width, pull_sigmoid{}, du, d_o, o, u, dinner);
+    }
+  }
+
+ private:
+  struct times_silu {
+    LIGHTNET_HOST_DEVICE void operator()(T& y, const T& u) const noexcept { y *= silu(u); }
+  };
+  struct times_sigmoid {
+    LIGHTNET_HOST_DEVICE void operator()(T& y, const T& o, const T& u) const noexcept { y = o * sigmoid(u); }
+  };
+  struct pull_silu {
+    LIGHTNET_HOST_DEVICE void operator()(T& du, T& dnormed, const T& normed, const T& u, const T& dy) const noexcept {
+      du = dy * normed * dsilu(u);
+      dnormed = dy * silu(u);
+    }
+  };
+  struct pull_sigmoid {
+    LIGHTNET_HOST_DEVICE void operator()(T& du, T& d_o, const T& o, const T& u, const T& dinner) const noexcept {
+      const T s = sigmoid(u);
+      du = dinner * o * s * (T(1) - s);
+      d_o = dinner * s;
+    }
+  };
+};
+
+LIGHTNET_END_NAMESPACE

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/backend/cpu/gemm.hpp>
+#include <lightnet/backend/cpu/reduce.hpp>
+#include <lightnet/core/parameters.hpp>
+#include <lightnet/layer/modes.hpp>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+/// y = x W^T + b, row by row. x [R, In], y [R, Out], weight [Out, In], bias [Out] where Biased.
+template <int In, int Out, bool Biased, class T = float, class Device = cpu>
+struct linear {
+  static constexpr std::int64_t parameter_count = std::int64_t{In} * Out + (Biased ? Out : 0);
+  template <class Mode>
+  using context = no_context;
+
+  /// `sigma` is the standard deviation of the initial weights.
+  void describe(const std::string& prefix, std::int64_t offset, std::vector<parameter>& list,
+                double sigma = 0.02) const {
+    list.push_back({prefix + "weight", {Out, In}, offset, initial_value::truncated_normal(sigma), true});
+    if (Biased) list.push_back({prefix + "bias", {Out}, offset + std::int64_t{In} * Out, {}, false});
+  }
+
+  void forward(execution<Device>& on, const parameters_of<linear, const T, Device>& params,
+               const dynamic_view<2, const T, Device>& x, const dynamic_view<2, T, Device>& y) const {
+    detail::gemm(on, x, detail::transposed(weight(params)), y, false);
+    if constexpr (Biased) {
+      detail::map(on, y.extent(0), Out, add_bias{}, y, detail::by_column{params.data() + std::int64_t{In} * Out});
+    }
+  }
+
+  /// dx is overwritten or added to, and left alone where it is not given; dparams is overwritten.
+  template <write Write = write::overwrite>
+  void backward(execution<Device>& on, const parameters_of<linear, const T, Device>& params,
+                const dynamic_view<2, const T, Device>& x, const dynamic_view<2, const T, Device>& dy,
+                const dynamic_view<2, T, Device>& dx, const parameters_of<linear, T, Device>& dparams) const {
+    if (dx) detail::gemm(on, dy, weight(params), dx, Write == write::add);
+    detail::gemm(on, detail::transposed(dy), x, {dparams.data(), {{Out, In}}}, false);
+    if constexpr (Biased) {
+      detail::reduce_columns(on, dy.extent(0), Out, dparams.data() + std::int64_t{In} * Out, 1, identity{}, dy);
+    }
+  }
+
+ private:
+  struct add_bias {
+    LIGHTNET_HOST_DEVICE void operator()(T& y, const T& bias) const noexcept { y += bias; }
+  };
+  struct identity {
+    LIGHTNET_HOST_DEVICE T operator()(const T& x) const noexcept { return x; }
+  };
+
+  static dynamic_view<2, const T, Device> weight(const parameters_of<linear, const T, Device>& params) {
+    return {params.data(), {{Out, In}}};
+  }
+};
+
+LIGHTNET_END_NAMESPACE

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/backend/cpu/reduce.hpp>
+#include <lightnet/core/parameters.hpp>
+#include <lightnet/layer/modes.hpp>
+
+#include <cmath>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+/// RMSNorm (arXiv 1910.07467): y = g x / sqrt(mean(x^2) + 1e-5) over the width, or over each of Groups equal parts of it.
+/// x, y [R, Width] dense, g [Width].
+template <int Width, int Groups = 1, class T = float, class Device = cpu>
+struct rms_norm {
+  static_assert(Groups >= 1 && Width % Groups == 0, "lightnet: the groups of a norm must divide its width");
+  static constexpr std::int64_t parameter_count = Width;
+  static constexpr std::int64_t part = Width / Groups;
+  template <class Mode>
+  using context = no_context;
+
+  void describe(const std::string& prefix, std::int64_t offset, std::vector<parameter>& list) const {
+    list.push_back({prefix + "weight", {Width}, offset, initial_value::constant(1), false});
+  }
+
+  void forward(execution<Device>& on, const parameters_of<rms_norm, const T, Device>& params,
+               const dynamic_view<2, const T, Device>& x, const dynamic_view<2, T, Device>& y) const {
+    const dynamic_view<2, T, Device> to = grouped(y);
+    detail::reduce_map<T, 1>(on, to.extent(0), part, square{}, inverse_rms{}, normalise{}, to, grouped(x),
+                             detail::by_column<const T>{params.data(), Groups});
+  }
+
+  template <write Write = write::overwrite>
+  void backward(execution<Device>& on, const parameters_of<rms_norm, const T, Device>& params,
+                const dynamic_view<2, const T, Device>& x, const dynamic_view<2, const T, Device>& dy,
+                const dynamic_view<2, T, Device>& dx, const parameters_of<rms_norm, T, Device>& dparams) const {
+    typename execution<Device>::scope scratch{on};
+    const auto from = grouped(x), incoming = grouped(dy);
+    const std::int64_t rows = from.extent(0);
+    T* const inverse = scratch.template take<T>(rows);
+    const detail::by_column<const T> weight{params.data(), Groups};
+    detail::reduce_map<T, 2>(on, rows, part, dots{}, factors{inverse}, pull<Write>{}, grouped(dx), from, incoming,
+                             weight);
+    detail::reduce_columns(on, rows, part, dparams.data(), Groups, weight_term{}, detail::by_row{inverse}, from,
+                           incoming);
+  }
+
+ private:
+  using one_sum = detail::sums<T, 1>;
+  using two_sums = detail::sums<T, 2>;
+
+  struct square {
+    LIGHTNET_HOST_DEVICE one_sum operator()(const T&, const T& x, const T&) const noexcept { return {{x * x}}; }
+  };
+  struct inverse_rms {
+    LIGHTNET_HOST_DEVICE T operator()(std::int64_t, const one_sum& sum) const noexcept {
+      return T(1) / std::sqrt(sum.values[0] / T(part) + T(1e-5));
+    }
+  };
+  struct normalise {
+    LIGHTNET_HOST_DEVICE void operator()(const T& n, T& y, const T& x, const T& g) const noexcept { y = x * n * g; }
+  };
+
+  // dx = n (g dy - x n^2 mean(x g dy)) with n the inverse root mean square, which dg needs too
+  struct dots {
+    LIGHTNET_HOST_DEVICE two_sums operator()(const T&, const T& x, const T& dy, const T& g) const noexcept {
+      return {{x * x, x * g * dy}};
+    }
+  };
+  struct factors {
+    T* inverse;
+    LIGHTNET_HOST_DEVICE two_sums operator()(std::int64_t row, const two_sums& sum) const noexcept {
+      const T n = inverse_rms{}(row, {{sum.values[0]}});
+      inverse[row] = n;
+      return {{n, n * n * (sum.values[1] / T(part))}};
+    }
+  };
+  template <write Write>
+  struct pull {
+    LIGHTNET_HOST_DEVICE void operator()(const two_sums& by, T& dx, const T& x, const T& dy,
+                                         const T& g) const noexcept {
+      const T value = by.values[0] * (g * dy - x * by.values[1]);
+      dx = Write == write::add ? dx + value : value;
+    }
+  };
+  struct weight_term {
+    LIGHTNET_HOST_DEVICE T operator()(const T& inverse, const T& x, const T& dy) const noexcept {
+      return dy * x * inverse;
+    }
+  };
+
+  template <class U>
+  static dynamic_view<2, U, Device> grouped(const dynamic_view<2, U, Device>& rows) {
+    if constexpr (Groups == 1) {
+      return rows;
+    } else {
+      return rows.reshape(std::array<std::int64_t, 2>{rows.extent(0) * Groups, part});
+    }
+  }
+};
+
+LIGHTNET_END_NAMESPACE

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/layer/gate.hpp>
+#include <lightnet/layer/linear.hpp>
+#include <lightnet/core/sequence.hpp>
+#include <lightnet/recurrence/additive.hpp>
+#include <lightnet/recurrence/scan.hpp>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+/// What an attention layer may choose; derive from it and name what differs.
+struct attention_options {
+  static constexpr int width = 64;
+  static constexpr int heads = 2;
+  static constexpr int layers = 1;          ///< of the whole model: scales the initial output weights
+  static constexpr int gate_rank = 0;       ///< of the gate's two factors; 0 takes the width of a head
+  static constexpr bool norm_per_head = false;
+  static constexpr gate_form gate = gate_form::norm_then_gate;
+  static constexpr bool learned_theta = false;   ///< whether the angles of the position encoding are parameters
+  static constexpr bool theta_per_head = false;  ///< and whether every head has its own
+  using recurrence = additive;
+  using traversal = global;
+  using position = no_position;
+};
+
+/// LightNet attention, LNA (arXiv 2405.21022): with q = silu(W_q x), k = W_k x, v = W_v x, u = W_u2 W_u1 x,
+///   y = W_o (norm and gate of recurrence(q, k, v) with u).
+/// x, y [B, N, width] at the places of a grid. No biases. Names as in flash-linear-attention.
+template <class Options, int Dims, class T = float, class Device = cpu>
+struct attention {
+  static constexpr int width = Options::width, heads = Options::heads, head_width = width / heads;
+  static constexpr int rank_of_gate = Options::gate_rank > 0 ? Options::gate_rank : head_width;
+  using recurrence = typename Options::recurrence;
+  using traversal = typename Options::traversal;
+  using position = typename Options::position;
+  static_assert(width % heads == 0, "lightnet: the heads of attention must divide its width");
+  static_assert(!Options::learned_theta || position::encodes,
+                "lightnet: learned_theta needs a position encoding with angles, such as md_lrpe");
+
+  static constexpr int projected = 3 * width + rank_of_gate;  // q, k, v and the first factor of the gate, side by side
+  using input_projection = linear<width, projected, false, T, Device>;
+  using gate_projection = linear<rank_of_gate, width, false, T, Device>;
+  using output_projection = linear<width, width, false, T, Device>;
+  using output_gate = norm_gate<Options::gate, width, Options::norm_per_head ? heads : 1, T, Device>;
+
+  static constexpr std::int64_t theta_rows = Options::learned_theta ? (Options::theta_per_head ? heads : 1) : 0;
+  static constexpr std::int64_t gate_at = input_projection::parameter_count;
+  static constexpr std::int64_t norm_at = gate_at + gate_projection::parameter_count;
+  static constexpr std::int64_t output_at = norm_at + output_gate::parameter_count;
+  static constexpr std::int64_t theta_at = output_at + output_projection::parameter_count;
+  static constexpr std::int64_t share() noexcept {
+    if constexpr (position::encodes) {
+      return position::share(head_width, Dims);
+    } else {
+      return 0;
+    }
+  }
+  static constexpr std::int64_t parameter_count = theta_at + theta_rows * share();
+
+  using parameters = parameters_of<attention, const T, Device>;
+  using gradients = parameters_of<attention, T, Device>;
+  using input = sequence<Dims, const T, Device>;
+  using output = sequence<Dims, T, Device>;
+
+  template <class Mode>
+  struct context {
+    kept<Mode, T, Device> projections;  // [B N, projected]
+    kept<Mode, T, Device> read;         // [B N, width]: what the recurrence gave
+  };
+
+  void describe(const std::string& prefix, std::int64_t offset, std::vector<parameter>& list) const {
+    const initial_value normal = initial_value::truncated_normal(0.02);
+    const auto stacked = [&](const char* name, std::int64_t first, std::int64_t rows) {
+      list.push_back({prefix + name + ".weight", {rows, width}, offset + first * width, normal, true});
+    };
+    stacked("q_proj", 0, width);
+    stacked("k_proj", width, width);
+    stacked("v_proj", 2 * width, width);
+    stacked("g_proj.0", 3 * width, rank_of_gate);
+    gate_projection{}.describe(prefix + "g_proj.1.", offset + gate_at, list);
+    output_gate{}.describe(prefix + "g_norm.", offset + norm_at, list);
+    output_projection{}.describe(prefix + "o_proj.", offset + output_at, list, 0.02 / std::sqrt(2.0 * Options::layers));
+    if (theta_rows > 0) {
+      list.push_back({prefix + "theta", {theta_rows, share()}, offset + theta_at,
+                      initial_value::powers(-std::log(position_base()) / static_cast<double>(share())), false});
+    }
+  }
+
+  template <class Mode>
+  void forward(execution<Device>& on, const parameters& params, const input& x, const output& y,
+               context<Mode>& kept_here) const {
+    typename execution<Device>::scope scratch{on};
+    const std::int64_t rows = x.rows().extent(0);
+    const auto projections = kept_here.projections.take(scratch, rows, projected);
+    const auto q = detail::scratch_matrix<T, Device>(scratch, rows, width);
+    const auto o = kept_here.read.take(scratch, rows, width);
+    const auto u = detail::scratch_matrix<T, Device>(scratch, rows, width);
+    input_projection{}.forward(on, part<input_projection>(params, 0), x.rows(), projections);
+    detail::map(on, rows, width, activate{}, q, columns(projections, 0, width));
+    scan<recurrence, traversal, position, Dims, T>(on, recurrence_inputs(params, x, q, projections),
+                                                   {.o = in_heads(x, o)});
+    gate_projection{}.forward(on, part<gate_projection>(params, gate_at), first_gate(projections), u);
+    const auto gated = q;  // the queries are done with
+    output_gate{}.forward(on, part<typename output_gate::norm>(params, norm_at), o, u, gated);
+    output_projection{}.forward(on, part<output_projection>(params, output_at), gated, y.rows());
+  }
+
+  template <write Write = write::overwrite>
+  void backward(execution<Device>& on, const parameters& params, const input& x, const input& dy, const output& dx,
+                const gradients& dparams, const context<train>& kept_here) const {
+    typename execution<Device>::scope scratch{on};
+    const std::int64_t rows = x.rows().extent(0);
+    const auto matrix = [&](std::int64_t count) { return detail::scratch_matrix<T, Device>(scratch, rows, count); };
+    const auto projections = kept_here.projections.view();
+    const auto o = kept_here.read.view();
+    const auto dprojections = matrix(projected);
+    const auto q = matrix(width), u = matrix(width), gated = matrix(width), dgated = matrix(width);
+
+    gate_projection{}.forward(on, part<gate_projection>(params, gate_at), first_gate(projections), u);
+    output_gate{}.forward(on, part<typename output_gate::norm>(params, norm_at), o, u, gated);
+    output_projection{}.backward(on, part<output_projection>(params, output_at), gated, dy.rows(), dgated,
+                                 part<output_projection>(dparams, output_at));
+    const auto d_o = gated, du = matrix(width);
+    output_gate{}.backward(on, part<typename output_gate::norm>(params, norm_at), o, u, dgated, d_o, du,
+                           part<typename output_gate::norm>(dparams, norm_at));
+    gate_projection{}.backward(on, part<gate_projection>(params, gate_at), first_gate(projections), du,
+                               columns(dprojections, 3 * width, rank_of_gate),
+                               part<gate_projection>(dparams, gate_at));
+
+    detail::map(on, rows, width, activate{}, q, columns(projections, 0, width));
+    scan_gradients<Dims, T, Device> to{.q = in_heads(x, dgated),
+                                       .k = in_heads(x, columns(dprojections, width, width)),
+                                       .v = in_heads(x, columns(dprojections, 2 * width, width))};
+    if constexpr (theta_rows > 0) to.theta = {dparams.data() + theta_at, {{theta_rows, share()}}};
+    scan_backward<recurrence, traversal, position, Dims, T>(on, recurrence_inputs(params, x, q, projections),
+                                                            {.o = in_heads(x, d_o)}, to);
+    detail::map(on, rows, width, pull_activation{}, columns(dprojections, 0, width), columns(projections, 0, width),
+                dgated);
+    input_projection{}.template backward<Write>(on, part<input_projection>(params, 0), x.rows(), dprojections,
+                                                dx.rows(), part<input_projection>(dparams, 0));
+  }
+
+ private:
+  struct activate {
+    LIGHTNET_HOST_DEVICE void operator()(T& q, const T& x) const noexcept { q = silu(x); }
+  };
+  struct pull_activation {
+    LIGHTNET_HOST_DEVICE void operator()(T& dx, const T& x, const T& dq) const noexcept { dx = dq * dsilu(x); }
+  };
+
+  static constexpr double position_base() noexcept {
+    if constexpr (position::encodes) {
+      return position::base;
+    } else {
+      return 1;
+    }
+  }
+
+  template <class Child, class Shape, class U>
+  static parameters_of<Child, U, Device> part(const view<Shape, U, Device>& whole, std::int64_t offset) {
+    return detail::part_of<Child>(whole, offset);
+  }
+
+  template <class U>
+  static dynamic_view<2, U, Device> columns(const dynamic_view<2, U, Device>& rows, std::int64_t first,
+                                            std::int64_t count) {
+    return rows.slice(1, first, count);
+  }
+  template <class U>
+  static dynamic_view<2, const T, Device> first_gate(const dynamic_view<2, U, Device>& projections) {
+    return columns(projections, 3 * width, rank_of_gate);
+  }
+
+  /// [B, N, heads, head_width] of rows [B N, width] with any stride between them.
+  template <class U>
+  static dynamic_view<4, U, Device> in_heads(const input& x, const dynamic_view<2, U, Device>& rows) {
+    const std::int64_t tokens = x.tokens.extent(1), stride = rows.stride(0);
+    return {rows.data(), {{x.batch(), tokens, heads, head_width}}, {tokens * stride, stride, head_width, 1}};
+  }
+
+  template <class U, class V>
+  static scan_inputs<recurrence, Dims, T, Device> recurrence_inputs(const parameters& params, const input& x,
+                                                                    const dynamic_view<2, U, Device>& q,
+                                                                    const dynamic_view<2, V, Device>& projections) {
+    scan_inputs<recurrence, Dims, T, Device> inputs{.q = in_heads(x, q),
+                                                    .k = in_heads(x, columns(projections, width, width)),
+                                                    .v = in_heads(x, columns(projections, 2 * width, width)),
+                                                    .mask = x.mask,
+                                                    .grid = x.grid};
+    if constexpr (theta_rows > 0) inputs.theta = {params.data() + theta_at, {{theta_rows, share()}}};
+    return inputs;
+  }
+};
+
+LIGHTNET_END_NAMESPACE

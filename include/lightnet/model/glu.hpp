@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/core/math.hpp>
+#include <lightnet/layer/linear.hpp>
+
+#include <cmath>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+/// The inner width of a GLU where none is chosen: 8/3 of the width, rounded up to a multiple of 128.
+constexpr int default_inner_width(int width) noexcept { return (8 * width + 383) / 384 * 128; }
+
+/// GLU (arXiv 2002.05202): y = W_3 (silu(W_1 x) * (W_2 x)). x, y [R, width]. No biases. Names as in
+/// flash-linear-attention; `layers` of the whole model scale the initial output weights.
+template <int Width, int Inner, int Layers = 1, class T = float, class Device = cpu>
+struct glu {
+  using input_projection = linear<Width, 2 * Inner, false, T, Device>;  // W_1 above W_2
+  using output_projection = linear<Inner, Width, false, T, Device>;
+  static constexpr std::int64_t output_at = input_projection::parameter_count;
+  static constexpr std::int64_t parameter_count = output_at + output_projection::parameter_count;
+
+  template <class Mode>
+  struct context {
+    kept<Mode, T, Device> projections;  // [R, 2 Inner]
+  };
+
+  void describe(const std::string& prefix, std::int64_t offset, std::vector<parameter>& list) const {
+    const initial_value normal = initial_value::truncated_normal(0.02);
+    list.push_back({prefix + "gate_proj.weight", {Inner, Width}, offset, normal, true});
+    list.push_back({prefix + "up_proj.weight", {Inner, Width}, offset + std::int64_t{Inner} * Width, normal, true});
+    output_projection{}.describe(prefix + "down_proj.", offset + output_at, list, 0.02 / std::sqrt(2.0 * Layers));
+  }
+
+  template <class Mode>
+  void forward(execution<Device>& on, const parameters_of<glu, const T, Device>& params,
+               const dynamic_view<2, const T, Device>& x, const dynamic_view<2, T, Device>& y,
+               context<Mode>& kept_here) const {
+    typename execution<Device>::scope scratch{on};
+    const std::int64_t rows = x.extent(0);
+    const auto projections = kept_here.projections.take(scratch, rows, 2 * Inner);
+    const auto hidden = detail::scratch_matrix<T, Device>(scratch, rows, Inner);
+    input_projection{}.forward(on, detail::part_of<input_projection>(params, 0), x, projections);
+    detail::map(on, rows, Inner, gate{}, hidden, gates(projections), values(projections));
+    output_projection{}.forward(on, detail::part_of<output_projection>(params, output_at), hidden, y);
+  }
+
+  template <write Write = write::overwrite>
+  void backward(execution<Device>& on, const parameters_of<glu, const T, Device>& params,
+                const dynamic_view<2, const T, Device>& x, const dynamic_view<2, const T, Device>& dy,
+                const dynamic_view<2, T, Device>& dx, const parameters_of<glu, T, Device>& dparams,
+                const context<train>& kept_here) const {
+    typename execution<Device>::scope scratch{on};
+    const std::int64_t rows = x.extent(0);
+    const auto projections = kept_here.projections.view();
+    const auto hidden = detail::scratch_matrix<T, Device>(scratch, rows, Inner);
+    const auto dhidden = detail::scratch_matrix<T, Device>(scratch, rows, Inner);
+    const auto dprojections = detail::scratch_matrix<T, Device>(scratch, rows, 2 * Inner);
+    detail::map(on, rows, Inner, gate{}, hidden, gates(projections), values(projections));
+    output_projection{}.backward(on, detail::part_of<output_projection>(params, output_at), hidden, dy, dhidden,
+                                 detail::part_of<output_projection>(dparams, output_at));
+    detail::map(on, rows, Inner, pull_gate{}, gates(dprojections), values(dprojections), gates(projections),
+                values(projections), dhidden);
+    input_projection{}.template backward<Write>(on, detail::part_of<input_projection>(params, 0), x, dprojections, dx,
+                                                detail::part_of<input_projection>(dparams, 0));
+  }
+
+ private:
+  struct gate {
+    LIGHTNET_HOST_DEVICE void operator()(T& hidden, const T& a, const T& b) const noexcept { hidden = silu(a) * b; }
+  };
+  struct pull_gate {
+    LIGHTNET_HOST_DEVICE void operator()(T& da, T& db, const T& a, const T& b, const T& dhidden) const noexcept {
+      const T s = sigmoid(a);
+      da = dhidden * b * s * multiply_add(a, T(1) - s, T(1));
+      db = dhidden * a * s;
+    }
+  };
+
+  template <class U>
+  static dynamic_view<2, U, Device> gates(const dynamic_view<2, U, Device>& projections) {
+    return projections.slice(1, 0, Inner);
+  }
+  template <class U>
+  static dynamic_view<2, U, Device> values(const dynamic_view<2, U, Device>& projections) {
+    return projections.slice(1, Inner, Inner);
+  }
+};
+
+LIGHTNET_END_NAMESPACE

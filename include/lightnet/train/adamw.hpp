@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/backend/cpu/adamw.hpp>
+#include <lightnet/core/parameters.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+/// AdamW (arXiv 1711.05101): Adam with bias corrections, and weight decay apart from the gradient, only for parameters
+/// whose description says that they decay. The norm of all gradients together is clipped where the options say so.
+/// Gradients that are not finite, or whose squares T cannot hold, change nothing: the update is skipped and counted.
+/// An update is a function of its arguments and of the state in the memory of the device alone; it allocates nothing,
+/// and the number of threads changes no bit.
+template <class T = float, class Device = cpu>
+class adamw {
+ public:
+  /// An optimiser for parameters with these parts. Throws value_error for options that make no optimiser.
+  explicit adamw(const parameter_block<T, Device>& parameters, const adamw_options& options = {})
+      : options_{options}, first_{parameters.like()}, second_{parameters.like()}, runs_{runs_of(parameters)} {
+    check(options);
+    state_.resize({{1}});
+    restore({});
+  }
+
+  /// Throws value_error for options that make no optimiser.
+  static void check(const adamw_options& options) {
+    const auto need = [](bool good, const char* argument, const char* expected, double came) {
+      if (!good) throw value_error("adamw", argument, expected, std::to_string(came));
+    };
+    need(options.beta1 >= 0 && options.beta1 < 1, "beta1", "zero or more, less than one", options.beta1);
+    need(options.beta2 >= 0 && options.beta2 < 1, "beta2", "zero or more, less than one", options.beta2);
+    need(std::isfinite(options.epsilon) && static_cast<T>(options.epsilon) > T(0), "epsilon", "more than zero",
+         options.epsilon);
+    need(std::isfinite(options.weight_decay) && options.weight_decay >= 0, "weight_decay", "zero or more",
+         options.weight_decay);
+    need(std::isfinite(options.clip_norm) && options.clip_norm >= 0, "clip_norm", "zero or more", options.clip_norm);
+  }
+
+  const adamw_options& options() const noexcept { return options_; }
+
+  /// The rate of the updates to come. Throws value_error unless it is finite and zero or more.
+  void set_learning_rate(double rate) {
+    if (!(std::isfinite(rate) && rate >= 0)) {
+      throw value_error("adamw", "learning rate", "a finite number, zero or more", std::to_string(rate));
+    }
+    adamw_state state = this->state();
+    state.learning_rate = rate;
+    restore(state);
+  }
+
+  /// One update of the parameters. Throws shape_error where the blocks are not of the optimiser's size.
+  void step(execution<Device>& on, parameter_block<T, Device>& parameters,
+            const parameter_block<T, Device>& gradients) {
+    need_size("parameters", parameters.size());
+    need_size("gradients", gradients.size());
+    detail::adamw_update<T>(on, options_, runs_, *state_.data(),
+                            {parameters.view(), first_.view(), second_.view(), gradients.view()});
+  }
+
+  /// Counters, rate and norm, read from the memory of the device.
+  adamw_state state() const {
+    adamw_state host;
+    Device::copy(&host, state_.data(), sizeof host);
+    return host;
+  }
+  /// Goes on from a saved state; the moments are the caller's to fill.
+  void restore(const adamw_state& state) { Device::copy(state_.data(), &state, sizeof state); }
+
+  /// The running means of the gradients and of their squares.
+  const parameter_block<T, Device>& first_moment() const noexcept { return first_; }
+  const parameter_block<T, Device>& second_moment() const noexcept { return second_; }
+  parameter_block<T, Device>& first_moment() noexcept { return first_; }
+  parameter_block<T, Device>& second_moment() noexcept { return second_; }
+
+ private:
+  /// The block in runs of neighbours that decay alike; what no parameter describes does not decay.
+  static std::vector<detail::decay_run> runs_of(const parameter_block<T, Device>& parameters) {
+    std::vector<detail::decay_run> parts;
+    for (const parameter& part : parameters.index()) {
+      if (part.decays && part.size() > 0) parts.push_back({part.offset, part.size(), true});
+    }
+    std::sort(parts.begin(), parts.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::vector<detail::decay_run> runs;
+    const auto append = [&runs](std::int64_t first, std::int64_t count, bool decays) {
+      if (count <= 0) return;
+      if (!runs.empty() && runs.back().decays == decays) {
+        runs.back().count += count;
+      } else {
+        runs.push_back({first, count, decays});
+      }
+    };
+    std::int64_t end = 0;
+    for (const detail::decay_run& part : parts) {
+      append(end, part.first - end, false);
+      append(part.first, part.count, true);
+      end = part.first + part.count;
+    }
+    append(end, parameters.size() - end, false);
+    return runs;
+  }
+
+  void need_size(const char* argument, std::int64_t size) const {
+    if (size != first_.size()) {
+      throw shape_error("adamw", argument, std::to_string(first_.size()) + " numbers", std::to_string(size));
+    }
+  }
+
+  adamw_options options_;
+  parameter_block<T, Device> first_, second_;
+  std::vector<detail::decay_run> runs_;
+  tensor<rank<1>, adamw_state, Device> state_;  // [1]
+};
+
+LIGHTNET_END_NAMESPACE
