@@ -5,4 +5,5 @@
 
 #include <lightnet/recurrence/additive.hpp>
 #include <lightnet/recurrence/constant_decay.hpp>
+#include <lightnet/recurrence/convert_state.hpp>
 #include <lightnet/recurrence/scan.hpp>

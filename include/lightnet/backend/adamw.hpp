@@ -3,7 +3,9 @@
 
 #include <lightnet/core/view.hpp>
 
+#include <cmath>
 #include <cstdint>
+#include <string>
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -14,6 +16,18 @@ struct adamw_options {
   double epsilon = 1e-8;
   double weight_decay = 0.01;  ///< of the parameters that decay, times the learning rate
   double clip_norm = 0;        ///< the largest norm of all gradients together; 0: any
+
+  /// Throws value_error for numbers that make no optimiser.
+  void check() const {
+    const auto need = [](bool good, const char* argument, const char* expected, double came) {
+      if (!good) throw value_error("adamw", argument, expected, std::to_string(came));
+    };
+    need(beta1 >= 0 && beta1 < 1, "beta1", "zero or more, less than one", beta1);
+    need(beta2 >= 0 && beta2 < 1, "beta2", "zero or more, less than one", beta2);
+    need(std::isfinite(epsilon) && epsilon >= 1e-30, "epsilon", "1e-30 or more", epsilon);
+    need(std::isfinite(weight_decay) && weight_decay >= 0, "weight_decay", "zero or more", weight_decay);
+    need(std::isfinite(clip_norm) && clip_norm >= 0, "clip_norm", "zero or more", clip_norm);
+  }
 
   friend bool operator==(const adamw_options&, const adamw_options&) = default;
 };
@@ -29,7 +43,7 @@ struct adamw_state {
 
 namespace detail {
 
-/// A part of a flat block whose parameters all decay, or none.
+/// A part of a flat block whose parameters all decay, or none: a piece of work for one thread.
 struct decay_run {
   std::int64_t first, count;
   bool decays;

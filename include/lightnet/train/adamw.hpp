@@ -21,23 +21,9 @@ class adamw {
   /// An optimiser for parameters with these parts. Throws value_error for options that make no optimiser.
   explicit adamw(const parameter_block<T, Device>& parameters, const adamw_options& options = {})
       : options_{options}, first_{parameters.like()}, second_{parameters.like()}, runs_{runs_of(parameters)} {
-    check(options);
+    options.check();
     state_.resize({{1}});
     restore({});
-  }
-
-  /// Throws value_error for options that make no optimiser.
-  static void check(const adamw_options& options) {
-    const auto need = [](bool good, const char* argument, const char* expected, double came) {
-      if (!good) throw value_error("adamw", argument, expected, std::to_string(came));
-    };
-    need(options.beta1 >= 0 && options.beta1 < 1, "beta1", "zero or more, less than one", options.beta1);
-    need(options.beta2 >= 0 && options.beta2 < 1, "beta2", "zero or more, less than one", options.beta2);
-    need(std::isfinite(options.epsilon) && static_cast<T>(options.epsilon) > T(0), "epsilon", "more than zero",
-         options.epsilon);
-    need(std::isfinite(options.weight_decay) && options.weight_decay >= 0, "weight_decay", "zero or more",
-         options.weight_decay);
-    need(std::isfinite(options.clip_norm) && options.clip_norm >= 0, "clip_norm", "zero or more", options.clip_norm);
   }
 
   const adamw_options& options() const noexcept { return options_; }
@@ -77,29 +63,26 @@ class adamw {
   parameter_block<T, Device>& second_moment() noexcept { return second_; }
 
  private:
-  /// The block in runs of neighbours that decay alike; what no parameter describes does not decay.
+  static constexpr std::int64_t longest_run = 16384;
+
+  /// The block in pieces whose parameters decay alike; what no parameter describes does not decay.
   static std::vector<detail::decay_run> runs_of(const parameter_block<T, Device>& parameters) {
-    std::vector<detail::decay_run> parts;
+    std::vector<detail::decay_run> decaying;
     for (const parameter& part : parameters.index()) {
-      if (part.decays && part.size() > 0) parts.push_back({part.offset, part.size(), true});
+      if (part.decays) decaying.push_back({part.offset, part.size(), true});
     }
-    std::sort(parts.begin(), parts.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::sort(decaying.begin(), decaying.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     std::vector<detail::decay_run> runs;
-    const auto append = [&runs](std::int64_t first, std::int64_t count, bool decays) {
-      if (count <= 0) return;
-      if (!runs.empty() && runs.back().decays == decays) {
-        runs.back().count += count;
-      } else {
-        runs.push_back({first, count, decays});
-      }
+    const auto append = [&runs](std::int64_t first, std::int64_t end, bool decays) {
+      for (; first < end; first += longest_run) runs.push_back({first, std::min(longest_run, end - first), decays});
     };
     std::int64_t end = 0;
-    for (const detail::decay_run& part : parts) {
-      append(end, part.first - end, false);
-      append(part.first, part.count, true);
+    for (const detail::decay_run& part : decaying) {
+      append(end, part.first, false);
+      append(part.first, part.first + part.count, true);
       end = part.first + part.count;
     }
-    append(end, parameters.size() - end, false);
+    append(end, parameters.size(), false);
     return runs;
   }
 

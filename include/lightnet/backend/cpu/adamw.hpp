@@ -96,16 +96,14 @@ void adamw_update(execution<cpu>& on, const adamw_options& options, const std::v
   element.rate = static_cast<T>(rate / (1 - std::pow(options.beta1, t)));
   element.root_correction = static_cast<T>(1 / std::sqrt(1 - std::pow(options.beta2, t)));
   element.epsilon = static_cast<T>(options.epsilon);
-  constexpr std::int64_t block = 16384;
-  for (const decay_run& run : runs) {
-    element.decay = run.decays ? static_cast<T>(rate * options.weight_decay) : T(0);
-    parallel_for(on, block_range::blocks(block, run.count), [&](std::int64_t index, int) {
-      const block_range part{index, block, run.count};
-      const std::int64_t first = run.first + part.first;
-      map_row(element, part.last - part.first, a.parameters.data() + first, a.first_moment.data() + first,
-              a.second_moment.data() + first, a.gradients.data() + first);
-    });
-  }
+  const auto decay = static_cast<T>(rate * options.weight_decay);
+  parallel_for(on, static_cast<std::int64_t>(runs.size()), [&](std::int64_t index, int) {
+    const decay_run& run = runs[static_cast<std::size_t>(index)];
+    adamw_element<T> mine = element;
+    mine.decay = run.decays ? decay : T(0);
+    map_row(mine, run.count, a.parameters.data() + run.first, a.first_moment.data() + run.first,
+            a.second_moment.data() + run.first, a.gradients.data() + run.first);
+  });
 }
 
 }  // namespace detail

@@ -5,6 +5,8 @@
 #include <lightnet/backend/cpu/parallel.hpp>
 #include <lightnet/core/view.hpp>
 
+#include <algorithm>
+
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -26,13 +28,9 @@ void gemm_block(const dynamic_view<2, const T, cpu>& a, const dynamic_view<2, co
   using row_major = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   Eigen::Map<row_major, 0, Eigen::OuterStride<>> to(c.data(), c.extent(0), c.extent(1),
                                                     Eigen::OuterStride<>(c.stride(0)));
-  const auto product = [&](const auto& left, const auto& right) {
-    if (accumulate) {
-      to.noalias() += left * right;
-    } else {
-      to.noalias() = left * right;
-    }
-  };
+  // Eigen would clear its result too, but a strided one element by element.
+  for (std::int64_t r = 0; r < c.extent(0) && !accumulate; ++r) std::fill_n(&c(r, 0), c.extent(1), T(0));
+  const auto product = [&](const auto& left, const auto& right) { to.noalias() += left * right; };
   const auto with_left = [&](const auto& left) {
     if (b.stride(1) == 1) {
       product(left, eigen_matrix<T, Eigen::RowMajor>(b.data(), b.extent(0), b.extent(1),

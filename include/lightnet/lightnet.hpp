@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// The contents page of the library, in reading order. Not here, because they need more than Eigen: checkpoints
+// (train/checkpoint.hpp) and files (io/), which need nlohmann-json, and Eigen's Tensor module (eigen_tensor.hpp).
+
+// core: what everything is written in
+#include <lightnet/core/concepts.hpp>
+#include <lightnet/core/config.hpp>
+#include <lightnet/core/error.hpp>
+#include <lightnet/core/extents.hpp>
+#include <lightnet/core/grid.hpp>
+#include <lightnet/core/head_sequence.hpp>
+#include <lightnet/core/math.hpp>
+#include <lightnet/core/parameters.hpp>
+#include <lightnet/core/random.hpp>
+#include <lightnet/core/sequence.hpp>
+#include <lightnet/core/state.hpp>
+#include <lightnet/core/tensor.hpp>
+#include <lightnet/core/view.hpp>
+#include <lightnet/eigen.hpp>
+
+// backend: one folder a device
+#include <lightnet/backend/cpu/execution.hpp>
+#include <lightnet/backend/cpu/random.hpp>
+
+// monoids, and the recurrences, traversals and encodings that are built on them
+#include <lightnet/monoid/affine.hpp>
+#include <lightnet/monoid/log_sum_exp.hpp>
+#include <lightnet/recurrence.hpp>
+#include <lightnet/recurrence/affine_scan.hpp>
+#include <lightnet/position/md_tpe.hpp>
+
+// layers, and the models made of them
+#include <lightnet/layer/gate.hpp>
+#include <lightnet/layer/linear.hpp>
+#include <lightnet/layer/mean_pooling.hpp>
+#include <lightnet/layer/norm.hpp>
+#include <lightnet/layer/patches.hpp>
+#include <lightnet/model/attention.hpp>
+#include <lightnet/model/block.hpp>
+#include <lightnet/model/glu.hpp>
+#include <lightnet/model/image_classifier.hpp>
+#include <lightnet/model/trunk.hpp>
+
+// training
+#include <lightnet/loss/cross_entropy.hpp>
+#include <lightnet/train/adamw.hpp>
+#include <lightnet/train/data_order.hpp>
+#include <lightnet/train/schedule.hpp>
+#include <lightnet/train/trainer.hpp>

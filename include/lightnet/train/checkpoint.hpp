@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Checkpoints of a trainer, as safetensors files: each parameter under its own name, the moments of the optimiser under
+// "optimizer.first." and "optimizer.second." and that name, tensors of the caller under "extra.", and everything else in
+// the metadata: whole numbers in decimal, others in hexadecimal (as C's %a, without the 0x), so that they come back bit
+// for bit. Needs the component io.
+
+#include <lightnet/io/safetensors.hpp>
+#include <lightnet/train/trainer.hpp>
+
+#include <charconv>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+/// What a caller keeps in a checkpoint beside the trainer.
+struct checkpoint_extras {
+  std::map<std::string, std::string> metadata;
+  std::vector<stored_tensor> tensors;  ///< the bytes are the caller's
+};
+
+namespace detail {
+
+inline constexpr std::string_view checkpoint_format = "lightnet checkpoint", checkpoint_version = "1";
+inline constexpr std::string_view first_moment_prefix = "optimizer.first.", second_moment_prefix = "optimizer.second.",
+                                  extra_prefix = "extra.";
+
+template <class Number>
+std::string number_text(Number value) {
+  char text[64];
+  char* end = nullptr;
+  if constexpr (std::is_integral_v<Number>) {
+    end = std::to_chars(text, text + sizeof text, value).ptr;
+  } else {
+    end = std::to_chars(text, text + sizeof text, value, std::chars_format::hex).ptr;  // exact
+  }
+  return {text, end};
+}
+
+/// The whole text as a finite number; false where it is none.
+template <class Number>
+bool parse_number(const std::string& text, Number& value) {
+  const char* const end = text.data() + text.size();
+  std::from_chars_result result{};
+  if constexpr (std::is_integral_v<Number>) {
+    result = std::from_chars(text.data(), end, value);
+  } else {
+    result = std::from_chars(text.data(), end, value, std::chars_format::hex);
+    if (!std::isfinite(value)) return false;
+  }
+  return result.ec == std::errc{} && result.ptr == end;
+}
+
+inline constexpr std::string_view shape_names[] = {"constant", "cosine", "inverse_square_root"};
+
+inline bool parse_number(const std::string& text, learning_rate_schedule::shapes& value) {
+  for (int i = 0; i < 3; ++i) {
+    if (text != shape_names[i]) continue;
+    value = static_cast<learning_rate_schedule::shapes>(i);
+    return true;
+  }
+  return false;
+}
+inline std::string number_text(learning_rate_schedule::shapes value) {
+  return std::string{shape_names[static_cast<int>(value)]};
+}
+
+/// Everything of a checkpoint that is no tensor: one list of fields for writing and reading.
+struct checkpoint_numbers {
+  trainer_options options;
+  training_state state;
+  adamw_state optimiser;
+
+  template <class Visit>
+  void visit(const Visit& field) {
+    field("options.seed", options.seed);
+    field("options.batch", options.batch);
+    field("options.epochs", options.epochs);
+    field("options.patience", options.patience);
+    field("options.smoothing", options.smoothing);
+    field("options.optimizer.beta1", options.optimiser.beta1);
+    field("options.optimizer.beta2", options.optimiser.beta2);
+    field("options.optimizer.epsilon", options.optimiser.epsilon);
+    field("options.optimizer.weight_decay", options.optimiser.weight_decay);
+    field("options.optimizer.clip_norm", options.optimiser.clip_norm);
+    field("options.schedule.shape", options.schedule.shape);
+    field("options.schedule.peak", options.schedule.peak);
+    field("options.schedule.warmup", options.schedule.warmup);
+    field("options.schedule.total", options.schedule.total);
+    field("options.schedule.floor", options.schedule.floor);
+    field("state.step", state.step);
+    field("state.epoch", state.epoch);
+    field("state.position", state.position);
+    field("state.items", state.items);
+    field("state.loss", state.loss);
+    field("state.correct", state.correct);
+    field("state.counted", state.counted);
+    field("optimizer.updates", optimiser.updates);
+    field("optimizer.skipped", optimiser.skipped);
+    field("optimizer.skipped_in_row", optimiser.skipped_in_row);
+  }
+};
+
+template <class T, class Device>
+std::span<const T> values_of(const parameter_block<T, Device>& block, const parameter& part) {
+  return {block.view().data() + part.offset, static_cast<std::size_t>(part.size())};
+}
+
+}  // namespace detail
+
+/// Saves a trainer whole; the file is replaced at once or stays as it was. Throws file_error where it cannot be
+/// written, and value_error for a state that is not finite.
+template <class Model, class T>
+void save_checkpoint(const std::filesystem::path& path, const trainer<Model, T, cpu>& from,
+                     const checkpoint_extras& extras = {}) {
+  const auto& parameters = from.parameters();
+  std::vector<stored_tensor> tensors;
+  for (const parameter& part : parameters.index()) {
+    tensors.push_back(store(part.name, part.shape, detail::values_of(parameters, part)));
+  }
+  const auto moments = [&](std::string_view prefix, const parameter_block<T, cpu>& block) {
+    for (const parameter& part : block.index()) {
+      tensors.push_back(store(std::string{prefix} + part.name, part.shape, detail::values_of(block, part)));
+    }
+  };
+  moments(detail::first_moment_prefix, from.optimiser().first_moment());
+  moments(detail::second_moment_prefix, from.optimiser().second_moment());
+  for (stored_tensor extra : extras.tensors) {
+    extra.name.insert(0, detail::extra_prefix);
+    tensors.push_back(std::move(extra));
+  }
+  std::map<std::string, std::string> metadata{{"format", std::string{detail::checkpoint_format}},
+                                              {"format.version", std::string{detail::checkpoint_version}}};
+  detail::checkpoint_numbers numbers{from.options(), from.state(), from.optimiser().state()};
+  numbers.visit([&](const char* name, const auto& value) { metadata[name] = detail::number_text(value); });
+  for (const auto& [name, value] : extras.metadata) metadata[std::string{detail::extra_prefix} + name] = value;
+  write_safetensors(path, tensors, metadata);
+}
+
+/// A checkpoint, read and checked as far as it can be without a trainer. Throws file_error, naming file and reason.
+class checkpoint {
+ public:
+  explicit checkpoint(const std::filesystem::path& path) : file_{path} {
+    need_text("format", detail::checkpoint_format);
+    need_text("format.version", detail::checkpoint_version);
+    std::set<std::string, std::less<>> known{"format", "format.version"};
+    numbers_.visit([&](const char* name, auto& value) {
+      known.insert(name);
+      if (!detail::parse_number(text(name), value)) fail(std::string{"metadata "} + name + " is not what it should be");
+    });
+    for (const auto& [name, value] : file_.metadata()) {
+      if (name.starts_with(detail::extra_prefix)) {
+        extras_[name.substr(detail::extra_prefix.size())] = value;
+      } else if (!known.contains(name)) {
+        fail("unknown metadata " + io_detail::printable(name));
+      }
+    }
+    const adamw_state& optimiser = numbers_.optimiser;
+    if (optimiser.updates < 0 || optimiser.skipped_in_row < 0 || optimiser.skipped < optimiser.skipped_in_row) {
+      fail("the counters of the optimizer contradict each other");
+    }
+    explain([&] { options().check(); });
+  }
+
+  const std::filesystem::path& path() const noexcept { return file_.path(); }
+
+  /// The settings of the training: those of the trainer that goes on.
+  const trainer_options& options() const noexcept { return numbers_.options; }
+  const training_state& state() const noexcept { return numbers_.state; }
+
+  /// What the caller saved; `extra` gives the tensor of that name or null.
+  const std::map<std::string, std::string>& extras() const noexcept { return extras_; }
+  const stored_tensor* extra(std::string_view name) const {
+    return file_.find(std::string{detail::extra_prefix}.append(name));
+  }
+
+  /// Brings the trainer to where it was saved. Throws file_error where a tensor is missing, unknown or of another type
+  /// or shape, or the settings differ; then the trainer is as it was.
+  template <class Model, class T>
+  void load(trainer<Model, T, cpu>& to) const {
+    if (to.options() != options()) fail("its settings differ from those of this training");
+    const std::vector<parameter>& index = to.parameters().index();
+    std::size_t count = 0;
+    for (const std::string_view prefix : {std::string_view{}, detail::first_moment_prefix, detail::second_moment_prefix}) {
+      for (const parameter& part : index) {
+        file_.require(std::string{prefix} + part.name, stored_type_of<T>::value, part.shape);
+        ++count;
+      }
+    }
+    for (const stored_tensor& tensor : file_.tensors()) count += tensor.name.starts_with(detail::extra_prefix) ? 1 : 0;
+    if (count != file_.tensors().size()) fail("holds tensors that this model does not have");
+    explain([&] { to.check(state()); });
+    read({}, to.parameters());
+    read(detail::first_moment_prefix, to.optimiser().first_moment());
+    read(detail::second_moment_prefix, to.optimiser().second_moment());
+    to.optimiser().restore(numbers_.optimiser);
+    to.restore(state());
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& reason) const {
+    throw file_error(file_.path().string(), "as a checkpoint: " + reason);
+  }
+
+  /// What is wrong with a value is wrong with the file.
+  template <class Check>
+  void explain(const Check& check) const {
+    try {
+      check();
+    } catch (const value_error& wrong) {
+      fail(wrong.what());
+    }
+  }
+
+  const std::string& text(const std::string& name) const {
+    const auto found = file_.metadata().find(name);
+    if (found == file_.metadata().end()) fail("no metadata " + name);
+    return found->second;
+  }
+
+  void need_text(const char* name, std::string_view expected) const {
+    const std::string& came = text(name);
+    if (came != expected) {
+      fail(std::string{"metadata "} + name + " is " + io_detail::printable(came) + ", expected " +
+           io_detail::printable(expected));
+    }
+  }
+
+  template <class T>
+  void read(std::string_view prefix, parameter_block<T, cpu>& to) const {
+    for (const parameter& part : to.index()) {
+      const std::span<T> values{to.view().data() + part.offset, static_cast<std::size_t>(part.size())};
+      file_.read(std::string{prefix} + part.name, part.shape, values);
+    }
+  }
+
+  safetensors_file file_;
+  detail::checkpoint_numbers numbers_{};
+  std::map<std::string, std::string> extras_;
+};
+
+LIGHTNET_END_NAMESPACE

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/layer/modes.hpp>
+#include <lightnet/loss/cross_entropy.hpp>
+#include <lightnet/train/adamw.hpp>
+#include <lightnet/train/data_order.hpp>
+#include <lightnet/train/training_state.hpp>
+
+#include <atomic>
+#include <cmath>
+#include <span>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+namespace detail {
+/// The type of the gradient by an input, for an argument that is left out.
+template <class Input, class T>
+struct gradient_by;
+template <class Shape, class U, class Device, class T>
+struct gradient_by<view<Shape, U, Device>, T> {
+  using type = view<Shape, T, Device>;
+};
+}  // namespace detail
+
+/// Trains a classifier: owns its parameters, their gradients and the optimiser, and runs forward, loss, backward and
+/// update. It knows nothing of files and terminals.
+///
+/// A Model is a layer with `classes`, `forward(on, params, x, y, context)` to logits y [B, classes], and
+/// `backward<write>(on, params, x, dy, dx, dparams, context)` that leaves out dx where that view is empty. A Source
+/// of items has `size()` and `load(std::span<const std::int64_t> items, std::int64_t epoch)`, which gives something
+/// with the members `inputs`, as Model takes them, and `labels` [B], valid until the next call; whatever is random in
+/// it is to be a function of the item and the epoch.
+template <class Model, class T = float, class Device = cpu>
+class trainer {
+ public:
+  using labels_view = dynamic_view<1, const std::int32_t, Device>;
+
+  /// Initialises the parameters from the seed. Throws value_error for options that make no training.
+  trainer(const Model& model, const trainer_options& options)
+      : model_{model},
+        options_{checked(options)},
+        parameters_{parameter_block<T, Device>::of(model)},
+        gradients_{parameters_.like()},
+        optimiser_{parameters_, options.optimiser} {
+    parameters_.initialise(options.seed);
+    loss_.resize({{1}});
+    counts_.resize({{2}});
+  }
+
+  const Model& model() const noexcept { return model_; }
+  const trainer_options& options() const noexcept { return options_; }
+  const training_state& state() const noexcept { return state_; }
+  const parameter_block<T, Device>& parameters() const noexcept { return parameters_; }
+  parameter_block<T, Device>& parameters() noexcept { return parameters_; }
+  const parameter_block<T, Device>& gradients() const noexcept { return gradients_; }
+  const adamw<T, Device>& optimiser() const noexcept { return optimiser_; }
+  adamw<T, Device>& optimiser() noexcept { return optimiser_; }
+
+  /// Whether all epochs are done.
+  bool finished() const noexcept { return state_.epoch >= options_.epochs; }
+
+  /// Goes on from a saved state; parameters and optimiser are the caller's to fill. Throws value_error for a state that
+  /// this training cannot reach.
+  void restore(const training_state& state) {
+    check(state);
+    state_ = state;
+  }
+  /// The check alone.
+  void check(const training_state& state) const {
+    const bool counts = state.step >= 0 && state.epoch >= 0 && state.position >= 0 && state.items >= 0 &&
+                        state.correct >= 0 && state.correct <= state.counted && state.counted <= state.position;
+    const bool reached = state.epoch <= options_.epochs && (state.position == 0 || state.position < state.items) &&
+                         state.position % options_.batch == 0 && (state.epoch < options_.epochs || state.position == 0);
+    if (!counts || !reached || !std::isfinite(state.loss)) {
+      throw value_error("trainer", "state", "one of " + std::to_string(options_.epochs) + " epochs",
+                        "step " + std::to_string(state.step) + ", epoch " + std::to_string(state.epoch) +
+                            ", position " + std::to_string(state.position) + " of " + std::to_string(state.items));
+    }
+  }
+
+  /// One update from one batch. Throws what the model and cross_entropy throw, before anything changed, and value_error
+  /// where the last `patience` updates all had gradients that were not finite.
+  template <class Input>
+  update_report step(execution<Device>& on, const Input& x, const labels_view& labels) {
+    const adamw_state before = optimiser_.state();
+    if (before.skipped_in_row >= options_.patience) {
+      throw value_error("trainer", "gradients", "finite numbers",
+                        "none in " + std::to_string(before.skipped_in_row) +
+                            " updates: training diverged; a lower learning rate or clipping may help");
+    }
+    resize(labels.extent(0));
+    const auto params = std::as_const(parameters_).for_layer(model_);
+    model_.forward(on, params, x, y_.view(), train_context_);
+    cross_entropy<T>(on, {.logits = y_.view(), .labels = labels, .smoothing = options_.smoothing},
+                     {.loss = loss_.view(),
+                      .correct = counts_.view().slice(0, 0, 1),
+                      .counted = counts_.view().slice(0, 1, 1),
+                      .dlogits = dy_.view()});
+    const typename detail::gradient_by<Input, T>::type dx{};
+    model_.template backward<write::overwrite>(on, params, x, std::as_const(dy_).view(), dx,
+                                               gradients_.for_layer(model_), train_context_);
+    update_report report;
+    report.learning_rate = options_.schedule(state_.step);
+    optimiser_.set_learning_rate(report.learning_rate);
+    optimiser_.step(on, parameters_, gradients_);
+    ++state_.step;
+    const adamw_state after = optimiser_.state();
+    report.skipped = after.skipped != before.skipped;
+    report.gradient_norm = after.gradient_norm;
+    read_results(report);
+    return report;
+  }
+
+  /// Trains from where the state stands to the last epoch, and calls `progress(const training_progress&)` after every
+  /// update. Returns false where `stop` became true: after a whole update, ready to be saved and to go on. Throws
+  /// value_error for a source of another size than before, and what `step` throws.
+  template <class Source, class Progress>
+  bool run(execution<Device>& on, Source& source, const std::atomic<bool>& stop, const Progress& progress) {
+    const std::int64_t items = source.size();
+    if (items < 1 || (state_.items != 0 && state_.items != items)) {
+      throw value_error("trainer", "source",
+                        state_.items != 0 ? std::to_string(state_.items) + " items, as before" : "one item or more",
+                        std::to_string(items));
+    }
+    state_.items = items;
+    while (!finished()) {
+      const std::int64_t epoch = state_.epoch;
+      const std::vector<std::int64_t> order = data_order(items, options_.seed, epoch);
+      while (state_.epoch == epoch) {
+        if (stop.load(std::memory_order_relaxed)) return false;
+        const std::int64_t count = std::min(options_.batch, items - state_.position);
+        const auto batch = source.load(part_of(order, state_.position, count), epoch);
+        training_progress now;
+        now.update = step(on, batch.inputs, batch.labels);
+        advance(now, count);
+        progress(std::as_const(now));
+      }
+    }
+    return true;
+  }
+
+  /// Logits of a batch, [B, classes], valid until the next call.
+  template <class Input>
+  dynamic_view<2, const T, Device> predict(execution<Device>& on, const Input& x, std::int64_t batch) {
+    resize(batch);
+    model_.forward(on, std::as_const(parameters_).for_layer(model_), x, y_.view(), infer_context_);
+    return logits();
+  }
+
+  /// The model on all items of a source, loaded in their order as of epoch 0, with the loss that it is trained on;
+  /// `predicted`, where given, takes the predicted class of every item. Throws shape_error where that is of another
+  /// size.
+  template <class Source>
+  evaluation evaluate(execution<Device>& on, Source& source, std::span<std::int32_t> predicted = {}) {
+    const std::int64_t items = source.size();
+    if (!predicted.empty() && static_cast<std::int64_t>(predicted.size()) != items) {
+      throw shape_error("trainer", "predicted", std::to_string(items) + " places", std::to_string(predicted.size()));
+    }
+    std::vector<std::int64_t> order(static_cast<std::size_t>(items));
+    std::iota(order.begin(), order.end(), std::int64_t{0});
+    evaluation total;
+    for (std::int64_t first = 0; first < items; first += options_.batch) {
+      const std::int64_t count = std::min(options_.batch, items - first);
+      const auto batch = source.load(part_of(order, first, count), 0);
+      const auto y = predict(on, batch.inputs, count);
+      dynamic_view<1, std::int32_t, Device> classes;
+      if (!predicted.empty()) classes = {predicted.data() + first, {{count}}};
+      cross_entropy<T>(on, {.logits = y, .labels = batch.labels, .smoothing = options_.smoothing},
+                       {.loss = loss_.view(),
+                        .correct = counts_.view().slice(0, 0, 1),
+                        .counted = counts_.view().slice(0, 1, 1),
+                        .predicted = classes});
+      update_report report;
+      read_results(report);
+      total.loss += report.loss * static_cast<double>(report.counted);
+      total.correct += report.correct;
+      total.counted += report.counted;
+    }
+    if (total.counted > 0) total.loss /= static_cast<double>(total.counted);
+    return total;
+  }
+
+ private:
+  static const trainer_options& checked(const trainer_options& options) {
+    options.check();
+    return options;
+  }
+
+  static std::span<const std::int64_t> part_of(const std::vector<std::int64_t>& order, std::int64_t first,
+                                               std::int64_t count) {
+    return std::span(order).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+  }
+
+  dynamic_view<2, const T, Device> logits() const { return y_.view(); }
+
+  void resize(std::int64_t rows) {
+    const rank<2> shape{{rows, Model::classes}};
+    if (y_.extents() == shape.array()) return;
+    y_.resize(shape);
+    dy_.resize(shape);
+  }
+
+  void read_results(update_report& report) const {
+    T loss{};
+    std::int64_t counts[2] = {};
+    Device::copy(&loss, loss_.data(), sizeof loss);
+    Device::copy(counts, counts_.data(), sizeof counts);
+    report.loss = static_cast<double>(loss);
+    report.correct = counts[0];
+    report.counted = counts[1];
+  }
+
+  /// Moves the state past one update of `count` items.
+  void advance(training_progress& now, std::int64_t count) {
+    now.epoch = state_.epoch;
+    now.step = state_.step;
+    now.items = count;
+    if (std::isfinite(now.update.loss)) {
+      state_.loss += now.update.loss * static_cast<double>(now.update.counted);
+      state_.correct += now.update.correct;
+      state_.counted += now.update.counted;
+    }
+    const auto counted = static_cast<double>(state_.counted > 0 ? state_.counted : 1);
+    now.loss = state_.loss / counted;
+    now.accuracy = static_cast<double>(state_.correct) / counted;
+    state_.position += count;
+    if (state_.position < state_.items) return;
+    now.epoch_finished = true;
+    ++state_.epoch;
+    state_.position = 0;
+    state_.loss = 0;
+    state_.correct = state_.counted = 0;
+  }
+
+  Model model_;
+  trainer_options options_;
+  parameter_block<T, Device> parameters_, gradients_;
+  adamw<T, Device> optimiser_;
+  training_state state_;
+  typename Model::template context<train> train_context_;
+  typename Model::template context<infer> infer_context_;
+  tensor<rank<2>, T, Device> y_, dy_;               // [B, classes]
+  tensor<rank<1>, T, Device> loss_;                 // [1]
+  tensor<rank<1>, std::int64_t, Device> counts_;    // [2]: correct, counted
+};
+
+LIGHTNET_END_NAMESPACE

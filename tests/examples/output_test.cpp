@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <doctest/doctest.h>
+#include <png.h>
+#include <unistd.h>
+
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "curve.hpp"
+#include "picture.hpp"
+#include "progress.hpp"
+
+namespace fs = std::filesystem;
+
+namespace {
+
+struct folder {
+  folder() : path((fs::temp_directory_path() / "lightnet-output-XXXXXX").string()) {
+    REQUIRE(::mkdtemp(path.data()) != nullptr);
+  }
+  ~folder() {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+  }
+  folder(const folder&) = delete;
+  folder& operator=(const folder&) = delete;
+  [[nodiscard]] fs::path operator/(const char* name) const { return fs::path(path) / name; }
+
+  std::string path;
+};
+
+std::string contents(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+}  // namespace
+
+TEST_CASE("picture: a PNG that libpng reads back") {
+  const folder here;
+  const auto path = here / "result.png";
+  const std::vector<std::uint8_t> pixels(std::size_t{3} * 5 * 7, 200);
+  const std::vector<std::int32_t> truth{0, 1, 2};
+  std::vector<std::int32_t> predicted{0, 2, 2};
+  fashion_mnist::figure figure;
+  figure.title = "every glyph: ";
+  for (char character = 32; character < 127; ++character) figure.title += character;
+  figure.subtitle = "and what is none: \xc3\xa9\n";
+  figure.facts = {{"66.7 %", "accuracy"}};
+  figure.classes = {"first", "second", "third"};
+  figure.confusion = {1, 0, 0, 0, 0, 12345, 0, 0, 0};
+  figure.rows = 5;
+  figure.columns = 7;
+  figure.pixels = pixels;
+  figure.predicted = predicted;
+  figure.truth = truth;
+  fashion_mnist::write_picture(path, figure);
+
+  png_image image{};
+  image.version = PNG_IMAGE_VERSION;
+  REQUIRE(png_image_begin_read_from_file(&image, path.c_str()) != 0);
+  image.format = PNG_FORMAT_RGB;
+  std::vector<std::uint8_t> read(PNG_IMAGE_SIZE(image));
+  REQUIRE(png_image_finish_read(&image, nullptr, read.data(), 0, nullptr) != 0);
+  CHECK(read == fashion_mnist::draw(figure).bytes());
+
+  const auto before = contents(path);
+  predicted[1] = 3;
+  CHECK_THROWS_AS(fashion_mnist::write_picture(path, figure), lightnet::value_error);
+  predicted[1] = 2;
+  figure.pixels = figure.pixels.first(104);
+  CHECK_THROWS_AS(fashion_mnist::write_picture(path, figure), lightnet::shape_error);
+  figure.pixels = pixels;
+  figure.confusion.pop_back();
+  CHECK_THROWS_AS(fashion_mnist::write_picture(path, figure), lightnet::shape_error);
+  figure.confusion.push_back(0);
+  CHECK_THROWS_AS(fashion_mnist::write_picture(here / "missing" / "result.png", figure), lightnet::file_error);
+  CHECK(contents(path) == before);
+}
+
+TEST_CASE("picture: every share of the heat map is lighter than the one before") {
+  const auto luminance = [](fashion_mnist::colour c) { return 0.2126 * c.red + 0.7152 * c.green + 0.0722 * c.blue; };
+  for (int i = 0; i < 100; ++i) {
+    CAPTURE(i);
+    CHECK(luminance(fashion_mnist::detail::heat(i / 100.0)) < luminance(fashion_mnist::detail::heat((i + 1) / 100.0)));
+  }
+  CHECK(fashion_mnist::detail::grouped(0) == "0");
+  CHECK(fashion_mnist::detail::grouped(999) == "999");
+  CHECK(fashion_mnist::detail::grouped(-123456) == "-123,456");
+  CHECK(fashion_mnist::detail::grouped(1234567) == "1,234,567");
+}
+
+TEST_CASE("curve: text, and numbers that lead back") {
+  const folder here;
+  std::vector<fashion_mnist::curve_point> curve(2);
+  curve[0] = {1, 10, 2.25, 0.1, 0.003, 1234.5, std::nan("")};
+  curve[1] = {1, 20, 1.0 / 3, 0.5, 1e-9, 2000, 0.8731};
+  const std::string text =
+      "epoch,step,loss,train_accuracy,learning_rate,images_per_second,test_accuracy\n"
+      "1,10,2.25,0.1,0.003,1234.5,\n"
+      "1,20,0.3333333333333333,0.5,1e-09,2000,0.8731\n";
+  fashion_mnist::write_curve(here / "curve.csv", curve);
+  CHECK(contents(here / "curve.csv") == text);
+
+  const auto values = fashion_mnist::curve_values(curve);
+  CHECK(values.size() == 14);
+  CHECK(fashion_mnist::curve_text(fashion_mnist::curve_from_values(values)) == text);
+  CHECK_THROWS_AS((void)fashion_mnist::curve_from_values(std::span(values).first(13)), lightnet::shape_error);
+  for (const double wrong : {-1.0, 0.5, 1e300, std::nan("")}) {
+    auto damaged = values;
+    damaged[8] = wrong;
+    CHECK_THROWS_AS((void)fashion_mnist::curve_from_values(damaged), lightnet::value_error);
+  }
+}
+
+TEST_CASE("progress: plain lines where there is no terminal") {
+  const folder here;
+  const auto path = here / "log";
+  auto* const stream = std::fopen(path.c_str(), "w");
+  REQUIRE(stream != nullptr);
+  {
+    fashion_mnist::progress_bar bar(stream, 60, 30, 128, 15);
+    bar.message("resumed");
+    for (int step = 16; step <= 60; ++step) bar.update(step, 1.5, 0.25);
+    bar.finish_epoch(2, 1.25, 0.5, 0.75);
+  }
+  std::fclose(stream);
+  const auto text = contents(path);
+  CHECK(std::count(text.begin(), text.end(), '\n') == 1 + 5 + 10 + 1);
+  CHECK(text.find('\x1b') == std::string::npos);
+  CHECK(text.find('\r') == std::string::npos);
+  CHECK(text.find("resumed\nepoch 1/2  step 18/30  loss 1.5000  accuracy 25.00 %  ") == 0);
+  CHECK(text.find("epoch 2/2  step 30/30  loss 1.5000") != std::string::npos);
+  CHECK(text.find("epoch 2/2  loss 1.2500  accuracy 50.00 %  test accuracy 75.00 %\n") != std::string::npos);
+}
