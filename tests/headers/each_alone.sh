@@ -1,11 +1,22 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Each public header compiles alone: each_alone.sh INCLUDE_FOLDER [--without-io] COMPILER FLAG...
+# Each public header compiles alone: each_alone.sh INCLUDE_FOLDER [--without-io] [--together] COMPILER FLAG...
+# --together: all in one, where another run has shown that they stand alone.
 set -u
 cd "$1" && shift || exit 1
 unwanted='no such path'
 if [ "$1" = --without-io ]; then unwanted='*/io/*'; shift; fi
-compiler=("$@")
+together=0
+if [ "$1" = --together ]; then together=1; shift; fi
+
+headers=$(find lightnet -name '*.hpp' -not -path "$unwanted" | sort)
+[ -n "$headers" ] || { echo "no headers below $PWD" >&2; exit 1; }
+count=$(wc -l <<<"$headers")
+if [ $together = 1 ]; then
+  sed 's/.*/#include <&>/' <<<"$headers" | "$@" -fsyntax-only -x c++ - || exit 1
+  echo "$count headers compile together with $1"
+  exit
+fi
 
 # Each is included, twice, rather than compiled itself: that checks its guard, and #pragma once in a main file warns.
 check() {
@@ -14,8 +25,5 @@ check() {
   return 1
 }
 export -f check
-
-headers=$(find lightnet -name '*.hpp' -not -path "$unwanted" | sort)
-[ -n "$headers" ] || { echo "no headers below $PWD" >&2; exit 1; }
-xargs -P 2 -I '{}' bash -c 'check "$@"' - '{}' "${compiler[@]}" <<<"$headers" || exit 1
-echo "$(wc -l <<<"$headers") headers compile alone with ${compiler[0]}"
+xargs -P 2 -I '{}' bash -c 'check "$@"' - '{}' "$@" <<<"$headers" || exit 1
+echo "$count headers compile alone with $1"

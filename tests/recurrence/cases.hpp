@@ -55,14 +55,14 @@ struct raw_state {
 struct question {
   problem p = {};
   oracle::grid where = {};
-  numbers theta = {};               // [share] or [H, share]; empty: the default
-  bool default_log_decay = false;   // log_decay is not given
-  bool with_state = false;          // an initial state is given: p.z0 and p.s0, or `raw` where that is set
+  numbers theta = {};              // [share] or [H, share]; empty: the default
+  bool default_log_decay = false;  // log_decay is not given
+  bool with_state = false;         // an initial state is given: p.z0 and p.s0, or `raw` where that is set
   raw_state raw = {};
   std::int64_t chunk = 64;
   int threads = 1;
   layout memory = layout::dense;
-  bool flattened = false;           // [B, N, H, d] and a grid, instead of [B, n_1..n_M, H, d]
+  bool flattened = false;  // [B, N, H, d] and a grid, instead of [B, n_1..n_M, H, d]
 };
 
 struct answer {
@@ -284,9 +284,7 @@ struct asked {
     return from.template view<Dims + 3>();
   }
 
-  storage<T> state_sum(layout how) const {
-    return {{x.p.batch, x.p.heads, x.p.features(), x.p.values}, how};
-  }
+  storage<T> state_sum(layout how) const { return {{x.p.batch, x.p.heads, x.p.features(), x.p.values}, how}; }
   storage<T> state_normaliser(layout how) const { return {{x.p.batch, x.p.heads, x.p.keys}, how}; }
 
   typename Recurrence::template state<T, ln::cpu> state(const raw_state& from) {
@@ -481,22 +479,19 @@ operation make() {
 }
 
 // A recurrence of your own, a traversal, an encoding: one line here.
-#define LIGHTNET_CASES_ADDITIVE(case)                        \
-  case(ln::additive, ln::causal, ln::no_position, 1),        \
-  case(ln::additive, ln::causal, ln::md_lrpe, 2),            \
-  case(ln::additive, ln::bidirectional, ln::md_lrpe, 1),     \
-  case(ln::additive_with_sink, ln::causal, ln::md_lrpe, 3)
-#define LIGHTNET_CASES_GLOBAL(case)                          \
-  case(ln::additive, ln::global, ln::no_position, 1),        \
-  case(ln::additive, ln::global, ln::md_lrpe, 2),            \
-  case(ln::additive, ln::global, ln::md_lrpe_rotate, 3),     \
-  case(ln::additive, ln::global, md_lrpe_neighbours, 1),     \
-  case(ln::additive_with_sink, ln::global, ln::no_position, 2)
-#define LIGHTNET_CASES_DECAY(case)                           \
-  case(ln::constant_decay, ln::causal, ln::no_position, 1),  \
-  case(ln::constant_decay, ln::causal, ln::md_lrpe_rotate, 2), \
-  case(ln::constant_decay, ln::bidirectional, md_lrpe_neighbours, 3), \
-  case(ln::constant_decay, ln::bidirectional, ln::md_lrpe, 2)
+#define LIGHTNET_CASES_ADDITIVE(case)                                                                   \
+  case (ln::additive, ln::causal, ln::no_position, 1), case (ln::additive, ln::causal, ln::md_lrpe, 2), \
+      case (ln::additive, ln::bidirectional, ln::md_lrpe, 1),                                           \
+      case (ln::additive_with_sink, ln::causal, ln::md_lrpe, 3)
+#define LIGHTNET_CASES_GLOBAL(case)                                                                                   \
+  case (ln::additive, ln::global, ln::no_position, 1), case (ln::additive, ln::global, ln::md_lrpe, 2),               \
+      case (ln::additive, ln::global, ln::md_lrpe_rotate, 3), case (ln::additive, ln::global, md_lrpe_neighbours, 1), \
+      case (ln::additive_with_sink, ln::global, ln::no_position, 2)
+#define LIGHTNET_CASES_DECAY(case)                                         \
+  case (ln::constant_decay, ln::causal, ln::no_position, 1),               \
+      case (ln::constant_decay, ln::causal, ln::md_lrpe_rotate, 2),        \
+      case (ln::constant_decay, ln::bidirectional, md_lrpe_neighbours, 3), \
+      case (ln::constant_decay, ln::bidirectional, ln::md_lrpe, 2)
 
 // Each is made in a file of its own, cases_*_test.cpp, so that two cores share the work.
 std::vector<operation> additive_float();
@@ -566,15 +561,16 @@ inline void give_angles(question& x) {
 
 struct options {
   bool masked = false, with_state = false, extreme = false;
-  double logits = 3;  // their range
+  double logits = 3;                                        // their range
   std::int64_t keys = 0, values = 0, batch = 0, heads = 0;  // 0: any
   std::vector<std::int64_t> grid = {};                      // empty: any
   std::int64_t prefix = -1;                                 // -1: any
 };
 
 inline question random_question(const operation& op, generator& random, const options& want = {}) {
-  static const std::vector<std::vector<std::int64_t>> grids[] = {
-      {{1}, {2}, {19}, {67}, {131}, {213}}, {{1, 1}, {3, 5}, {13, 7}, {1, 17}, {9, 1}}, {{1, 1, 1}, {2, 3, 5}, {5, 1, 3}}};
+  static const std::vector<std::vector<std::int64_t>> grids[] = {{{1}, {2}, {19}, {67}, {131}, {213}},
+                                                                 {{1, 1}, {3, 5}, {13, 7}, {1, 17}, {9, 1}},
+                                                                 {{1, 1, 1}, {2, 3, 5}, {5, 1, 3}}};
   question x;
   problem& p = x.p;
   p.kind = op.kind;
@@ -591,9 +587,8 @@ inline question random_question(const operation& op, generator& random, const op
   p.batch = want.batch ? want.batch : 1 + random.integer(3);
   p.heads = want.heads ? want.heads : 1 + random.integer(3);
   p.keys = want.keys ? want.keys : random.one_of<std::int64_t>({1, 3, 7, 11, 17, 33, 40});
-  while (op.position == oracle::encoding::cosine
-             ? (op.dims - 1) * ((p.keys + op.dims - 1) / op.dims) >= p.keys
-             : op.rotates() && p.keys < 2 * op.dims) {
+  while (op.position == oracle::encoding::cosine ? (op.dims - 1) * ((p.keys + op.dims - 1) / op.dims) >= p.keys
+                                                 : op.rotates() && p.keys < 2 * op.dims) {
     ++p.keys;
   }
   p.values = want.values ? want.values : random.one_of<std::int64_t>({1, 2, 5, 9, 13, 39});
@@ -636,9 +631,8 @@ inline question random_question(const operation& op, generator& random, const op
 
 // Equal bits, NaN being equal to NaN.
 inline bool same(const numbers& a, const numbers& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](double x, double y) {
-    return x == y ? std::signbit(x) == std::signbit(y) : x != x && y != y;
-  });
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](double x, double y) { return x == y ? std::signbit(x) == std::signbit(y) : x != x && y != y; });
 }
 
 inline std::string describe(const operation& op, const question& x) {

@@ -49,8 +49,7 @@ worst_errors check(const operation& op, const question& x) {
     worst.quadratic = std::max(worst.quadratic, oracle::error_in_units(came.o, quadratic.o, expected.unit, epsilon));
     CHECK(worst.quadratic <= allowed);
     if (came.state.sum.empty()) return;
-    const double state =
-        oracle::error_in_units(mean_state(came.state, x.p), expected.s, expected.s_unit, epsilon);
+    const double state = oracle::error_in_units(mean_state(came.state, x.p), expected.s, expected.s_unit, epsilon);
     worst.state = std::max(worst.state, state);
     CHECK(state <= allowed);
     if (!op.additive()) return;
@@ -72,8 +71,8 @@ std::string text(const worst_errors& worst) {
 }
 
 void keep(worst_errors& all, const worst_errors& one) {
-  for (double worst_errors::*error : {&worst_errors::o, &worst_errors::quadratic, &worst_errors::state,
-                                      &worst_errors::z, &worst_errors::steps}) {
+  for (double worst_errors::*error :
+       {&worst_errors::o, &worst_errors::quadratic, &worst_errors::state, &worst_errors::z, &worst_errors::steps}) {
     all.*error = std::max(all.*error, one.*error);
   }
 }

@@ -22,7 +22,8 @@ struct cross_entropy_outputs {
   dynamic_view<1, T, Device> loss{};                // [1], the mean over the rows that count; 0 where none does
   dynamic_view<1, std::int64_t, Device> correct{};  // [1], rows whose largest logit is the label's
   dynamic_view<1, std::int64_t, Device> counted{};  // [1], rows that count
-  dynamic_view<1, std::int32_t, Device> predicted{};  // [R], the class of the largest logit, of equal ones the first; -1: all NaN
+  dynamic_view<1, std::int32_t, Device>
+      predicted{};                       // [R], the class of the largest logit, of equal ones the first; -1: all NaN
   dynamic_view<2, T, Device> dlogits{};  // [R, K], dense rows: the gradient of the mean, 0 in a row that does not count
 };
 

@@ -25,7 +25,8 @@ class head_sequence {
   /// From a sequence of mutable elements.
   template <class U>
     requires(!std::is_same_v<U, T> && std::is_convertible_v<U (*)[], T (*)[]>)
-  head_sequence(const head_sequence<Dims, U, Device>& from) noexcept  // NOLINT(google-explicit-constructor): as a view
+  head_sequence(const head_sequence<Dims, U, Device>& from)
+  noexcept  // NOLINT(google-explicit-constructor): as a view
       : data_{from.data_},
         batch_{from.batch_},
         heads_{from.heads_},
@@ -54,6 +55,16 @@ class head_sequence {
   /// Whether the grid's own axes were given, and so its extents are known.
   bool gridded() const noexcept { return axes_ == Dims; }
   const typename grid<Dims>::indices& extents() const noexcept { return extents_; }
+
+  /// Whether elements share a place because an axis of several has the stride 0: fine to read, not to write.
+  bool repeats() const noexcept {
+    bool repeated = (batch_ > 1 && batch_stride_ == 0) || (heads_ > 1 && head_stride_ == 0) ||
+                    (channels_ > 1 && channel_stride_ == 0);
+    for (std::size_t axis = 0; axis < static_cast<std::size_t>(axes_); ++axis) {
+      repeated = repeated || (extents_[axis] > 1 && strides_[axis] == 0);
+    }
+    return repeated && batch_ * tokens() * heads_ * channels_ > 0;
+  }
 
   /// The first channel of token t of sequence b and head h.
   T* token(std::int64_t b, std::int64_t h, std::int64_t t) const noexcept {

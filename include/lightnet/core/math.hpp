@@ -70,7 +70,8 @@ LIGHTNET_HOST_DEVICE constexpr T power_of_two(std::int32_t exponent) noexcept {
   return std::bit_cast<T>(static_cast<typename binary::bits>(exponent + binary::bias) << binary::mantissa);
 }
 
-/// x * 2^exponent, exact but where the result is below the normal range; any exponent.
+/// x * 2^exponent, exact but where the result is below the normal range. Any exponent: those that would take 1 out of
+/// the range of T, and as far again, count as the last that does.
 template <class T>
 LIGHTNET_HOST_DEVICE constexpr T scale_by_power_of_two(T x, std::int32_t exponent) noexcept {
   constexpr std::int32_t most = 2 * (detail::binary<T>::bias - 1);
@@ -131,11 +132,14 @@ LIGHTNET_HOST_DEVICE inline T silu(T x) noexcept {
   return x * sigmoid(x);
 }
 
-/// The derivative of silu.
+/// The derivative of silu, s (1 + x (1 - s)); 1 - s is sigmoid(-x), which a difference would lose digits of.
 template <class T>
 LIGHTNET_HOST_DEVICE inline T dsilu(T x) noexcept {
-  const T s = sigmoid(x);
-  return s * multiply_add(x, T(1) - s, T(1));
+  const T e = exponential(x < T(0) ? x : -x);
+  const T larger = T(1) / (T(1) + e), smaller = e * larger;
+  const T s = x < T(0) ? smaller : larger;
+  const T rest = x < T(0) ? larger : smaller;
+  return s * multiply_add(x, rest, T(1));
 }
 
 /// A sum with its rounding error beside it: running logarithms keep twice the digits of T.

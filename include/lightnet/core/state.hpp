@@ -17,8 +17,7 @@ struct framed_state {
 
   explicit operator bool() const noexcept { return static_cast<bool>(sum); }
   operator framed_state<const T, Device>() const  // NOLINT(google-explicit-constructor): as a view
-    requires(!std::is_const_v<T>)
-  {
+      requires(!std::is_const_v<T>) {
     return {exponent, normaliser, sum};
   }
 };
@@ -30,8 +29,7 @@ struct matrix_state {
 
   explicit operator bool() const noexcept { return static_cast<bool>(sum); }
   operator matrix_state<const T, Device>() const  // NOLINT(google-explicit-constructor): as a view
-    requires(!std::is_const_v<T>)
-  {
+      requires(!std::is_const_v<T>) {
     return {sum};
   }
 };
@@ -44,8 +42,7 @@ struct state_gradient {
 
   explicit operator bool() const noexcept { return static_cast<bool>(sum); }
   operator state_gradient<const T, Device>() const  // NOLINT(google-explicit-constructor): as a view
-    requires(!std::is_const_v<T>)
-  {
+      requires(!std::is_const_v<T>) {
     return {z, sum};
   }
 };
@@ -55,7 +52,8 @@ template <class Recurrence, class T, class Device = cpu>
 class state_tensors {
  public:
   /// For B sequences, H heads, d keys, d' stored keys (lightnet::state_keys<Position>(d)) and e values.
-  state_tensors(std::int64_t batch, std::int64_t heads, std::int64_t keys, std::int64_t stored_keys, std::int64_t values)
+  state_tensors(std::int64_t batch, std::int64_t heads, std::int64_t keys, std::int64_t stored_keys,
+                std::int64_t values)
       : sum_{{{batch, heads, stored_keys, values}}} {
     if constexpr (Recurrence::framed) {
       normaliser_.resize({{batch, heads, keys}});

@@ -72,13 +72,20 @@ class view {
     return true;
   }
 
+  /// Whether elements share a place because an axis of several has the stride 0: fine to read, not to write.
+  constexpr bool repeats() const noexcept {
+    bool repeated = false;
+    for (std::size_t axis = 0; axis < rank; ++axis) repeated = repeated || (shape_[axis] > 1 && strides_[axis] == 0);
+    return repeated && size() > 0;
+  }
+
   /// The part [first, first + count) of one axis. Throws shape_error where that is outside.
   constexpr view<lightnet::rank<static_cast<int>(rank)>, T, Device> slice(std::size_t axis, std::int64_t first,
                                                                           std::int64_t count) const {
     if (axis >= rank || first < 0 || count < 0 || first > shape_[axis] - count) {
-      throw shape_error("view::slice", "range", "a part of axis " + std::to_string(axis) + " of " + describe(),
-                        "[" + std::to_string(first) + ", " + std::to_string(first) + " + " + std::to_string(count) +
-                            ")");
+      throw shape_error(
+          "view::slice", "range", "a part of axis " + std::to_string(axis) + " of " + describe(),
+          "[" + std::to_string(first) + ", " + std::to_string(first) + " + " + std::to_string(count) + ")");
     }
     indices shape = shape_.array();
     shape[axis] = count;

@@ -12,7 +12,8 @@ enum class gate_form {
   gate_then_norm   ///< RMSNorm(o * sigmoid(u)), the authors' later code
 };
 
-/// Norm and gate: o, u, y [R, Width] dense; the norm is over Groups equal parts of the width.
+/// Norm and gate: o, u, y [R, Width] dense; the norm is over Groups equal parts of the width. Throws device_error or
+/// shape_error before anything is written.
 template <gate_form Form, int Width, int Groups = 1, class T = float, class Device = cpu>
 struct norm_gate {
   using norm = rms_norm<Width, Groups, T, Device>;
@@ -27,6 +28,11 @@ struct norm_gate {
   void forward(execution<Device>& on, const parameters_of<norm, const T, Device>& params,
                const dynamic_view<2, const T, Device>& o, const dynamic_view<2, const T, Device>& u,
                const dynamic_view<2, T, Device>& y) const {
+    const detail::layer_checker check{"norm_gate::forward"};
+    check.parameters("params", params);
+    check.dense_matrix("o", o, o.extent(0), Width);
+    check.dense_matrix("u", u, o.extent(0), Width);
+    check.dense_matrix("y", y, o.extent(0), Width);
     if constexpr (Form == gate_form::norm_then_gate) {
       norm{}.forward(on, params, o, y);
       detail::map(on, y.extent(0), Width, times_silu{}, y, u);
@@ -41,8 +47,16 @@ struct norm_gate {
                 const dynamic_view<2, const T, Device>& o, const dynamic_view<2, const T, Device>& u,
                 const dynamic_view<2, const T, Device>& dy, const dynamic_view<2, T, Device>& d_o,
                 const dynamic_view<2, T, Device>& du, const parameters_of<norm, T, Device>& dparams) const {
-    typename execution<Device>::scope scratch{on};
     const std::int64_t rows = o.extent(0);
+    const detail::layer_checker check{"norm_gate::backward"};
+    check.parameters("params", params);
+    check.dense_matrix("o", o, rows, Width);
+    check.dense_matrix("u", u, rows, Width);
+    check.dense_matrix("dy", dy, rows, Width);
+    check.dense_matrix("do", d_o, rows, Width);
+    check.dense_matrix("du", du, rows, Width);
+    check.parameters("dparams", dparams);
+    typename execution<Device>::scope scratch{on};
     const auto inner = detail::scratch_matrix<T, Device>(scratch, rows, Width);
     const auto dinner = detail::scratch_matrix<T, Device>(scratch, rows, Width);
     if constexpr (Form == gate_form::norm_then_gate) {

@@ -4,11 +4,13 @@
 #include <lightnet/backend/cpu/gemm.hpp>
 #include <lightnet/backend/cpu/reduce.hpp>
 #include <lightnet/core/parameters.hpp>
+#include <lightnet/layer/check.hpp>
 #include <lightnet/layer/modes.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
 
-/// y = x W^T + b, row by row. x [R, In], y [R, Out], weight [Out, In], bias [Out] where Biased.
+/// y = x W^T + b, row by row. x [R, In], y [R, Out], their rows dense; weight [Out, In], bias [Out] where Biased.
+/// Throws device_error or shape_error before anything is written.
 template <int In, int Out, bool Biased, class T = float, class Device = cpu>
 struct linear {
   static constexpr std::int64_t parameter_count = std::int64_t{In} * Out + (Biased ? Out : 0);
@@ -24,6 +26,10 @@ struct linear {
 
   void forward(execution<Device>& on, const parameters_of<linear, const T, Device>& params,
                const dynamic_view<2, const T, Device>& x, const dynamic_view<2, T, Device>& y) const {
+    const detail::layer_checker check{"linear::forward"};
+    check.parameters("params", params);
+    check.matrix("x", x, x.extent(0), In);
+    check.matrix("y", y, x.extent(0), Out);
     detail::gemm(on, x, detail::transposed(weight(params)), y, false);
     if constexpr (Biased) {
       detail::map(on, y.extent(0), Out, add_bias{}, y, detail::by_column{params.data() + std::int64_t{In} * Out});
@@ -35,6 +41,12 @@ struct linear {
   void backward(execution<Device>& on, const parameters_of<linear, const T, Device>& params,
                 const dynamic_view<2, const T, Device>& x, const dynamic_view<2, const T, Device>& dy,
                 const dynamic_view<2, T, Device>& dx, const parameters_of<linear, T, Device>& dparams) const {
+    const detail::layer_checker check{"linear::backward"};
+    check.parameters("params", params);
+    check.matrix("x", x, x.extent(0), In);
+    check.matrix("dy", dy, x.extent(0), Out);
+    if (dx) check.matrix("dx", dx, x.extent(0), In);
+    check.parameters("dparams", dparams);
     if (dx) detail::gemm(on, dy, weight(params), dx, Write == write::add);
     detail::gemm(on, detail::transposed(dy), x, {dparams.data(), {{Out, In}}}, false);
     if constexpr (Biased) {

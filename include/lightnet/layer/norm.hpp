@@ -3,6 +3,7 @@
 
 #include <lightnet/backend/cpu/reduce.hpp>
 #include <lightnet/core/parameters.hpp>
+#include <lightnet/layer/check.hpp>
 #include <lightnet/layer/modes.hpp>
 
 #include <cmath>
@@ -10,7 +11,7 @@
 LIGHTNET_BEGIN_NAMESPACE
 
 /// RMSNorm (arXiv 1910.07467): y = g x / sqrt(mean(x^2) + 1e-5) over the width, or over each of Groups equal parts of it.
-/// x, y [R, Width] dense, g [Width].
+/// x, y [R, Width] dense, g [Width]. Throws device_error or shape_error before anything is written.
 template <int Width, int Groups = 1, class T = float, class Device = cpu>
 struct rms_norm {
   static_assert(Groups >= 1 && Width % Groups == 0, "lightnet: the groups of a norm must divide its width");
@@ -25,15 +26,26 @@ struct rms_norm {
 
   void forward(execution<Device>& on, const parameters_of<rms_norm, const T, Device>& params,
                const dynamic_view<2, const T, Device>& x, const dynamic_view<2, T, Device>& y) const {
+    const detail::layer_checker check{"rms_norm::forward"};
+    check.parameters("params", params);
+    check.dense_matrix("x", x, x.extent(0), Width);
+    check.dense_matrix("y", y, x.extent(0), Width);
     const dynamic_view<2, T, Device> to = grouped(y);
     detail::reduce_map<T, 1>(on, to.extent(0), part, square{}, inverse_rms{}, normalise{}, to, grouped(x),
                              detail::by_column<const T>{params.data(), Groups});
   }
 
+  /// dx is overwritten or added to; dparams is overwritten.
   template <write Write = write::overwrite>
   void backward(execution<Device>& on, const parameters_of<rms_norm, const T, Device>& params,
                 const dynamic_view<2, const T, Device>& x, const dynamic_view<2, const T, Device>& dy,
                 const dynamic_view<2, T, Device>& dx, const parameters_of<rms_norm, T, Device>& dparams) const {
+    const detail::layer_checker check{"rms_norm::backward"};
+    check.parameters("params", params);
+    check.dense_matrix("x", x, x.extent(0), Width);
+    check.dense_matrix("dy", dy, x.extent(0), Width);
+    check.dense_matrix("dx", dx, x.extent(0), Width);
+    check.parameters("dparams", dparams);
     typename execution<Device>::scope scratch{on};
     const auto from = grouped(x), incoming = grouped(dy);
     const std::int64_t rows = from.extent(0);

@@ -1,13 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/core/sequence.hpp>
 #include <lightnet/layer/gate.hpp>
 #include <lightnet/layer/linear.hpp>
-#include <lightnet/core/sequence.hpp>
 #include <lightnet/recurrence/additive.hpp>
 #include <lightnet/recurrence/scan.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
+
+namespace detail {
+/// Whether an encoding of `keys` channels has an angle for each of `dims` axes.
+template <class Position>
+constexpr bool gives_angles(std::int64_t keys, std::int64_t dims) noexcept {
+  if constexpr (Position::encodes) {
+    return Position::fits(keys, dims);
+  } else {
+    return true;
+  }
+}
+}  // namespace detail
 
 /// What an attention layer may choose; derive from it and name what differs.
 struct attention_options {
@@ -26,7 +38,8 @@ struct attention_options {
 
 /// LightNet attention, LNA (arXiv 2405.21022): with q = silu(W_q x), k = W_k x, v = W_v x, u = W_u2 W_u1 x,
 ///   y = W_o (norm and gate of recurrence(q, k, v) with u).
-/// x, y [B, N, width] at the places of a grid. No biases. Names as in flash-linear-attention.
+/// x, y [B, N, width] at the places of a grid. No biases. Names as in flash-linear-attention. A masked token comes out
+/// as 0 and gives no gradient; its values are to be finite. Throws device_error or shape_error before anything is written.
 template <class Options, int Dims, class T = float, class Device = cpu>
 struct attention {
   static constexpr int width = Options::width, heads = Options::heads, head_width = width / heads;
@@ -37,6 +50,8 @@ struct attention {
   static_assert(width % heads == 0, "lightnet: the heads of attention must divide its width");
   static_assert(!Options::learned_theta || position::encodes,
                 "lightnet: learned_theta needs a position encoding with angles, such as md_lrpe");
+  static_assert(detail::gives_angles<position>(head_width, Dims),
+                "lightnet: a head is too narrow to give every axis an angle; use fewer heads or more width");
 
   static constexpr int projected = 3 * width + rank_of_gate;  // q, k, v and the first factor of the gate, side by side
   using input_projection = linear<width, projected, false, T, Device>;
@@ -49,6 +64,7 @@ struct attention {
   static constexpr std::int64_t norm_at = gate_at + gate_projection::parameter_count;
   static constexpr std::int64_t output_at = norm_at + output_gate::parameter_count;
   static constexpr std::int64_t theta_at = output_at + output_projection::parameter_count;
+  /// The angles of one axis.
   static constexpr std::int64_t share() noexcept {
     if constexpr (position::encodes) {
       return position::share(head_width, Dims);
@@ -83,15 +99,19 @@ struct attention {
     output_projection{}.describe(prefix + "o_proj.", offset + output_at, list, 0.02 / std::sqrt(2.0 * Options::layers));
     if (theta_rows > 0) {
       list.push_back({prefix + "theta", {theta_rows, share()}, offset + theta_at,
-                      initial_value::powers(-std::log(position_base()) / static_cast<double>(share())), false});
+                      initial_value::powers(log_theta_step()), false});
     }
   }
 
   template <class Mode>
   void forward(execution<Device>& on, const parameters& params, const input& x, const output& y,
                context<Mode>& kept_here) const {
+    const std::int64_t batch = x.batch(), tokens = x.tokens.extent(1), rows = batch * tokens;
+    const detail::layer_checker check{"attention::forward"};
+    check.parameters("params", params);
+    check.tokens("x", x, batch, tokens, width);
+    check.tokens("y", y, batch, tokens, width);
     typename execution<Device>::scope scratch{on};
-    const std::int64_t rows = x.rows().extent(0);
     const auto projections = kept_here.projections.take(scratch, rows, projected);
     const auto q = detail::scratch_matrix<T, Device>(scratch, rows, width);
     const auto o = kept_here.read.take(scratch, rows, width);
@@ -106,14 +126,23 @@ struct attention {
     output_projection{}.forward(on, part<output_projection>(params, output_at), gated, y.rows());
   }
 
+  /// dx is overwritten or added to; dparams is overwritten.
   template <write Write = write::overwrite>
   void backward(execution<Device>& on, const parameters& params, const input& x, const input& dy, const output& dx,
                 const gradients& dparams, const context<train>& kept_here) const {
-    typename execution<Device>::scope scratch{on};
-    const std::int64_t rows = x.rows().extent(0);
-    const auto matrix = [&](std::int64_t count) { return detail::scratch_matrix<T, Device>(scratch, rows, count); };
+    const std::int64_t batch = x.batch(), tokens = x.tokens.extent(1), rows = batch * tokens;
     const auto projections = kept_here.projections.view();
     const auto o = kept_here.read.view();
+    const detail::layer_checker check{"attention::backward"};
+    check.parameters("params", params);
+    check.tokens("x", x, batch, tokens, width);
+    check.tokens("dy", dy, batch, tokens, width);
+    check.tokens("dx", dx, batch, tokens, width);
+    check.parameters("dparams", dparams);
+    check.context(projections, rows, projected);
+    check.context(o, rows, width);
+    typename execution<Device>::scope scratch{on};
+    const auto matrix = [&](std::int64_t count) { return detail::scratch_matrix<T, Device>(scratch, rows, count); };
     const auto dprojections = matrix(projected);
     const auto q = matrix(width), u = matrix(width), gated = matrix(width), dgated = matrix(width);
 
@@ -149,11 +178,12 @@ struct attention {
     LIGHTNET_HOST_DEVICE void operator()(T& dx, const T& x, const T& dq) const noexcept { dx = dq * dsilu(x); }
   };
 
-  static constexpr double position_base() noexcept {
+  /// The logarithm of the ratio of neighbouring theta, which are a geometric row that starts with 1.
+  static double log_theta_step() noexcept {
     if constexpr (position::encodes) {
-      return position::base;
+      return share() > 1 ? std::log(position::theta(1, head_width, Dims)) : 0;
     } else {
-      return 1;
+      return 0;
     }
   }
 

@@ -11,7 +11,8 @@ struct block_options : attention_options {
   static constexpr int inner = 0;  ///< inner width of the GLU; 0 takes default_inner_width(width)
 };
 
-/// A LightNet block (arXiv 2405.21022): x += LNA(norm(x)); x += GLU(norm(x)). x, y [B, N, width].
+/// A LightNet block (arXiv 2405.21022): x += LNA(norm(x)); x += GLU(norm(x)). x, y [B, N, width]; y may be x. Throws
+/// device_error or shape_error before anything is written.
 template <class Options, int Dims, class T = float, class Device = cpu>
 struct block {
   static constexpr int width = Options::width;
@@ -46,8 +47,12 @@ struct block {
   template <class Mode>
   void forward(execution<Device>& on, const parameters& params, const input& x, const output& y,
                context<Mode>& kept_here) const {
+    const std::int64_t batch = x.batch(), tokens = x.tokens.extent(1), rows = batch * tokens;
+    const detail::layer_checker check{"block::forward"};
+    check.parameters("params", params);
+    check.tokens("x", x, batch, tokens, width);
+    check.tokens("y", y, batch, tokens, width);
     typename execution<Device>::scope scratch{on};
-    const std::int64_t rows = x.rows().extent(0);
     const auto normed = detail::scratch_matrix<T, Device>(scratch, rows, width);
     const auto middle = kept_here.middle.take(scratch, rows, width);
     norm{}.forward(on, detail::part_of<norm>(params, 0), x.rows(), normed);
@@ -60,12 +65,19 @@ struct block {
     detail::map(on, rows, width, add{}, y.rows(), constant(middle));
   }
 
-  /// dy may be dx.
+  /// dx is overwritten, and then dy may be dx, or added to; dparams is overwritten.
   template <write Write = write::overwrite>
   void backward(execution<Device>& on, const parameters& params, const input& x, const input& dy, const output& dx,
                 const gradients& dparams, const context<train>& kept_here) const {
+    const std::int64_t batch = x.batch(), tokens = x.tokens.extent(1), rows = batch * tokens;
+    const detail::layer_checker check{"block::backward"};
+    check.parameters("params", params);
+    check.tokens("x", x, batch, tokens, width);
+    check.tokens("dy", dy, batch, tokens, width);
+    check.tokens("dx", dx, batch, tokens, width);
+    check.parameters("dparams", dparams);
+    check.context(kept_here.middle.view(), rows, width);
     typename execution<Device>::scope scratch{on};
-    const std::int64_t rows = x.rows().extent(0);
     const auto normed = detail::scratch_matrix<T, Device>(scratch, rows, width);
     const auto dnormed = detail::scratch_matrix<T, Device>(scratch, rows, width);
     const auto dmiddle = detail::scratch_matrix<T, Device>(scratch, rows, width);

@@ -12,7 +12,8 @@ LIGHTNET_BEGIN_NAMESPACE
 constexpr int default_inner_width(int width) noexcept { return (8 * width + 383) / 384 * 128; }
 
 /// GLU (arXiv 2002.05202): y = W_3 (silu(W_1 x) * (W_2 x)). x, y [R, width]. No biases. Names as in
-/// flash-linear-attention; `layers` of the whole model scale the initial output weights.
+/// flash-linear-attention; `Layers`, those of the whole model, scale the initial output weights. Throws device_error or
+/// shape_error before anything is written.
 template <int Width, int Inner, int Layers = 1, class T = float, class Device = cpu>
 struct glu {
   using input_projection = linear<Width, 2 * Inner, false, T, Device>;  // W_1 above W_2
@@ -36,8 +37,12 @@ struct glu {
   void forward(execution<Device>& on, const parameters_of<glu, const T, Device>& params,
                const dynamic_view<2, const T, Device>& x, const dynamic_view<2, T, Device>& y,
                context<Mode>& kept_here) const {
-    typename execution<Device>::scope scratch{on};
     const std::int64_t rows = x.extent(0);
+    const detail::layer_checker check{"glu::forward"};
+    check.parameters("params", params);
+    check.matrix("x", x, rows, Width);
+    check.matrix("y", y, rows, Width);
+    typename execution<Device>::scope scratch{on};
     const auto projections = kept_here.projections.take(scratch, rows, 2 * Inner);
     const auto hidden = detail::scratch_matrix<T, Device>(scratch, rows, Inner);
     input_projection{}.forward(on, detail::part_of<input_projection>(params, 0), x, projections);
@@ -45,14 +50,22 @@ struct glu {
     output_projection{}.forward(on, detail::part_of<output_projection>(params, output_at), hidden, y);
   }
 
+  /// dx is overwritten or added to; dparams is overwritten.
   template <write Write = write::overwrite>
   void backward(execution<Device>& on, const parameters_of<glu, const T, Device>& params,
                 const dynamic_view<2, const T, Device>& x, const dynamic_view<2, const T, Device>& dy,
                 const dynamic_view<2, T, Device>& dx, const parameters_of<glu, T, Device>& dparams,
                 const context<train>& kept_here) const {
-    typename execution<Device>::scope scratch{on};
     const std::int64_t rows = x.extent(0);
     const auto projections = kept_here.projections.view();
+    const detail::layer_checker check{"glu::backward"};
+    check.parameters("params", params);
+    check.matrix("x", x, rows, Width);
+    check.matrix("dy", dy, rows, Width);
+    check.matrix("dx", dx, rows, Width);
+    check.parameters("dparams", dparams);
+    check.context(projections, rows, 2 * Inner);
+    typename execution<Device>::scope scratch{on};
     const auto hidden = detail::scratch_matrix<T, Device>(scratch, rows, Inner);
     const auto dhidden = detail::scratch_matrix<T, Device>(scratch, rows, Inner);
     const auto dprojections = detail::scratch_matrix<T, Device>(scratch, rows, 2 * Inner);

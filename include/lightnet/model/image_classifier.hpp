@@ -41,7 +41,7 @@ struct image_classifier {
 
   template <class Mode>
   struct context {
-    kept<Mode, T, Device> patches, embedded, encoded, features, pooled;  // [B N, *] four times, [B, width]
+    kept<Mode, T, Device> patches, embedded, encoded, pooled;  // [B N, *] three times, [B, width]
     typename body::template context<Mode> blocks;
   };
 
@@ -56,12 +56,15 @@ struct image_classifier {
   template <class Mode>
   void forward(execution<Device>& on, const parameters& params, const image_view& images,
                const dynamic_view<2, T, Device>& logits, context<Mode>& kept_here) const {
-    const places at = check(images, logits.extents(), "logits");
+    const detail::layer_checker check{"image_classifier::forward"};
+    const places at = places_of(check, images);
+    check.parameters("params", params);
+    check.matrix("logits", logits, at.batch, classes);
     typename execution<Device>::scope scratch{on};
     const auto cut = kept_here.patches.take(scratch, at.rows(), patch_width);
     const auto embedded = at.sequence_of(kept_here.embedded.take(scratch, at.rows(), width));
     const auto encoded = at.sequence_of(kept_here.encoded.take(scratch, at.rows(), width));
-    const auto features = at.sequence_of(kept_here.features.take(scratch, at.rows(), width));
+    const auto features = at.sequence_of(detail::scratch_matrix<T, Device>(scratch, at.rows(), width));
     const auto pooled = kept_here.pooled.take(scratch, at.batch, width);
     patching{}.forward(on, images, cut);
     embedding{}.forward(on, detail::part_of<embedding>(params, 0), cut, embedded.rows());
@@ -76,7 +79,15 @@ struct image_classifier {
   void backward(execution<Device>& on, const parameters& params, const image_view& images,
                 const dynamic_view<2, const T, Device>& dlogits, const dynamic_view<Dims + 2, T, Device>& dimages,
                 const gradients& dparams, const context<train>& kept_here) const {
-    const places at = check(images, dlogits.extents(), "dlogits");
+    const detail::layer_checker check{"image_classifier::backward"};
+    const places at = places_of(check, images);
+    check.parameters("params", params);
+    check.matrix("dlogits", dlogits, at.batch, classes);
+    if (dimages && dimages.extents() != images.extents()) {
+      throw shape_error(check.operation, "dimages", "the extents of images " + images.describe(), dimages.describe());
+    }
+    check.parameters("dparams", dparams);
+    check.context(kept_here.patches.view(), at.rows(), patch_width);
     typename execution<Device>::scope scratch{on};
     const auto matrix = [&](std::int64_t rows) { return detail::scratch_matrix<T, Device>(scratch, rows, width); };
     const auto dpooled = matrix(at.batch);
@@ -106,17 +117,12 @@ struct image_classifier {
     }
   };
 
-  static places check(const image_view& images, const std::array<std::int64_t, 2>& logits, const char* name) {
+  static places places_of(const detail::layer_checker& check, const image_view& images) {
+    if (!images) throw device_error(check.operation, "images", "a view of memory", "a null pointer");
     if (images.extent(Dims + 1) != Options::channels) {
-      throw shape_error("image_classifier", "images", std::to_string(Options::channels) + " channels",
-                        images.describe());
+      throw shape_error(check.operation, "images", std::to_string(Options::channels) + " channels", images.describe());
     }
-    if (logits != std::array<std::int64_t, 2>{images.extent(0), classes}) {
-      throw shape_error("image_classifier", name,
-                        detail::bracketed(std::array<std::int64_t, 2>{images.extent(0), classes}),
-                        detail::bracketed(logits));
-    }
-    return {images.extent(0), patching::grid_of(images)};
+    return {images.extent(0), patching::grid_of(check.operation, images)};
   }
 };
 

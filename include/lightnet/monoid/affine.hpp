@@ -13,8 +13,8 @@ struct affine {
   static constexpr bool commutative = false;
 
   struct element {
-    T decay = T(1);      // a
-    Payload payload{};   // b
+    T decay = T(1);     // a
+    Payload payload{};  // b
     friend constexpr bool operator==(const element&, const element&) = default;
   };
 

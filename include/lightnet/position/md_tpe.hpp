@@ -3,9 +3,8 @@
 
 #include <lightnet/backend/cpu/scan.hpp>
 #include <lightnet/core/parameters.hpp>
-#include <lightnet/core/sequence.hpp>
+#include <lightnet/layer/check.hpp>
 #include <lightnet/layer/modes.hpp>
-#include <lightnet/monoid/affine.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -14,7 +13,7 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// E numbers that are worked on together: the states, decays or gains of the modes of an encoding.
+/// E numbers that are worked on together: the states or gains of the modes of an encoding.
 template <class V, int E>
 struct mode_pack {
   V values[E];
@@ -23,19 +22,52 @@ struct mode_pack {
   constexpr explicit mode_pack(V all) noexcept {
     for (V& value : values) value = all;
   }
-  friend constexpr mode_pack operator+(const mode_pack& a, const mode_pack& b) noexcept {
-    mode_pack sum;
-    for (int j = 0; j < E; ++j) sum.values[j] = a.values[j] + b.values[j];
-    return sum;
+  friend constexpr mode_pack operator*(const mode_pack& a, const mode_pack& b) noexcept {
+    mode_pack product;
+    for (int j = 0; j < E; ++j) product.values[j] = a.values[j] * b.values[j];
+    return product;
   }
 };
 
-template <class V, class W, int E>
-constexpr mode_pack<W, E> operator*(const mode_pack<V, E>& a, const mode_pack<W, E>& b) noexcept {
-  mode_pack<W, E> product;
-  for (int j = 0; j < E; ++j) product.values[j] = a.values[j] * b.values[j];
-  return product;
-}
+/// E decays lambda = exp(-exp(gamma)), each as whole + rest with a whole of 0 or 1: one just below 1 keeps the digits of
+/// its distance from 1, which a long line shows.
+template <class T, int E>
+struct mode_decays {
+  T whole[E], rest[E];
+
+  constexpr void set(int j, double gamma) noexcept {
+    const double rate = std::exp(gamma);
+    whole[j] = rate < 0.69 ? T(1) : T(0);
+    rest[j] = static_cast<T>(rate < 0.69 ? std::expm1(-rate) : std::exp(-rate));
+  }
+  friend constexpr mode_decays operator*(const mode_decays& a, const mode_decays& b) noexcept {
+    mode_decays product;
+    for (int j = 0; j < E; ++j) {
+      product.whole[j] = a.whole[j] * b.whole[j];
+      product.rest[j] = a.whole[j] * b.rest[j] + a.rest[j] * (b.whole[j] + b.rest[j]);
+    }
+    return product;
+  }
+  /// lambda h + x.
+  template <class V>
+  constexpr mode_pack<V, E> advance(const mode_pack<V, E>& h, const mode_pack<V, E>& x) const noexcept {
+    mode_pack<V, E> next;
+    for (int j = 0; j < E; ++j) next.values[j] = whole[j] * h.values[j] + (rest[j] * h.values[j] + x.values[j]);
+    return next;
+  }
+};
+
+/// The affine monoid of monoid/affine.hpp on such decays.
+template <class T, class V, int E>
+struct mode_recurrence {
+  struct element {
+    mode_decays<T, E> decay;
+    mode_pack<V, E> payload;
+  };
+  static constexpr element combine(const element& left, const element& right) noexcept {
+    return {left.decay * right.decay, right.decay.advance(left.payload, right.payload)};
+  }
+};
 
 }  // namespace detail
 
@@ -43,7 +75,8 @@ constexpr mode_pack<W, E> operator*(const mode_pack<V, E>& a, const mode_pack<W,
 /// batched, channel c is convolved with T_c[i] = sum_j b_{c,j} lambda_j^i, lambda_j = exp(-exp(gamma_j)), as Modes
 /// recurrences h_j = lambda_j h_j + x; y = x + the sum over the axes. x, y [B, N, Width]; gamma [Dims, Modes],
 /// b [Dims, Width, Modes]. A masked token reads as 0 and comes out as 0; the prefix of a grid passes unchanged.
-/// BothWays adds the mirrored kernel, the diagonal once.
+/// BothWays adds the mirrored kernel, the diagonal once. y must not overlap x. Throws device_error or shape_error before
+/// anything is written.
 template <int Width, int Modes = 16, bool BothWays = false, int Dims = 1, class T = float, class Device = cpu>
 struct md_tpe {
   static_assert(Modes >= 1, "lightnet: an encoding has one mode or more");
@@ -63,12 +96,17 @@ struct md_tpe {
   }
 
   void forward(execution<Device>& on, const parameters& params, const input& x, const output& y) const {
+    const detail::layer_checker check{"md_tpe::forward"};
+    check.parameters("params", params);
+    check.tokens("x", x, x.batch(), x.grid.size(), Width);
+    check.tokens("y", y, x.batch(), x.grid.size(), Width);
     typename execution<Device>::scope scratch{on};
     const tables table{params, scratch};
     detail::parallel_for(on, x.batch() * groups, [&](std::int64_t item, int) {
       const strip part{x, item / groups, item % groups};
       copy_rows(part, x, x, y);
       for (int axis = 0; axis < Dims; ++axis) {
+        const pack& gain = table.gains(axis, part.channel);
         part.each_line(axis, [&](std::int64_t first, std::int64_t step, std::int64_t length) {
           for (int way = 0; way < (BothWays ? 2 : 1); ++way) {
             walk(length, way == 1, table.decay[axis],
@@ -76,9 +114,8 @@ struct md_tpe {
                  [&](std::int64_t i, const element& before, const element& after) {
                    const std::int64_t t = first + i * step;
                    if (!part.on(x, t)) return;
-                   const pack h = way == 0 ? after.payload : table.decay[axis] * before.payload;
+                   const pack h = way == 0 ? after.payload : table.decay[axis].advance(before.payload, pack{});
                    lane sum = part.load(y, t);
-                   const pack gain = table.gains(axis, part.channel);
                    for (int j = 0; j < Modes; ++j) sum += gain.values[j] * h.values[j];
                    part.store(y, t, sum);
                  });
@@ -88,9 +125,16 @@ struct md_tpe {
     });
   }
 
+  /// dx is overwritten or added to; dparams is overwritten.
   template <write Write = write::overwrite>
   void backward(execution<Device>& on, const parameters& params, const input& x, const input& dy, const output& dx,
                 const parameters_of<md_tpe, T, Device>& dparams) const {
+    const detail::layer_checker check{"md_tpe::backward"};
+    check.parameters("params", params);
+    check.tokens("x", x, x.batch(), x.grid.size(), Width);
+    check.tokens("dy", dy, x.batch(), x.grid.size(), Width);
+    check.tokens("dx", dx, x.batch(), x.grid.size(), Width);
+    check.parameters("dparams", dparams);
     typename execution<Device>::scope scratch{on};
     const tables table{params, scratch};
     std::int64_t longest = 0;
@@ -135,8 +179,8 @@ struct md_tpe {
   static constexpr std::int64_t segment = 16;
   using lane = detail::lanes<T>;
   using pack = detail::mode_pack<lane, Modes>;
-  using rates = detail::mode_pack<T, Modes>;
-  using recurrence = affine<rates, pack>;
+  using rates = detail::mode_decays<T, Modes>;
+  using recurrence = detail::mode_recurrence<T, lane, Modes>;
   using element = typename recurrence::element;
 
   struct gradient {
@@ -152,13 +196,12 @@ struct md_tpe {
         : gain{scratch.template take<pack>(Dims * groups)} {
       for (int axis = 0; axis < Dims; ++axis) {
         for (int j = 0; j < Modes; ++j) {
-          const double gamma = static_cast<double>(params.data()[axis * Modes + j]);
-          decay[axis].values[j] = static_cast<T>(std::exp(-std::exp(gamma)));
+          decay[axis].set(j, static_cast<double>(params.data()[axis * Modes + j]));
         }
         for (std::int64_t c = 0; c < groups * width; ++c) {
-          const T* const b = params.data() + gains_offset + (axis * Width + c) * Modes;
+          const std::int64_t b = gains_offset + (axis * Width + c) * Modes;
           for (int j = 0; j < Modes; ++j) {
-            gain[axis * groups + c / width].values[j][c % width] = c < Width ? b[j] : T(0);
+            gain[axis * groups + c / width].values[j][c % width] = c < Width ? params.data()[b + j] : T(0);
           }
         }
       }
@@ -200,7 +243,7 @@ struct md_tpe {
   template <class Input, class Store>
   static void walk(std::int64_t length, bool reversed, const rates& decay, const Input& x, const Store& store) {
     detail::scan_line<recurrence>(
-        length, reversed, element{rates{T(1)}, pack{}},
+        length, reversed, element{},
         [&](std::int64_t i) { return element{decay, x(i)}; }, store);
   }
 
@@ -215,12 +258,13 @@ struct md_tpe {
   static void backward_strip(const strip& part, const tables& table, const input& x, const input& dy, const output& dx,
                              pack* history, gradient& sum) {
     // Gradients of masked tokens are read as 0 whatever they are, and written as 0.
-    const input incoming{dy.tokens, dy.grid, x.mask};
+    const input incoming{dy.tokens, x.grid, x.mask};
+    const output dx_everywhere{dx.tokens, x.grid};
     if constexpr (Write == write::overwrite) {
       copy_rows(part, x, incoming, dx);
     } else {
       for (std::int64_t t = 0; t < x.grid.size(); ++t) {
-        part.store(dx, t, part.load(output{dx.tokens, dx.grid}, t) + part.load(incoming, t));
+        part.store(dx, t, part.load(dx_everywhere, t) + part.load(incoming, t));
       }
     }
     for (int axis = 0; axis < Dims; ++axis) {
@@ -233,10 +277,10 @@ struct md_tpe {
           walk(length, way == 0, decay, [&](std::int64_t i) { return pack(part.load(incoming, first + i * step)) * gain; },
                [&](std::int64_t i, const element& before, const element& after) {
                  const std::int64_t t = first + i * step;
-                 const pack h = decay * history[i] + (way == 0 ? pack(part.load(x, t)) : pack{});
-                 const pack w = way == 0 ? after.payload : decay * before.payload;
+                 const pack h = decay.advance(history[i], way == 0 ? pack(part.load(x, t)) : pack{});
+                 const pack w = way == 0 ? after.payload : decay.advance(before.payload, pack{});
                  const lane at = part.load(incoming, t);
-                 lane to = part.load(output{dx.tokens, dx.grid}, t);
+                 lane to = part.load(dx_everywhere, t);
                  for (int j = 0; j < Modes; ++j) {
                    to += w.values[j];
                    sum.decay[axis].values[j] += after.payload.values[j] * history[i].values[j];

@@ -53,7 +53,8 @@ struct affine_lines {
   std::int64_t length, groups_of_row, groups;
 
   affine_lines(const indices& shape, std::size_t along)
-      : extents{shape}, axis{along}, lane_axis{along + 1 == Rank && Rank > 1 ? Rank - 2 : Rank - 1}, length{shape[along]} {
+      : extents{shape}, axis{along}, lane_axis{Rank - 1}, length{shape[along]} {
+    if (axis == lane_axis && Rank > 1) --lane_axis;
     const std::int64_t across = lane_axis == axis ? 1 : extents[lane_axis];
     groups_of_row = (across + lane_count<T> - 1) / lane_count<T>;
     groups = groups_of_row;
@@ -168,8 +169,9 @@ void affine_scan(execution<Device>& on, const affine_scan_inputs<Rank, T, std::t
     const auto place = all.of(index);
     const auto decay = all.of(inputs.decay, place), x = all.of(inputs.x, place);
     const auto h = all.of(outputs.h, place);
+    const element begin{typename lines::lane{}, all.end_of(inputs.initial, place).load(0)};
     const element end = detail::scan_line<typename lines::recurrence>(
-        all.length, false, {{}, all.end_of(inputs.initial, place).load(0)},
+        all.length, false, begin,
         [&](std::int64_t i) { return element{decay.load(i), x.load(i)}; },
         [&](std::int64_t i, const element&, const element& after) { h.store(i, after.payload); });
     all.end_of(outputs.last, place).store(0, end.payload);
@@ -201,7 +203,7 @@ void affine_scan_backward(execution<Device>& on,
     const auto initial = all.end_of(inputs.initial, place);
     const std::int64_t last = all.length - 1;
     // The element at t carries the decay of t + 1; the end enters as what comes from beyond it.
-    const element begin{{}, all.end_of(incoming.last, place).load(0)};
+    const element begin{typename lines::lane{}, all.end_of(incoming.last, place).load(0)};
     const element first = detail::scan_line<typename lines::recurrence>(
         all.length, true, begin,
         [&](std::int64_t i) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/monoid/affine.hpp>
 #include <lightnet/core/concepts.hpp>
 #include <lightnet/core/state.hpp>
+#include <lightnet/monoid/affine.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
 

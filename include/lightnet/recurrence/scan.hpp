@@ -75,7 +75,7 @@ void scan_backward(execution<Device>& on, const scan_inputs<Recurrence, Dims, T,
   if constexpr (detail::traversable<Recurrence, Traversal> && detail::encodable<Recurrence, Traversal, Position>) {
     typename execution<Device>::scope scratch{on};
     detail::scan_checker<Recurrence, Traversal, Position, Dims, T, Device> check{"scan_backward", inputs};
-    check.output("incoming.o", incoming.o, check.values);
+    check.like_q("incoming.o", incoming.o, check.values);
     check.gradient("incoming.state", incoming.state);
     if (gradients.q) check.output("gradients.q", gradients.q, check.keys);
     if (gradients.k) check.output("gradients.k", gradients.k, check.keys);

@@ -11,13 +11,13 @@ LIGHTNET_BEGIN_NAMESPACE
 /// The inputs of scan and its relatives; q, k and v are needed, everything else has a default.
 template <class Recurrence, int Dims = 1, class T = float, class Device = cpu>
 struct scan_inputs {
-  head_sequence<Dims, const T, Device> q{}, k{}, v{};              // [B, n_1..n_M, H, d], the same, [..., e]
-  dynamic_view<2, const bool, Device> mask{};                      // [B, N]; false deletes a token
-  typename Recurrence::template state<const T, Device> state{};    // initial state
-  dynamic_view<1, const T, Device> log_decay{};                    // [H], <= 0; constant_decay, default tnl
-  dynamic_view<2, const T, Device> theta{};                        // [1 or H, share]; default that of the encoding
-  lightnet::grid<Dims> grid{};                                     // needed where q is flattened, or for an offset
-  std::int64_t chunk = 64;                                         // tokens for each pass over the state
+  head_sequence<Dims, const T, Device> q{}, k{}, v{};            // [B, n_1..n_M, H, d], the same, [..., e]
+  dynamic_view<2, const bool, Device> mask{};                    // [B, N]; false deletes a token
+  typename Recurrence::template state<const T, Device> state{};  // initial state
+  dynamic_view<1, const T, Device> log_decay{};                  // [H], <= 0; constant_decay, default tnl
+  dynamic_view<2, const T, Device> theta{};                      // [1 or H, share]; default that of the encoding
+  lightnet::grid<Dims> grid{};                                   // needed where q is flattened, or for an offset
+  std::int64_t chunk = 64;                                       // tokens for each pass over the state; 256 at most
 };
 
 /// The outputs of scan: o is needed.
@@ -73,8 +73,8 @@ struct scan_checker {
     values = in.v.channels();
     tokens = in.grid;
     locate();
-    output("k", in.k, keys);
-    output("v", in.v, values);
+    like_q("k", in.k, keys);
+    like_q("v", in.v, values);
     if (in.mask) extents("mask", in.mask, {{batch, tokens.size()}});
     if (in.chunk < 1) fail_value("chunk", "one or more", std::to_string(in.chunk));
     state("state", in.state);
@@ -91,27 +91,37 @@ struct scan_checker {
     }
   }
 
+  /// A sequence that is written.
+  void output(const char* argument, const head_sequence<Dims, T, Device>& sequence, std::int64_t channels) const {
+    like_q(argument, sequence, channels);
+    distinct(argument, sequence);
+  }
+
   /// A sequence of the inputs' batch, tokens and heads, with the given channels.
   template <class U>
-  void output(const char* argument, const head_sequence<Dims, U, Device>& sequence, std::int64_t channels) const {
+  void like_q(const char* argument, const head_sequence<Dims, U, Device>& sequence, std::int64_t channels) const {
     given(argument, static_cast<bool>(sequence));
     const bool same_axes = sequence.gridded() != in.q.gridded() || sequence.extents() == in.q.extents();
     if (sequence.batch() != batch || sequence.tokens() != tokens.size() || sequence.heads() != heads ||
         sequence.channels() != channels || !same_axes) {
-      fail_shape(argument, "the batch, tokens and heads of q " + in.q.describe() + " and " + std::to_string(channels) +
-                               " channels", sequence.describe());
+      fail_shape(
+          argument,
+          "the batch, tokens and heads of q " + in.q.describe() + " and " + std::to_string(channels) + " channels",
+          sequence.describe());
     }
   }
 
   /// A state, where it is given.
   template <class State>
   void state(const char* argument, const State& views) const {
-    if (!views) return;
+    bool any = static_cast<bool>(views);
+    if constexpr (Recurrence::framed) any = any || views.exponent || views.normaliser;
+    if (!any) return;
     allow_state(argument);
-    extents(argument, views.sum, {{batch, heads, state_keys<Position>(keys), values}});
+    part(argument, views.sum, {{batch, heads, state_keys<Position>(keys), values}});
     if constexpr (Recurrence::framed) {
-      extents(argument, views.exponent, {{batch, heads, keys}});
-      extents(argument, views.normaliser, {{batch, heads, keys}});
+      part(argument, views.exponent, {{batch, heads, keys}});
+      part(argument, views.normaliser, {{batch, heads, keys}});
     }
   }
 
@@ -120,9 +130,9 @@ struct scan_checker {
   void gradient(const char* argument, const state_gradient<U, Device>& views) const {
     if (!views && !views.z) return;
     allow_state(argument);
-    extents(argument, views.sum, {{batch, heads, state_keys<Position>(keys), values}});
+    part(argument, views.sum, {{batch, heads, state_keys<Position>(keys), values}});
     if (!Recurrence::framed && views.z) fail_value(argument, "no z, for a decay has none", "one");
-    if (views.z) extents(argument, views.z, {{batch, heads, keys}});
+    if (views.z) part(argument, views.z, {{batch, heads, keys}});
   }
 
   /// An array that all sequences share: only where the policy reads it, and its gradient only where it was given.
@@ -132,7 +142,7 @@ struct scan_checker {
     if (!views) return;
     if (!used) fail_value(argument, "nothing, for this recurrence or encoding has none", "an array");
     if (!original) fail_value(argument, "nothing where the input is its default", "an array");
-    extents(argument, views, expected);
+    part(argument, views, expected);
   }
 
   template <class State, class MutableState>
@@ -251,6 +261,19 @@ struct scan_checker {
                const std::array<std::int64_t, Shape::rank>& expected) const {
     given(argument, static_cast<bool>(views));
     if (views.extents() != expected) fail_shape(argument, "extents " + bracketed(expected), views.describe());
+  }
+
+  /// Whole, and where it is written, without elements that share a place.
+  template <class Shape, class U>
+  void part(const char* argument, const view<Shape, U, Device>& views,
+            const std::array<std::int64_t, Shape::rank>& expected) const {
+    extents(argument, views, expected);
+    if constexpr (!std::is_const_v<U>) distinct(argument, views);
+  }
+
+  template <class Views>
+  void distinct(const char* argument, const Views& views) const {
+    if (views.repeats()) fail_shape(argument, "a place for each element", views.describe() + " with a stride of 0");
   }
 
   [[noreturn]] void fail_shape(const char* argument, const std::string& expected, const std::string& came) const {

@@ -187,7 +187,8 @@ class checkpoint {
     if (to.options() != options()) fail("its settings differ from those of this training");
     const std::vector<parameter>& index = to.parameters().index();
     std::size_t count = 0;
-    for (const std::string_view prefix : {std::string_view{}, detail::first_moment_prefix, detail::second_moment_prefix}) {
+    for (const std::string_view prefix :
+         {std::string_view{}, detail::first_moment_prefix, detail::second_moment_prefix}) {
       for (const parameter& part : index) {
         file_.require(std::string{prefix} + part.name, stored_type_of<T>::value, part.shape);
         ++count;

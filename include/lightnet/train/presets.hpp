@@ -30,8 +30,7 @@ inline trainer_options paper_image_classification(std::int64_t items, bool base 
   options.batch = 2048;
   options.epochs = 300;
   const std::int64_t of_epoch = updates_of_epoch(items, options.batch);
-  options.optimiser = {
-      .beta1 = 0.9, .beta2 = 0.98, .epsilon = 1e-8, .weight_decay = base ? 0.1 : 0.05, .clip_norm = 5};
+  options.optimiser = {.beta1 = 0.9, .beta2 = 0.98, .epsilon = 1e-8, .weight_decay = base ? 0.1 : 0.05, .clip_norm = 5};
   options.schedule = {.shape = learning_rate_schedule::shapes::cosine,
                       .peak = 5e-4,
                       .warmup = 20 * of_epoch,

@@ -72,7 +72,7 @@ class trainer {
                         state.correct >= 0 && state.correct <= state.counted && state.counted <= state.position;
     const bool reached = state.epoch <= options_.epochs && (state.position == 0 || state.position < state.items) &&
                          state.position % options_.batch == 0 && (state.epoch < options_.epochs || state.position == 0);
-    if (!counts || !reached || !std::isfinite(state.loss)) {
+    if (!counts || !reached || !std::isfinite(state.loss) || state.loss < 0) {
       throw value_error("trainer", "state", "one of " + std::to_string(options_.epochs) + " epochs",
                         "step " + std::to_string(state.step) + ", epoch " + std::to_string(state.epoch) +
                             ", position " + std::to_string(state.position) + " of " + std::to_string(state.items));
@@ -240,9 +240,9 @@ class trainer {
   training_state state_;
   typename Model::template context<train> train_context_;
   typename Model::template context<infer> infer_context_;
-  tensor<rank<2>, T, Device> y_, dy_;               // [B, classes]
-  tensor<rank<1>, T, Device> loss_;                 // [1]
-  tensor<rank<1>, std::int64_t, Device> counts_;    // [2]: correct, counted
+  tensor<rank<2>, T, Device> y_, dy_;             // [B, classes]
+  tensor<rank<1>, T, Device> loss_;               // [1]
+  tensor<rank<1>, std::int64_t, Device> counts_;  // [2]: correct, counted
 };
 
 LIGHTNET_END_NAMESPACE

@@ -10,8 +10,8 @@ LIGHTNET_BEGIN_NAMESPACE
 struct trainer_options {
   adamw_options optimiser{};
   learning_rate_schedule schedule{};
-  double smoothing = 0;       ///< of the labels, see cross_entropy
-  std::int64_t batch = 128;   ///< items of an update; the last of an epoch takes what is left
+  double smoothing = 0;      ///< of the labels, see cross_entropy
+  std::int64_t batch = 128;  ///< items of an update; the last of an epoch takes what is left
   std::int64_t epochs = 1;
   std::uint64_t seed = 1;     ///< of the initial values and of the order of the data
   std::int64_t patience = 8;  ///< updates in a row without finite gradients before training gives up

@@ -22,9 +22,10 @@ inline std::int64_t count_labels(execution<cpu>&, const dynamic_view<1, const st
     const std::int32_t label = labels(row);
     if (label == ignore) continue;
     if (label < 0 || label >= classes) {
-      throw value_error("cross_entropy", "labels", "0 to " + std::to_string(classes - 1) + ", or " +
-                        std::to_string(ignore) + " for a row that does not count",
-                        std::to_string(label) + " at row " + std::to_string(row));
+      throw value_error(
+          "cross_entropy", "labels",
+          "0 to " + std::to_string(classes - 1) + ", or " + std::to_string(ignore) + " for a row that does not count",
+          std::to_string(label) + " at row " + std::to_string(row));
     }
     ++counted;
   }
@@ -80,7 +81,9 @@ double cross_entropy_row(const T* x, std::int64_t classes, std::int32_t label, d
     map_row([scale, offset](T& power) { power = multiply_add(power, scale, offset); }, classes, gradient);
     gradient[label] -= static_cast<T>((1 - smoothing) * share);
   } else {
-    const auto term = [top](const T& logit) { return sums<double, 1>{{static_cast<double>(exponential(logit - top))}}; };
+    const auto term = [top](const T& logit) {
+      return sums<double, 1>{{static_cast<double>(exponential(logit - top))}};
+    };
     sum = sum_row<double, 1>(term, classes, x).values[0];
   }
   return std::log(sum) - target;

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 
-
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {

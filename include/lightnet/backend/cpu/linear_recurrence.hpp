@@ -138,8 +138,8 @@ struct causal_walk : recurrence_tile<Recurrence, Position, Dims, T> {
   }
 
   /// Writes row r: zero where the token is masked, NaN where a bad entry reached it.
-  void store_row(std::int64_t r, const tile<T>& source, const sequence_type& to, bool accumulate,
-                 std::int64_t channels, bool poison) const {
+  void store_row(std::int64_t r, const tile<T>& source, const sequence_type& to, bool accumulate, std::int64_t channels,
+                 bool poison) const {
     if (!to) return;
     T* const target = to.token(b, h, base::token(r));
     const std::int64_t stride = to.channel_stride();

@@ -19,12 +19,12 @@ struct recurrence_pullback : Walk {
   using base::rows, base::keys, base::stored, base::values, base::b, base::h, base::first, base::count;
   using base::from, base::state;
 
-  tile<T> dout;                                            // [rows, e]
-  tile<T> dread, dwrite, dread_plain, dwrite_plain;        // [rows, d'] twice, [rows, d] twice
-  tile<T> dq, dv, dlogit, dkappa;                          // [rows, d], [rows, e], [rows, d], [rows, d]
-  tile<T> d, d_transposed, state_transposed;               // [d', e], [e, d'], [e, d']
-  T* r;                                                    // [d]
-  T* dangle;                                               // [angles]
+  tile<T> dout;                                      // [rows, e]
+  tile<T> dread, dwrite, dread_plain, dwrite_plain;  // [rows, d'] twice, [rows, d] twice
+  tile<T> dq, dv, dlogit, dkappa;                    // [rows, d], [rows, e], [rows, d], [rows, d]
+  tile<T> d, d_transposed, state_transposed;         // [d', e], [e, d'], [e, d']
+  T* r;                                              // [d]
+  T* dangle;                                         // [angles]
 
   recurrence_pullback(const arguments& a, execution<cpu>::scope& scratch)
       : base(a, scratch),
@@ -103,11 +103,14 @@ struct recurrence_pullback : Walk {
     }
   }
 
-  /// dS_0 = Z_0 D and dz_0 = rowsum(dS_0 * S_0) - Z_0 r, D and r being in the frame of the initial state.
-  void store_state_gradient(const gradients& out) {
-    if (!out.state) return;
+  /// The end of a walk back: dS_0 = Z_0 D and dz_0 = rowsum(dS_0 * S_0) - Z_0 r, D and r being in the frame of the
+  /// initial state. What is summed over the tokens of a sequence with a bad entry is NaN.
+  void end_gradient(const gradients& out) {
     const bool bad = base::any_poison;
     constexpr T nan = std::numeric_limits<T>::quiet_NaN();
+    if (bad && out.log_decay) out.log_decay(b, h) = nan;
+    for (std::int64_t j = 0; bad && out.theta && j < out.theta.extent(2); ++j) out.theta(b, h, j) = nan;
+    if (!out.state) return;
     base::begin(b, h);
     row_sums(d, state, base::running);
     for (std::int64_t i = 0; out.state.z && i < from->keys; ++i) {
@@ -145,15 +148,15 @@ struct causal_pullback : recurrence_pullback<causal_walk<Recurrence, Position, D
   using base::write, base::weight, base::inverse, base::rescale, base::from, base::state, base::entered, base::scores;
   using base::dout, base::dread, base::dwrite, base::dv, base::dlogit, base::dkappa, base::d, base::r;
 
-  tile<T> v_transposed;          // [e, rows]
-  tile<T> key_term, read_term;   // [rows, d]: A and R
-  tile<T> d_start;               // [d', e]: D before the chunk
-  T* r_start;                    // [d]
-  T* tail;                       // [d]: a sum from the last row up
-  T* kept_state;                 // [chunks + 1, d', e]
-  T* kept_normaliser;            // [chunks + 1, d]
-  std::int32_t* kept_exponent;   // [chunks + 1, d]
-  std::int64_t* run_last;        // [rows]
+  tile<T> v_transposed;         // [e, rows]
+  tile<T> key_term, read_term;  // [rows, d]: A and R
+  tile<T> d_start;              // [d', e]: D before the chunk
+  T* r_start;                   // [d]
+  T* tail;                      // [d]: a sum from the last row up
+  T* kept_state;                // [chunks + 1, d', e]
+  T* kept_normaliser;           // [chunks + 1, d]
+  std::int32_t* kept_exponent;  // [chunks + 1, d]
+  std::int64_t* run_last;       // [rows]
 
   causal_pullback(const arguments& a, execution<cpu>::scope& scratch)
       : base(a, scratch),
@@ -194,7 +197,7 @@ struct causal_pullback : recurrence_pullback<causal_walk<Recurrence, Position, D
     sweep_forward(base::chunks());
     base::begin_gradient(out);
     for (std::int64_t i = base::chunks(); i-- > 0;) backward_chunk(i, out);
-    base::store_state_gradient(out);
+    base::end_gradient(out);
   }
 
   void backward_chunk(std::int64_t index, const gradients& out) {
@@ -233,8 +236,8 @@ struct causal_pullback : recurrence_pullback<causal_walk<Recurrence, Position, D
         base::scale_rows(d, d, base::running);
       }
       base::transpose(d, stored, values, base::d_transposed);
-      multiply(v.data, v.stride, 1, base::d_transposed.data, base::d_transposed.stride, dwrite.data, dwrite.stride, rows, stored,
-               values, false);
+      multiply(v.data, v.stride, 1, base::d_transposed.data, base::d_transposed.stride, dwrite.data, dwrite.stride,
+               rows, stored, values, false);
       multiply(write.data, write.stride, 1, d.data, d.stride, dv.data, dv.stride, rows, values, depth, true);
       base::scale_rows(d, d_start, rescale);
       for (std::int64_t i = 0; i < keys; ++i) r_start[i] = rescale[i] * r[i];
@@ -243,8 +246,8 @@ struct causal_pullback : recurrence_pullback<causal_walk<Recurrence, Position, D
     }
     // Through the reading of the state.
     base::transpose(entered, stored, values, base::state_transposed);
-    multiply(dout.row(start), dout.stride, 1, base::state_transposed.data, base::state_transposed.stride, dread.row(start),
-             dread.stride, length, stored, values, false);
+    multiply(dout.row(start), dout.stride, 1, base::state_transposed.data, base::state_transposed.stride,
+             dread.row(start), dread.stride, length, stored, values, false);
     // Through the triangle: dP, then P, in the same place.
     base::lower_triangle(dout, v_transposed, values, start, last);
     multiply(scores.row(start), scores.stride, 1, write.data, write.stride, dread.row(start), dread.stride, length,

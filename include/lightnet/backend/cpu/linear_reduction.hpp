@@ -121,7 +121,7 @@ struct global_pullback : recurrence_pullback<global_walk<Recurrence, Position, D
     }
     for (std::int64_t i = 0; i < base::chunks(); ++i) backward_keys(i, out);
     enter_initial_frame();
-    base::store_state_gradient(out);
+    base::end_gradient(out);
   }
 
   /// D and r as the initial state sees them: it joined the total with the factor 2^(m_0 - m_N).

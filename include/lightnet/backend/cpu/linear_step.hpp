@@ -3,12 +3,21 @@
 
 #include <lightnet/backend/cpu/parallel.hpp>
 #include <lightnet/backend/linear_recurrence.hpp>
-#include <lightnet/core/math.hpp>
 #include <lightnet/core/concepts.hpp>
+#include <lightnet/core/math.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
+
+/// An empty channel holds nothing, whatever lies there.
+template <class T>
+void clear_channel(const framed_state<T, cpu>& state, std::int64_t b, std::int64_t h, std::int64_t channel) {
+  state.normaliser(b, h, channel) = T(0);
+  for (std::int64_t i = channel; i < state.sum.extent(2); i += state.normaliser.extent(2)) {
+    for (std::int64_t j = 0; j < state.sum.extent(3); ++j) state.sum(b, h, i, j) = T(0);
+  }
+}
 
 /// One token of every sequence and head: the state takes it in, by the product of the recurrence's monoid, and is read.
 /// `outputs.state` is read and written in place; `arguments.state` is not used.
@@ -45,13 +54,13 @@ void linear_recurrence_step(execution<cpu>& on, const recurrence_arguments<Recur
         std::int32_t& m = outputs.state.exponent(b, h, i);
         T& z = outputs.state.normaliser(b, h, i);
         const auto by = monoid::rescale(m, w.exponent);
-        const bool empty = m == empty_exponent;
+        if (m <= empty_exponent) clear_channel(outputs.state, b, h, i);
         const T weight = bad ? std::numeric_limits<T>::quiet_NaN() : by.right * w.mantissa;
-        z = (empty ? T(0) : by.left * z) + weight;
+        z = by.left * z + weight;
         m = by.exponent;
-        keep[i] = empty ? T(0) : by.left;
+        keep[i] = by.left;
         write[i] = kappa * weight;
-        read[i] = z == T(0) ? T(0) : read[i] / z;
+        read[i] *= z == T(0) ? T(0) : T(1) / z;
       } else {
         keep[i] = exponential(logit);
         write[i] = kappa;
@@ -69,10 +78,10 @@ void linear_recurrence_step(execution<cpu>& on, const recurrence_arguments<Recur
       Position::apply(write, encoded_write, cosine, sine, a.keys, a.cosine.extent(2));
     }
     for (std::int64_t i = 0; i < a.stored_keys; ++i) {
-      const T by = keep[i % a.keys];
+      const T by = keep[i % a.keys];  // 0 after a long jump: NaN stays NaN
       for (std::int64_t j = 0; j < a.values; ++j) {
         T& s = outputs.state.sum(b, h, i, j);
-        s = (by == T(0) ? T(0) : by * s) + encoded_write[i] * v[j * a.v.channel_stride()];
+        s = by * s + encoded_write[i] * v[j * a.v.channel_stride()];
         o[j * outputs.o.channel_stride()] += encoded_read[i] * s;
       }
     }

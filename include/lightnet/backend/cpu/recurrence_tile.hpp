@@ -4,8 +4,8 @@
 #include <lightnet/backend/cpu/execution.hpp>
 #include <lightnet/backend/cpu/tile.hpp>
 #include <lightnet/backend/linear_recurrence.hpp>
-#include <lightnet/core/math.hpp>
 #include <lightnet/core/concepts.hpp>
+#include <lightnet/core/math.hpp>
 
 #include <algorithm>
 
@@ -15,6 +15,9 @@ namespace detail {
 
 /// Frames within one run of rows stay this close: 64 / ln 2, so that nothing overflows in float or bfloat16 range.
 inline constexpr std::int32_t frame_range = 92;
+
+/// More rows than this would only make the triangle of a chunk larger, and its sums longer.
+inline constexpr std::int64_t most_rows = 256;
 
 /// One chunk of one sequence and head, in the scratch memory of a thread: what it reads, and the factors
 ///   khat_s = kappa_s w_s 2^-f,   qhat_t = q_t / (Z_t 2^-f)
@@ -31,24 +34,25 @@ struct recurrence_tile {
   std::int64_t rows, keys, stored, values;  // of the chunk, padded: d, d', e in whole registers
   std::int64_t b, h, first, count;          // where the chunk lies; count rows of it are tokens
 
-  tile<T> q, kappa, v;                      // [rows, d], [rows, d], [rows, e], as read
-  tile<T> mantissa, weight, inverse;        // [rows, d]: w = mantissa 2^exponent, w 2^-f, 1 / (Z 2^-f)
-  tile<std::int32_t> exponent, frame;       // [rows, d]; frame: the largest exponent so far
-  tile<T> read, write;                      // [rows, d']: qhat and khat, encoded
-  tile<T> plain_read, plain_write;          // [rows, d]: the same before the encoding
-  std::int32_t* carried_exponent;           // [d] m and
-  T* carried_normaliser;                    // [d] Z at the chunk's start
-  T* rescale;                               // [d] 2^(m - f)
-  T* running;                               // [d] scratch of the walks along the rows
-  T* running_error;                         // [d]
-  bool* on;                                 // [rows]: a token that is not masked
-  std::int64_t poisoned;                    // the first token with a bad logit, or `tokens`
-  std::int64_t* poisoned_column;            // [e]: the first token with a bad value, or `tokens`
+  tile<T> q, kappa, v;                 // [rows, d], [rows, d], [rows, e], as read
+  tile<T> mantissa, weight, inverse;   // [rows, d]: w = mantissa 2^exponent, w 2^-f, 1 / (Z 2^-f)
+  tile<std::int32_t> exponent, frame;  // [rows, d]; frame: the largest exponent so far
+  tile<T> read, write;                 // [rows, d']: qhat and khat, encoded
+  tile<T> plain_read, plain_write;     // [rows, d]: the same before the encoding
+  std::int32_t* carried_exponent;      // [d] m and
+  T* carried_normaliser;               // [d] Z at the chunk's start
+  T* rescale;                          // [d] 2^(m - f)
+  T* running;                          // [d] sums along the rows: of log decays, and of weights
+  T* running_error;                    // [d] the rounding error of the first
+  T* settled;                          // [d] of the second, the segments before the one at hand
+  bool* on;                            // [rows]: a token that is not masked
+  std::int64_t poisoned;               // the first token with a bad logit, or `tokens`
+  std::int64_t* poisoned_column;       // [e]: the first token with a bad value, or `tokens`
   bool any_poison;
 
   recurrence_tile(const arguments& a, execution<cpu>::scope& scratch)
       : from{&a},
-        rows{std::min(a.chunk, std::max<std::int64_t>(a.tokens, 1))},
+        rows{std::clamp<std::int64_t>(a.tokens, 1, std::min(a.chunk, most_rows))},
         keys{whole_lanes<T>(a.keys)},
         stored{Position::encodes ? whole_lanes<T>(a.stored_keys) : whole_lanes<T>(a.keys)},
         values{whole_lanes<T>(a.values)},
@@ -69,6 +73,7 @@ struct recurrence_tile {
         rescale{scratch.take<T>(keys)},
         running{scratch.take<T>(keys)},
         running_error{scratch.take<T>(keys)},
+        settled{scratch.take<T>(keys)},
         on{scratch.take<bool>(rows)},
         poisoned_column{scratch.take<std::int64_t>(values)} {
     std::fill_n(read.data, rows * stored, T(0));  // the padding beyond d' stays zero
@@ -102,9 +107,7 @@ struct recurrence_tile {
     std::fill_n(carried_normaliser, keys, normaliser);
   }
 
-  std::int64_t token(std::int64_t row) const {
-    return from->reversed ? from->tokens - 1 - (first + row) : first + row;
-  }
+  std::int64_t token(std::int64_t row) const { return from->reversed ? from->tokens - 1 - (first + row) : first + row; }
 
   /// Reads chunk `index`: q too where `with_queries`. Rows past the last token and masked ones are neutral, and so are
   /// bad entries, which are remembered.
@@ -126,9 +129,8 @@ struct recurrence_tile {
       }
     }
     if constexpr (Recurrence::logits == logits_from::keys) {
-      clean(mantissa, from->keys, -std::numeric_limits<T>::infinity(), false, [this](std::int64_t r, std::int64_t) {
-        poisoned = std::min(poisoned, first + r);
-      });
+      clean(mantissa, from->keys, -std::numeric_limits<T>::infinity(), false,
+            [this](std::int64_t r, std::int64_t) { poisoned = std::min(poisoned, first + r); });
     }
     clean(v, from->values, T(0), true, [this](std::int64_t r, std::int64_t column) {
       poisoned_column[column] = std::min(poisoned_column[column], first + r);
@@ -170,35 +172,48 @@ struct recurrence_tile {
     return last;
   }
 
-  /// The factors of rows [start, last] in the frame of `last`, and the weights of all rows up to it.
+  /// The factors of rows [start, last] in the frame of `last`, and the weights of all rows up to it. The normaliser is
+  /// summed exactly as `multiply` sums U, so values of 1 give U = Z to the bit.
   void enter_run(std::int64_t start, std::int64_t last) {
     const std::int32_t* const f = frame.row(last);
     LIGHTNET_OMP(omp simd)
     for (std::int64_t i = 0; i < keys; ++i) {
       rescale[i] = scale_by_power_of_two(T(1), carried_exponent[i] - f[i]);
       running[i] = T(0);
+      settled[i] = T(0);
     }
     for (std::int64_t r = 0; r <= last; ++r) {
       weigh_row(r, f);
-      T* const z = inverse.row(r);
-      const T* const w = weight.row(r);
-      LIGHTNET_OMP(omp simd)
-      for (std::int64_t i = 0; i < keys; ++i) {
-        T normaliser = w[i];
-        if constexpr (sums) {
-          running[i] += w[i];
-          normaliser = rescale[i] * carried_normaliser[i] + running[i];
-        }
-        z[i] = reciprocal(normaliser);
-      }
       encode(plain_write, write, r);
-      if (r < start) continue;
-      T* const to = plain_read.row(r);
-      const T* const query = q.row(r);
-      for (std::int64_t i = 0; i < keys; ++i) to[i] = query[i] * z[i];
-      encode(plain_read, read, r);
+      if constexpr (sums) {
+        const T* const w = weight.row(r);
+        const bool settle = r % segment == 0;
+        LIGHTNET_OMP(omp simd)
+        for (std::int64_t i = 0; i < keys; ++i) {
+          settled[i] += settle ? running[i] : T(0);
+          running[i] = (settle ? T(0) : running[i]) + w[i];
+        }
+      }
+      if (r >= start) enter_query(r);
     }
   }
+
+  /// qhat of row r: its query over the normaliser so far.
+  void enter_query(std::int64_t r) {
+    T* const z = inverse.row(r);
+    T* const to = plain_read.row(r);
+    const T* const w = weight.row(r);
+    const T* const query = q.row(r);
+    LIGHTNET_OMP(omp simd)
+    for (std::int64_t i = 0; i < keys; ++i) {
+      z[i] = reciprocal(sums ? normaliser(i) : w[i]);
+      to[i] = query[i] * z[i];
+    }
+    encode(plain_read, read, r);
+  }
+
+  /// Z of channel i at the row that was entered last.
+  T normaliser(std::int64_t i) const { return rescale[i] * carried_normaliser[i] + (settled[i] + running[i]); }
 
   /// The weight of one row in frame f, and kappa times it.
   void weigh_row(std::int64_t r, const std::int32_t* f) {
@@ -221,7 +236,7 @@ struct recurrence_tile {
     for (std::int64_t i = 0; i < keys; ++i) {
       carried_exponent[i] = f[i];
       if constexpr (sums) {
-        carried_normaliser[i] = rescale[i] * carried_normaliser[i] + running[i];
+        carried_normaliser[i] = normaliser(i);
       } else {
         carried_normaliser[i] = weight.row(rows - 1)[i];
       }

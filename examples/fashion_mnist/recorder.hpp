@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// The learning curve while it grows, and how a checkpoint keeps it.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <lightnet/train/checkpoint.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "curve.hpp"
+
+namespace fashion_mnist {
+
+/// Points of the curve, each the mean of the updates since the last, and the seconds of training so far.
+class recorder {
+ public:
+  /// A point every `interval` updates, and at the end of an epoch.
+  explicit recorder(std::int64_t interval) : interval_(std::max<std::int64_t>(interval, 1)) {}
+
+  [[nodiscard]] std::span<const curve_point> curve() const noexcept { return curve_; }
+  [[nodiscard]] double seconds() const noexcept { return window_[3]; }
+
+  void add(const lightnet::training_progress& now, double seconds, double images_per_second) {
+    window_[0] += now.update.loss * static_cast<double>(now.update.counted);
+    window_[1] += static_cast<double>(now.update.correct);
+    window_[2] += static_cast<double>(now.update.counted);
+    window_[3] += seconds;
+    if (now.step % interval_ != 0 && !now.epoch_finished) return;
+    curve_point point;
+    point.epoch = now.epoch + 1;
+    point.step = now.step;
+    point.loss = window_[0] / window_[2];
+    point.train_accuracy = window_[1] / window_[2];
+    point.learning_rate = now.update.learning_rate;
+    point.images_per_second = images_per_second;
+    curve_.push_back(point);
+    std::fill_n(window_.begin(), 3, 0.0);
+  }
+
+  /// The accuracy on the test images, after the last update.
+  void finish(double test_accuracy) {
+    if (!curve_.empty()) curve_.back().test_accuracy = test_accuracy;
+  }
+
+  /// Saves a checkpoint with the curve in it.
+  template <class Trainer>
+  void save(const std::filesystem::path& path, const Trainer& trainer, const std::string& description) const {
+    const auto values = curve_values(curve_);
+    const std::vector<std::int64_t> shape{static_cast<std::int64_t>(curve_.size()), curve_point::size};
+    lightnet::checkpoint_extras extras;
+    extras.metadata["description"] = description;
+    extras.tensors.push_back(lightnet::store("curve", shape, std::span<const double>(values)));
+    extras.tensors.push_back(lightnet::store("window", {4}, std::span<const double>(window_)));
+    lightnet::save_checkpoint(path, trainer, extras);
+  }
+
+  /// Goes on from a checkpoint. Throws lightnet::file_error where it was made by something else, and then changes
+  /// nothing.
+  void restore(const lightnet::checkpoint& saved, const std::string& description) {
+    const auto fail = [&saved](const std::string& reason) {
+      throw lightnet::file_error(saved.path().string(), reason);
+    };
+    const auto made_by = saved.extras().find("description");
+    if (made_by == saved.extras().end() || saved.extras().size() != 1) fail("was not made by this program");
+    if (made_by->second != description) {
+      fail("was made by another version of this program: " + lightnet::io_detail::printable(made_by->second));
+    }
+    const auto numbers = [&](const char* name, auto fits) {
+      const auto* tensor = saved.extra(name);
+      if (tensor == nullptr || tensor->type != lightnet::stored_type::f64 || !fits(tensor->shape)) {
+        fail(std::string{"holds no "} + name + " as this program writes it");
+      }
+      std::vector<double> values(tensor->data.size() / sizeof(double));
+      if (!values.empty()) std::memcpy(values.data(), tensor->data.data(), tensor->data.size());
+      return values;
+    };
+    using shape = std::vector<std::int64_t>;
+    const auto window = numbers("window", [](const shape& extents) { return extents == shape{4}; });
+    const auto values = numbers("curve", [](const shape& extents) {
+      return extents.size() == 2 && extents[1] == static_cast<std::int64_t>(curve_point::size);
+    });
+    try {
+      curve_ = curve_from_values(values);
+    } catch (const lightnet::error& wrong) {
+      fail(wrong.what());
+    }
+    std::ranges::copy(window, window_.begin());
+  }
+
+ private:
+  std::int64_t interval_;
+  std::vector<curve_point> curve_;
+  std::array<double, 4> window_{};  // since the last point: loss added up, right, counted; seconds since the start
+};
+
+}  // namespace fashion_mnist

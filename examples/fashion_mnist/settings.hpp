@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Everything that decides the result, in one place.
+
+#include <cmath>
+#include <cstdint>
+#include <lightnet/model/image_classifier.hpp>
+#include <lightnet/train/training_state.hpp>
+#include <string>
+
+namespace fashion_mnist {
+
+/// The network: 28 x 28 pixels in 7 x 7 patches, MD-TPE, blocks with one global scan each.
+struct model_options : lightnet::image_classifier_options {
+  static constexpr int width = 64;
+  static constexpr int heads = 2;
+  static constexpr int layers = 3;
+  static constexpr int patch = 4;
+  static constexpr int modes = 16;
+};
+using model = lightnet::image_classifier<model_options, 2>;
+
+struct settings {
+  std::int64_t epochs = 4;
+  std::int64_t batch = 128;
+  double peak_rate = 3e-3;     // of a cosine that ends at zero
+  double warmup_share = 0.05;  // of all updates
+  double weight_decay = 0.05;
+  double clip_norm = 1;
+  double smoothing = 0;
+  double mean = 0.2860;  // of the pixels of the training images, which lie in [0, 1]
+  double deviation = 0.3530;
+  bool flip = false;      // training images are mirrored at random,
+  int shift = 0;          // and moved by up to so many pixels each way
+  int curve_points = 10;  // of an epoch
+};
+
+/// The trainer's options, for so many training images.
+inline lightnet::trainer_options options_for(const settings& chosen, std::int64_t images, std::uint64_t seed) {
+  const auto updates = chosen.epochs * lightnet::updates_of_epoch(images, chosen.batch);
+  lightnet::trainer_options options;
+  options.batch = chosen.batch;
+  options.epochs = chosen.epochs;
+  options.seed = seed;
+  options.smoothing = chosen.smoothing;
+  options.optimiser.beta2 = 0.98;
+  options.optimiser.weight_decay = chosen.weight_decay;
+  options.optimiser.clip_norm = chosen.clip_norm;
+  options.schedule.peak = chosen.peak_rate;
+  options.schedule.warmup = std::llround(chosen.warmup_share * static_cast<double>(updates));
+  options.schedule.total = updates;
+  return options;
+}
+
+/// What a checkpoint must share with this program beside the trainer's options and the shapes of the parameters.
+inline std::string description_of(const settings& chosen) {
+  return "image_classifier width=" + std::to_string(model_options::width) +
+         " heads=" + std::to_string(model_options::heads) + " layers=" + std::to_string(model_options::layers) +
+         " patch=" + std::to_string(model_options::patch) + " modes=" + std::to_string(model_options::modes) +
+         " mean=" + std::to_string(chosen.mean) + " deviation=" + std::to_string(chosen.deviation) +
+         " flip=" + std::to_string(static_cast<int>(chosen.flip)) + " shift=" + std::to_string(chosen.shift);
+}
+
+}  // namespace fashion_mnist

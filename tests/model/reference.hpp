@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// The models in plain double, put together from the oracles: what each function computes is the formula of its layer.
+#pragma once
+
+#include <lightnet/model/image_classifier.hpp>
+#include <lightnet/recurrence/constant_decay.hpp>
+
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "../layer/numbers.hpp"
+#include "../oracle/model.hpp"
+#include "../oracle/position.hpp"
+#include "../oracle/recurrence.hpp"
+
+namespace reference {
+
+namespace ln = lightnet;
+using numbers::list;
+using parameter_block = ln::parameter_block<double>;
+
+struct places {
+  oracle::grid where = {};
+  std::int64_t batch = 1;
+  list<double> mask = {};
+};
+
+inline list<double> values(const parameter_block& all, const std::string& name) {
+  const auto part = all[name];
+  return {part.data(), part.data() + part.size()};
+}
+
+template <class Options>
+list<double> attention(const parameter_block& all, const std::string& prefix, const list<double>& x, const places& at) {
+  constexpr std::size_t width = Options::width, heads = Options::heads;
+  const auto project = [&](const char* name, const list<double>& from, std::size_t in) {
+    return oracle::linear(from, values(all, prefix + name + ".weight"), in);
+  };
+  oracle::problem p{.kind = std::is_same_v<typename Options::recurrence, ln::constant_decay>
+                                ? oracle::recurrence::constant_decay
+                                : oracle::recurrence::additive,
+                    .order = std::is_same_v<typename Options::traversal, ln::global>          ? oracle::traversal::global
+                             : std::is_same_v<typename Options::traversal, ln::bidirectional> ? oracle::traversal::bidirectional
+                                                                                              : oracle::traversal::causal,
+                    .position = Options::position::encodes ? oracle::encoding::cosine : oracle::encoding::none,
+                    .batch = at.batch,
+                    .tokens = at.where.tokens(),
+                    .heads = heads,
+                    .keys = width / heads,
+                    .values = width / heads,
+                    .q = oracle::silu(project("q_proj", x, width)),
+                    .k = project("k_proj", x, width),
+                    .v = project("v_proj", x, width),
+                    .mask = at.mask};
+  if (p.kind == oracle::recurrence::constant_decay) {
+    for (std::size_t h = 0; h < heads; ++h) {
+      p.log_decay.push_back(-std::exp2(-8 * static_cast<double>(h + 1) / static_cast<double>(heads)));
+    }
+  }
+  std::vector<long double> theta;
+  if constexpr (Options::learned_theta) {
+    for (const double angle : values(all, prefix + "theta")) theta.push_back(angle);
+  }
+  p.angles = oracle::lrpe_angles(at.where, p.position, p.heads, p.keys, theta);
+  const list<double> o = oracle::naive_recurrence(p).o;
+  const std::size_t rank = Options::gate_rank > 0 ? Options::gate_rank : width / heads;
+  const list<double> u = project("g_proj.1", project("g_proj.0", x, width), rank);
+  const list<double> weight = values(all, prefix + "g_norm.weight");
+  const std::size_t part = Options::norm_per_head ? width / heads : width;
+  const list<double> gated = Options::gate == ln::gate_form::norm_then_gate
+                                 ? oracle::norm_then_gate(o, u, part, weight)
+                                 : oracle::gate_then_norm(o, u, part, weight);
+  return project("o_proj", gated, width);
+}
+
+inline list<double> glu(const parameter_block& all, const std::string& prefix, const list<double>& x,
+                        std::size_t width) {
+  return oracle::glu(x, values(all, prefix + "gate_proj.weight"), values(all, prefix + "up_proj.weight"),
+                     values(all, prefix + "down_proj.weight"), width);
+}
+
+template <class Options>
+list<double> block(const parameter_block& all, const std::string& prefix, const list<double>& x, const places& at) {
+  constexpr std::size_t width = Options::width;
+  const auto norm = [&](const char* name, const list<double>& from) {
+    return oracle::rms_norm(from, width, values(all, prefix + name + ".weight"));
+  };
+  const list<double> middle =
+      oracle::add(x, attention<Options>(all, prefix + "attn.", norm("attn_norm", x), at));
+  return oracle::add(middle, glu(all, prefix + "mlp.", norm("mlp_norm", middle), width));
+}
+
+template <class Options>
+list<double> trunk(const parameter_block& all, const std::string& prefix, list<double> x, const places& at) {
+  for (int i = 0; i < Options::layers; ++i) {
+    x = block<Options>(all, prefix + "layers." + std::to_string(i) + ".", x, at);
+  }
+  return oracle::rms_norm(x, Options::width, values(all, prefix + "norm.weight"));
+}
+
+// images [B, extents..., channels]
+template <class Options>
+list<double> image_classifier(const parameter_block& all, const list<double>& images, std::int64_t batch,
+                              const std::vector<std::int64_t>& extents) {
+  constexpr std::int64_t side = Options::patch, channels = Options::channels;
+  constexpr std::size_t width = Options::width;
+  places at{.batch = batch};
+  std::int64_t inside = channels;
+  for (const std::int64_t n : extents) {
+    at.where.extents.push_back(n / side);
+    inside *= side;
+  }
+  const std::int64_t cells = at.where.tokens();
+  list<double> cut(static_cast<std::size_t>(batch * cells * inside));
+  for (std::int64_t i = 0; i < static_cast<std::int64_t>(images.size()); ++i) {
+    std::int64_t rest = i / channels, row = 0, column = 0, row_step = 1, column_step = channels;
+    for (std::size_t axis = extents.size(); axis-- > 0; rest /= extents[axis]) {
+      const std::int64_t place = rest % extents[axis];
+      row += place / side * row_step;
+      column += place % side * column_step;
+      row_step *= extents[axis] / side;
+      column_step *= side;
+    }
+    cut[static_cast<std::size_t>((rest * cells + row) * inside + column + i % channels)] = images[static_cast<std::size_t>(i)];
+  }
+  const oracle::tpe_problem tpe{.where = at.where,
+                                .batch = batch,
+                                .width = Options::width,
+                                .modes = Options::modes,
+                                .x = oracle::linear(cut, values(all, "embedding.weight"), static_cast<std::size_t>(inside),
+                                                    values(all, "embedding.bias")),
+                                .gamma = values(all, "tpe.gamma"),
+                                .b = values(all, "tpe.b")};
+  const list<double> features = trunk<Options>(all, "", oracle::md_tpe(tpe).y, at);
+  list<double> pooled(static_cast<std::size_t>(batch) * width);
+  for (std::size_t i = 0; i < features.size(); ++i) {
+    pooled[i / (width * static_cast<std::size_t>(cells)) * width + i % width] += features[i] / static_cast<double>(cells);
+  }
+  return oracle::linear(pooled, values(all, "head.weight"), width, values(all, "head.bias"));
+}
+
+}  // namespace reference

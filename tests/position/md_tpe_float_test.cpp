@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// MD-TPE in float: how far it is from the direct long convolution.
+#include "md_tpe.hpp"
+
+#include <doctest/doctest.h>
+
+#include "../oracle/tolerance.hpp"
+
+namespace {
+
+template <class Question>
+double error_of(const Question& question) {
+  const oracle::tpe_answer answer = oracle::md_tpe(question.p);
+  return oracle::error_in_units(question.forward(), answer.y, answer.unit, oracle::float_epsilon);
+}
+
+}  // namespace
+
+TEST_CASE("MD-TPE in float is the direct long convolution within 32 units") {
+  double worst = 0;
+  for (const bool masked : {false, true}) {
+    for (const std::int64_t prefix : {0, 2}) {
+      const double errors[] = {
+          error_of(tpe::question<37, 3, true, 1, float>({41}, 2, prefix, masked)),
+          error_of(tpe::question<19, 16, false, 2, float>({{7, 12}}, 2, prefix, masked)),
+          error_of(tpe::question<3, 1, true, 3, float>({{3, 5, 4}}, 2, prefix, masked)),
+      };
+      for (const double error : errors) {
+        CHECK(error <= 32);
+        worst = std::max(worst, error);
+      }
+    }
+  }
+  MESSAGE("MD-TPE in float: at most " << worst << " units");
+}
+
+TEST_CASE("MD-TPE in float keeps its digits over long lines and with slow decays") {
+  for (const double gamma : {-6.0, -9.0}) {
+    tpe::question<1, 1, false, 1, float> question({1201}, 1, 0, false);
+    question.p.x.assign(question.p.x.size(), 1);
+    question.p.gamma = {gamma};
+    CHECK(error_of(question) <= 32 + 1201.0 / 32);
+  }
+}
