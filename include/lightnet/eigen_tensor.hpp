@@ -28,7 +28,7 @@ auto view_of_tensor(Tensor& from) {
   for (std::size_t step = 0; step < axes; ++step) {
     const bool row_major = static_cast<int>(Tensor::Layout) == static_cast<int>(Eigen::RowMajor);
     const std::size_t axis = row_major ? axes - 1 - step : step;
-    shape[axis] = from.dimension(axis);
+    shape[axis] = from.dimensions()[axis];
     strides[axis] = stride;
     stride *= shape[axis];
   }

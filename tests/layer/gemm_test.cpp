@@ -74,19 +74,22 @@ double error_of(const question& q) {
 
 template <class T>
 void check() {
-  const std::array<std::int64_t, 3> sizes[] = {{7, 5, 11},     {1, 33, 19},  {29, 1, 37},   {1, 1, 1030}, {3, 4, 1},
+  struct size {
+    std::int64_t m, n, k;
+  };
+  const size sizes[] = {{7, 5, 11},     {1, 33, 19},  {29, 1, 37},   {1, 1, 1030}, {3, 4, 1},
                                                {517, 19, 23},  {300, 7, 70}, {13, 21, 1025}, {5, 9, 3071}, {257, 515, 1030},
                                                {6, 7, 0},      {0, 7, 5}};
   double worst = 0;
-  for (const auto& [m, n, k] : sizes) {
+  for (const size& s : sizes) {
     for (const bool a_across : {false, true}) {
       for (const bool b_across : {false, true}) {
         for (const bool accumulate : {false, true}) {
-          if (m * n * k > 10000000 && a_across != b_across) continue;
-          const question q{m, n, k, a_across, b_across, accumulate};
-          CAPTURE(m);
-          CAPTURE(n);
-          CAPTURE(k);
+          if (s.m * s.n * s.k > 10000000 && a_across != b_across) continue;
+          const question q{s.m, s.n, s.k, a_across, b_across, accumulate};
+          CAPTURE(s.m);
+          CAPTURE(s.n);
+          CAPTURE(s.k);
           CAPTURE(a_across);
           CAPTURE(b_across);
           const double error = error_of<T>(q);

@@ -119,7 +119,7 @@ TEST_CASE("mean_pooling is the mean of the tokens that are not masked") {
   const std::int64_t batch = 3, tokens = 7, width = 5;
   std::array<bool, 21> keep{};
   keep.fill(true);
-  for (const std::size_t i : {1, 4, 9}) keep[i] = false;
+  for (const std::size_t i : {1U, 4U, 9U}) keep[i] = false;
   std::fill(keep.begin() + 14, keep.end(), false);  // nothing is left of the last sequence
   list<double> x = numbers::normal(batch * tokens * width, 1);
   for (std::size_t i = 0; i < x.size(); ++i) {

@@ -32,7 +32,7 @@ struct array {
   array(const indices& shape, layout how, const list<double>& values = {}) : extents{shape} {
     std::int64_t size = 1;
     for (std::size_t i = 0; i < Rank; ++i) {
-      const std::size_t axis = how == layout::dense ? Rank - 1 - i : i;
+      const std::size_t axis = how == layout::dense ? shape.size() - 1 - i : i;
       strides[axis] = size * (how == layout::tangled && i % 2 == 1 ? -1 : 1);
       if (strides[axis] < 0) origin += (shape[axis] - 1) * size;
       size *= shape[axis] + (how == layout::tangled ? 2 : 0);
@@ -92,7 +92,10 @@ struct question {
     }
   }
 
-  std::size_t lane_axis() const { return axis + 1 == Rank && Rank > 1 ? Rank - 2 : Rank - 1; }
+  std::size_t lane_axis() const {
+    const std::size_t last = shape.size() - 1;
+    return axis == last && last > 0 ? last - 1 : last;
+  }
   std::int64_t stride(std::size_t along) const {
     std::int64_t product = 1;
     for (std::size_t i = along + 1; i < Rank; ++i) product *= shape[i];

@@ -479,19 +479,24 @@ operation make() {
 }
 
 // A recurrence of your own, a traversal, an encoding: one line here.
-#define LIGHTNET_CASES_ADDITIVE(case)                                                                   \
-  case (ln::additive, ln::causal, ln::no_position, 1), case (ln::additive, ln::causal, ln::md_lrpe, 2), \
-      case (ln::additive, ln::bidirectional, ln::md_lrpe, 1),                                           \
-      case (ln::additive_with_sink, ln::causal, ln::md_lrpe, 3)
-#define LIGHTNET_CASES_GLOBAL(case)                                                                                   \
-  case (ln::additive, ln::global, ln::no_position, 1), case (ln::additive, ln::global, ln::md_lrpe, 2),               \
-      case (ln::additive, ln::global, ln::md_lrpe_rotate, 3), case (ln::additive, ln::global, md_lrpe_neighbours, 1), \
-      case (ln::additive_with_sink, ln::global, ln::no_position, 2)
-#define LIGHTNET_CASES_DECAY(case)                                         \
-  case (ln::constant_decay, ln::causal, ln::no_position, 1),               \
-      case (ln::constant_decay, ln::causal, ln::md_lrpe_rotate, 2),        \
-      case (ln::constant_decay, ln::bidirectional, md_lrpe_neighbours, 3), \
-      case (ln::constant_decay, ln::bidirectional, ln::md_lrpe, 2)
+// clang-format off
+#define LIGHTNET_CASES_ADDITIVE(X)                                   \
+  X(ln::additive, ln::causal, ln::no_position, 1),                   \
+  X(ln::additive, ln::causal, ln::md_lrpe, 2),                       \
+  X(ln::additive, ln::bidirectional, ln::md_lrpe, 1),                \
+  X(ln::additive_with_sink, ln::causal, ln::md_lrpe, 3)
+#define LIGHTNET_CASES_GLOBAL(X)                                     \
+  X(ln::additive, ln::global, ln::no_position, 1),                   \
+  X(ln::additive, ln::global, ln::md_lrpe, 2),                       \
+  X(ln::additive, ln::global, ln::md_lrpe_rotate, 3),                \
+  X(ln::additive, ln::global, md_lrpe_neighbours, 1),                \
+  X(ln::additive_with_sink, ln::global, ln::no_position, 2)
+#define LIGHTNET_CASES_DECAY(X)                                      \
+  X(ln::constant_decay, ln::causal, ln::no_position, 1),             \
+  X(ln::constant_decay, ln::causal, ln::md_lrpe_rotate, 2),          \
+  X(ln::constant_decay, ln::bidirectional, md_lrpe_neighbours, 3),   \
+  X(ln::constant_decay, ln::bidirectional, ln::md_lrpe, 2)
+// clang-format on
 
 // Each is made in a file of its own, cases_*_test.cpp, so that two cores share the work.
 std::vector<operation> additive_float();
