@@ -20,7 +20,7 @@ struct arguments {
   std::optional<std::int64_t> limit;
   int threads = 0;
   std::string data = default_folder;
-  std::string resume;
+  std::optional<std::string> resume;
   std::string output;
 };
 

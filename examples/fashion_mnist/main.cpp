@@ -3,6 +3,7 @@
 // A LightNet learns Fashion-MNIST: trains the image classifier, shows how it goes, and leaves a checkpoint, a picture
 // and the learning curve.
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -12,7 +13,9 @@
 #include <lightnet/train/checkpoint.hpp>
 #include <lightnet/train/trainer.hpp>
 #include <optional>
+#include <span>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "arguments.hpp"
@@ -58,17 +61,23 @@ ln::trainer_options options_of(const arguments& given, const std::optional<ln::c
   if (!saved) {
     if (given.limit) images = std::min(images, *given.limit);
     auto chosen = standard;
-    if (given.epochs) chosen.epochs = *given.epochs;
-    return options_for(chosen, images, given.seed.value_or(1));
+    chosen.epochs = given.epochs.value_or(chosen.epochs);
+    chosen.seed = given.seed.value_or(chosen.seed);
+    return options_for(chosen, images);
   }
-  agree("--epochs", given.epochs, saved->options().epochs, given.resume);
-  agree("--seed", given.seed, saved->options().seed, given.resume);
-  agree("--limit", given.limit, saved->state().items, given.resume);
-  if (saved->state().items < 1 || saved->state().items > images) {
-    throw ln::file_error(given.resume, "trains on " + std::to_string(saved->state().items) + " images, there are " +
-                                           std::to_string(images));
+  const auto file = saved->path().string();
+  agree("--epochs", given.epochs, saved->options().epochs, file);
+  agree("--seed", given.seed, saved->options().seed, file);
+  const auto& state = saved->state();
+  agree("--limit", given.limit, state.items, file);
+  if (state.items < 1 || state.items > images) {
+    throw ln::file_error(file, "trains on " + std::to_string(state.items) + " images, of " + std::to_string(images));
   }
-  images = saved->state().items;
+  const auto updates = ln::updates_of_epoch(state.items, saved->options().batch);
+  if (state.step != state.epoch * updates + state.position / saved->options().batch) {
+    throw ln::file_error(file, "its step and its epoch contradict each other");
+  }
+  images = state.items;
   return saved->options();
 }
 
@@ -78,6 +87,7 @@ figure figure_of(const image_set& test, std::span<const std::int32_t> predicted)
   shown.classes.assign(class_names.begin(), class_names.end());
   shown.confusion.resize(class_names.size() * class_names.size());
   for (std::size_t i = 0; i < predicted.size(); ++i) {
+    if (predicted[i] < 0) throw ln::value_error("fashion_mnist", "logits", "numbers", "NaN");
     const auto row = static_cast<std::size_t>(test.labels[i]), column = static_cast<std::size_t>(predicted[i]);
     ++shown.confusion[row * class_names.size() + column];
   }
@@ -101,7 +111,7 @@ int run(const arguments& given) {
   const auto data = load_fashion_mnist(given.data);
   std::int64_t images = data.train.count;
   std::optional<ln::checkpoint> saved;
-  if (!given.resume.empty()) saved.emplace(given.resume);
+  if (given.resume) saved.emplace(*given.resume);
   const auto options = options_of(given, saved, standard, images);
   const auto updates = ln::updates_of_epoch(images, options.batch);
 
@@ -113,7 +123,9 @@ int run(const arguments& given) {
     saved->load(trainer);
   }
   const fs::path folder = given.output;
-  fs::create_directories(folder);
+  std::error_code failed;
+  fs::create_directories(folder, failed);
+  if (failed) throw ln::file_error(folder.string(), "cannot be made a folder: " + failed.message());
   const auto checkpoint_path = folder / "fashion_mnist.safetensors";
   const auto parameters = detail::grouped(trainer.parameters().size());
   std::printf("LightNet: %s parameters, %s training images, %d threads\n", parameters.c_str(),
@@ -124,7 +136,7 @@ int run(const arguments& given) {
   stop_on_signals();
   bool finished = false;
   {
-    progress_bar bar{stdout, options.epochs * updates, updates, options.batch, trainer.state().step};
+    progress_bar bar{stdout, options.epochs * updates, updates, std::min(options.batch, images), trainer.state().step};
     auto last = std::chrono::steady_clock::now();
     finished = trainer.run(on, training, stop, [&](const ln::training_progress& now) {
       bar.update(now.step, now.loss, now.accuracy);
@@ -138,9 +150,8 @@ int run(const arguments& given) {
   }
   if (!finished) {
     record.save(checkpoint_path, trainer, description);
-    std::printf("stopped after update %lld of %lld; to go on: --resume %s\n",
-                static_cast<long long>(trainer.state().step), static_cast<long long>(options.epochs * updates),
-                checkpoint_path.c_str());
+    std::printf("stopped after update %s of %s; to go on: --resume %s\n", std::to_string(trainer.state().step).c_str(),
+                std::to_string(options.epochs * updates).c_str(), checkpoint_path.c_str());
     return 130;
   }
   end_on_signals();

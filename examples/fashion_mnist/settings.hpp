@@ -22,6 +22,7 @@ struct model_options : lightnet::image_classifier_options {
 using model = lightnet::image_classifier<model_options, 2>;
 
 struct settings {
+  std::uint64_t seed = 1;
   std::int64_t epochs = 4;
   std::int64_t batch = 128;
   double peak_rate = 3e-3;     // of a cosine that ends at zero
@@ -37,12 +38,12 @@ struct settings {
 };
 
 /// The trainer's options, for so many training images.
-inline lightnet::trainer_options options_for(const settings& chosen, std::int64_t images, std::uint64_t seed) {
+inline lightnet::trainer_options options_for(const settings& chosen, std::int64_t images) {
   const auto updates = chosen.epochs * lightnet::updates_of_epoch(images, chosen.batch);
   lightnet::trainer_options options;
   options.batch = chosen.batch;
   options.epochs = chosen.epochs;
-  options.seed = seed;
+  options.seed = chosen.seed;
   options.smoothing = chosen.smoothing;
   options.optimiser.beta2 = 0.98;
   options.optimiser.weight_decay = chosen.weight_decay;

@@ -186,6 +186,6 @@ TEST_CASE("random_stream: any number of threads draws the same") {
     ln::detail::parallel_for(on, count, [&](std::int64_t i, int) {
       got[static_cast<std::size_t>(i)] = random.normal(static_cast<std::uint64_t>(i));
     });
-    CHECK(std::memcmp(got.data(), expected.data(), count * sizeof(double)) == 0);
+    CHECK(got == expected);
   }
 }

@@ -13,7 +13,8 @@ namespace {
 namespace ln = lightnet;
 using numbers::list;
 
-// C = A B of the given sizes; `across` keeps a matrix in column-major order, and every matrix has room between its rows.
+// C = A B of the given sizes; `across` keeps a matrix in column-major order; all have room between their
+// rows.
 struct question {
   std::int64_t m, n, k;
   bool a_across, b_across;
@@ -65,7 +66,8 @@ double error_of(const question& q) {
       }
       const auto error = static_cast<double>(std::abs(got(i, j) - sum));
       if (error == 0) continue;
-      const double allowed = static_cast<double>(q.k + 1) * std::numeric_limits<T>::epsilon() / 2 * static_cast<double>(size);
+      const double allowed =
+          static_cast<double>(q.k + 1) * std::numeric_limits<T>::epsilon() / 2 * static_cast<double>(size);
       worst = std::isfinite(error) ? std::max(worst, error / allowed) : std::numeric_limits<double>::infinity();
     }
   }
@@ -77,9 +79,8 @@ void check() {
   struct size {
     std::int64_t m, n, k;
   };
-  const size sizes[] = {{7, 5, 11},     {1, 33, 19},  {29, 1, 37},   {1, 1, 1030}, {3, 4, 1},
-                                               {517, 19, 23},  {300, 7, 70}, {13, 21, 1025}, {5, 9, 3071}, {257, 515, 1030},
-                                               {6, 7, 0},      {0, 7, 5}};
+  const size sizes[] = {{7, 5, 11},   {1, 33, 19},    {29, 1, 37},  {1, 1, 1030},     {3, 4, 1}, {517, 19, 23},
+                        {300, 7, 70}, {13, 21, 1025}, {5, 9, 3071}, {257, 515, 1030}, {6, 7, 0}, {0, 7, 5}};
   double worst = 0;
   for (const size& s : sizes) {
     for (const bool a_across : {false, true}) {
@@ -106,8 +107,12 @@ void check() {
 
 }  // namespace
 
-TEST_CASE("gemm in float multiplies, whatever the layouts, with the same bits for any number of threads") { check<float>(); }
-TEST_CASE("gemm in double multiplies, whatever the layouts, with the same bits for any number of threads") { check<double>(); }
+TEST_CASE("gemm in float multiplies, whatever the layouts, with the same bits for any number of threads") {
+  check<float>();
+}
+TEST_CASE("gemm in double multiplies, whatever the layouts, with the same bits for any number of threads") {
+  check<double>();
+}
 
 // For the whole program, see gemm.hpp.
 template void lightnet::detail::gemm<double>(lightnet::execution<lightnet::cpu>&,

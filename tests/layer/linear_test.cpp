@@ -83,21 +83,19 @@ void check(std::int64_t rows, std::int64_t gap) {
   const auto d = q.backward(dy, numbers::unwritten(rows * in));
   auto other = q;
   const std::string name = Biased ? "linear with bias" : "linear";
-  CHECK(oracle::check_gradient(
-            name + " x",
-            [&](const list<double>& x) {
-              other.x = x;
-              return numbers::weighted_sum(other.forward(), dy);
-            },
-            q.x, d.x, {.samples = 20}) <= 1e-7);
+  CHECK(oracle::check_gradient(name + " x",
+                               [&](const list<double>& x) {
+                                 other.x = x;
+                                 return numbers::weighted_sum(other.forward(), dy);
+                               },
+                               q.x, d.x, {.samples = 20}) <= 1e-7);
   other.x = q.x;
-  CHECK(oracle::check_gradient(
-            name + " parameters",
-            [&](const list<double>& parameters) {
-              other.parameters = parameters;
-              return numbers::weighted_sum(other.forward(), dy);
-            },
-            q.parameters, d.parameters, {.samples = 40}) <= 1e-7);
+  CHECK(oracle::check_gradient(name + " parameters",
+                               [&](const list<double>& parameters) {
+                                 other.parameters = parameters;
+                                 return numbers::weighted_sum(other.forward(), dy);
+                               },
+                               q.parameters, d.parameters, {.samples = 40}) <= 1e-7);
   const auto added = q.template backward<ln::write::add>(dy, start);
   CHECK(numbers::largest_difference(added.x, oracle::add(d.x, start)) <= 1e-13);
   CHECK(numbers::same_bits(added.parameters, d.parameters));

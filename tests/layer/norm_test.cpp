@@ -30,7 +30,8 @@ ln::dynamic_view<2, double> matrix(list<double>& x) {
 template <int Groups>
 void check_norm(std::int64_t rows) {
   using layer = ln::rms_norm<width, Groups, double>;
-  const list<double> x = numbers::normal(rows * width, 1), g = numbers::normal(width, 2), dy = numbers::normal(rows * width, 3);
+  const list<double> x = numbers::normal(rows * width, 1), g = numbers::normal(width, 2),
+                     dy = numbers::normal(rows * width, 3);
   const auto forward = [&](const list<double>& from, const list<double>& weight, int threads) {
     ln::execution<ln::cpu> on(threads);
     list<double> y = numbers::unwritten(rows * width);
@@ -51,12 +52,13 @@ void check_norm(std::int64_t rows) {
   CHECK(numbers::largest_difference(y, oracle::rms_norm(x, width / Groups, g)) <= 1e-14);
   const auto [dx, dg] = backward(overwrite, numbers::unwritten(rows * width), 1);
   const std::string name = "rms_norm in " + std::to_string(Groups);
+  CHECK(oracle::check_gradient(name + " x",
+                               [&](const list<double>& from) { return numbers::weighted_sum(forward(from, g, 1), dy); },
+                               x, dx, {.samples = 40}) <= 1e-7);
   CHECK(oracle::check_gradient(
-            name + " x", [&](const list<double>& from) { return numbers::weighted_sum(forward(from, g, 1), dy); }, x, dx,
-            {.samples = 40}) <= 1e-7);
-  CHECK(oracle::check_gradient(
-            name + " weight", [&](const list<double>& weight) { return numbers::weighted_sum(forward(x, weight, 1), dy); },
-            g, dg) <= 1e-7);
+            name + " weight",
+            [&](const list<double>& weight) { return numbers::weighted_sum(forward(x, weight, 1), dy); }, g,
+            dg) <= 1e-7);
   const list<double> start = numbers::normal(rows * width, 4);
   const auto [added, dg_again] = backward(add, start, 1);
   CHECK(numbers::largest_difference(added, oracle::add(dx, start)) <= 1e-13);
@@ -85,20 +87,25 @@ void check_gate(std::int64_t rows) {
     return y;
   };
   const bool norm_first = Form == ln::gate_form::norm_then_gate;
-  CHECK(numbers::largest_difference(forward(o, u, g), norm_first ? oracle::norm_then_gate(o, u, width / Groups, g)
-                                                                 : oracle::gate_then_norm(o, u, width / Groups, g)) <=
-        1e-14);
+  CHECK(numbers::largest_difference(forward(o, u, g), norm_first
+                                                          ? oracle::norm_then_gate(o, u, width / Groups, g)
+                                                          : oracle::gate_then_norm(o, u, width / Groups, g)) <= 1e-14);
   ln::execution<ln::cpu> on(2);
   list<double> d_o = numbers::unwritten(rows * width), du = d_o, dg = numbers::unwritten(width);
-  layer{}.backward(on, parameters<layer>(g), matrix(o), matrix(u), matrix(dy), matrix(d_o), matrix(du), {dg.data(), {}});
-  const std::string name = std::string(norm_first ? "norm_then_gate in " : "gate_then_norm in ") + std::to_string(Groups);
+  layer{}.backward(on, parameters<layer>(g), matrix(o), matrix(u), matrix(dy), matrix(d_o), matrix(du),
+                   {dg.data(), {}});
+  const std::string name =
+      std::string(norm_first ? "norm_then_gate in " : "gate_then_norm in ") + std::to_string(Groups);
   const auto loss = [&](const list<double>& from, const list<double>& gate, const list<double>& weight) {
     return numbers::weighted_sum(forward(from, gate, weight), dy);
   };
   const oracle::gradient_options some{.samples = 40};
-  CHECK(oracle::check_gradient(name + " o", [&](const auto& a) { return loss(a, u, g); }, o, d_o, some) <= 1e-7);
-  CHECK(oracle::check_gradient(name + " u", [&](const auto& a) { return loss(o, a, g); }, u, du, some) <= 1e-7);
-  CHECK(oracle::check_gradient(name + " weight", [&](const auto& a) { return loss(o, u, a); }, g, dg) <= 1e-7);
+  CHECK(oracle::check_gradient(
+            name + " o", [&](const auto& a) { return loss(a, u, g); }, o, d_o, some) <= 1e-7);
+  CHECK(oracle::check_gradient(
+            name + " u", [&](const auto& a) { return loss(o, a, g); }, u, du, some) <= 1e-7);
+  CHECK(oracle::check_gradient(
+            name + " weight", [&](const auto& a) { return loss(o, u, a); }, g, dg) <= 1e-7);
 }
 
 }  // namespace

@@ -147,7 +147,8 @@ TEST_CASE("mean_pooling is the mean of the tokens that are not masked") {
     }
   }
   const list<double> all = numbers::normal(batch * tokens * width, 2);
-  CHECK(forward(all, false, 1)[7] == doctest::Approx((all[37] + all[42] + all[47] + all[52] + all[57] + all[62] + all[67]) / 7));
+  CHECK(forward(all, false, 1)[7] ==
+        doctest::Approx((all[37] + all[42] + all[47] + all[52] + all[57] + all[62] + all[67]) / 7));
 
   ln::execution<ln::cpu> on(2);
   const list<double> dy = numbers::normal(batch * width, 3);
@@ -155,8 +156,8 @@ TEST_CASE("mean_pooling is the mean of the tokens that are not masked") {
   ln::sequence<1, double> to{numbers::view_of<3>(dx, {batch, tokens, width}), where, {keep.data(), {{batch, tokens}}}};
   layer.backward(on, numbers::view_of<2>(dy, {batch, width}), to);
   CHECK(oracle::check_gradient(
-            "mean_pooling", [&](const list<double>& from) { return numbers::weighted_sum(forward(from, true, 1), dy); }, x,
-            dx) <= 1e-7);
+            "mean_pooling", [&](const list<double>& from) { return numbers::weighted_sum(forward(from, true, 1), dy); },
+            x, dx) <= 1e-7);
   CHECK(numbers::message_of<ln::shape_error>([&] {
           layer.backward(on, numbers::view_of<2>(dy, {width, batch}), to);
         }) == "lightnet: mean_pooling::backward: dy: expected [3, 5] with dense rows, got [5, 3]");

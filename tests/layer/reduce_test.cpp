@@ -57,10 +57,11 @@ void check(std::int64_t rows, std::int64_t columns, std::int64_t period) {
     results to{numbers::unwritten<float>(rows * columns), numbers::unwritten<float>(rows * columns),
                numbers::unwritten<float>(period * columns)};
     const ln::detail::by_column<const float> weights{of_column.data(), period};
-    ln::detail::map(on, rows, columns, weigh{}, numbers::view_of<2>(to.mapped, {rows, columns}), window(x, rows, columns),
-                    ln::detail::by_row{of_row.data()}, weights);
+    ln::detail::map(on, rows, columns, weigh{}, numbers::view_of<2>(to.mapped, {rows, columns}),
+                    window(x, rows, columns), ln::detail::by_row{of_row.data()}, weights);
     ln::detail::reduce_map<float, 2>(on, rows, columns, terms{}, combine{}, place{},
-                                     numbers::view_of<2>(to.reduced, {rows, columns}), window(x, rows, columns), weights);
+                                     numbers::view_of<2>(to.reduced, {rows, columns}), window(x, rows, columns),
+                                     weights);
     ln::detail::reduce_columns(on, rows, columns, to.summed.data(), period, product{}, window(x, rows, columns),
                                ln::detail::by_row{of_row.data()});
     return to;
@@ -89,7 +90,8 @@ void check(std::int64_t rows, std::int64_t columns, std::int64_t period) {
         sum += static_cast<double>(at(r, c)) * of_row[static_cast<std::size_t>(r)];
         size += std::abs(at(r, c) * of_row[static_cast<std::size_t>(r)]);
       }
-      column_error = std::max(column_error, std::abs(got.summed[static_cast<std::size_t>(p * columns + c)] - sum) / size);
+      column_error =
+          std::max(column_error, std::abs(got.summed[static_cast<std::size_t>(p * columns + c)] - sum) / size);
     }
   }
   CHECK(map_error <= 2e-6);

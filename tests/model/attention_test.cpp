@@ -102,7 +102,8 @@ TEST_CASE("learned theta starts as the theta of the encoding, so that learning s
   const auto theta = oracle::lrpe_theta(oracle::encoding::cosine, 5, 2);
   REQUIRE(free["theta"].size() == 6);
   for (std::int64_t i = 0; i < 6; ++i) {
-    CHECK(free["theta"](i) == doctest::Approx(static_cast<double>(theta[static_cast<std::size_t>(i % 3)])).epsilon(1e-14));
+    CHECK(free["theta"](i) ==
+          doctest::Approx(static_cast<double>(theta[static_cast<std::size_t>(i % 3)])).epsilon(1e-14));
   }
 }
 

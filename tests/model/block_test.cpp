@@ -58,7 +58,8 @@ TEST_CASE("the gradient of a block may overwrite what comes in, and its output i
   const list<double> y = check::forward<ln::train>(q), dy = numbers::normal(q.outputs(), 4);
   const check::gradients d = check::backward(q, dy, dy);
   layer::context<ln::train> context;
-  list<double> to = numbers::unwritten(q.outputs()), both = dy, dparameters = numbers::unwritten(layer::parameter_count);
+  list<double> to = numbers::unwritten(q.outputs()), both = dy,
+               dparameters = numbers::unwritten(layer::parameter_count);
   q.forward(on, to, context);
   layer{}.backward(on, std::as_const(q.parameters).for_layer(layer{}), q.tokens(std::as_const(q.x).data()),
                    q.tokens(std::as_const(both).data()), q.tokens(both.data()), {dparameters.data(), {}}, context);
@@ -78,8 +79,9 @@ TEST_CASE("a trunk names its parameters as flash-linear-attention does, and star
   for (const ln::parameter& part : all.index()) names.push_back(part.name);
   std::vector<std::string> expected;
   for (const char* number : {"0", "1", "2"}) {
-    for (const char* name : {"attn_norm", "attn.q_proj", "attn.k_proj", "attn.v_proj", "attn.g_proj.0", "attn.g_proj.1",
-                             "attn.g_norm", "attn.o_proj", "mlp_norm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"}) {
+    for (const char* name :
+         {"attn_norm", "attn.q_proj", "attn.k_proj", "attn.v_proj", "attn.g_proj.0", "attn.g_proj.1", "attn.g_norm",
+          "attn.o_proj", "mlp_norm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"}) {
       expected.push_back("layers." + std::string(number) + "." + name + ".weight");
     }
   }
@@ -137,8 +139,9 @@ TEST_CASE("blocks and trunks name what does not fit and write nothing") {
         "lightnet: trunk::forward: x: expected [1, 13, 6], got [1, 13, 12]");
   CHECK(numbers::message_of<ln::shape_error>([&] { part{}.forward(on, params_of_part, wide, to, context_of_part); }) ==
         "lightnet: block::forward: x: expected [1, 13, 6], got [1, 13, 12]");
-  CHECK(numbers::message_of<ln::shape_error>([&] { glu_of_tokens{}.forward(on, params_of_glu, wide, to, context_of_glu); }) ==
-        "lightnet: glu::forward: x: expected [13, 6] with dense rows, got [13, 12]");
+  CHECK(numbers::message_of<ln::shape_error>([&] {
+          glu_of_tokens{}.forward(on, params_of_glu, wide, to, context_of_glu);
+        }) == "lightnet: glu::forward: x: expected [13, 6] with dense rows, got [13, 12]");
   CHECK(numbers::message_of<ln::device_error>([&] { layer{}.forward(on, params, x, {}, context); }) ==
         "lightnet: trunk::forward: y: expected a view of memory, got a null pointer");
   CHECK(numbers::message_of<ln::shape_error>([&] { layer{}.backward(on, params, x, x, to, dparams, context); }) ==

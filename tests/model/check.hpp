@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every model has to do: its values, its gradients, the same bits in train and infer and for any number of threads.
+// What every model has to do: its values, its gradients, the same bits in train and infer and for any number of
+// threads.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -23,8 +24,14 @@ ln::parameter_block<double> random_parameters(const Layer& layer, std::uint64_t 
   for (const ln::parameter& part : all.index()) {
     const bool norm = part.name.ends_with("norm.weight");
     const bool gamma = part.name.ends_with("gamma"), theta = part.name.ends_with("theta");
-    const list<double> values =
-        numbers::normal(part.size(), ++seed, theta ? 0.2 : gamma ? 1 : 0.4, norm ? 1 : gamma ? -2 : theta ? 0.7 : 0);
+    const list<double> values = numbers::normal(part.size(), ++seed,
+                                                theta   ? 0.2
+                                                : gamma ? 1
+                                                        : 0.4,
+                                                norm    ? 1
+                                                : gamma ? -2
+                                                : theta ? 0.7
+                                                        : 0);
     std::copy(values.begin(), values.end(), all.view().data() + part.offset);
   }
   return all;
@@ -52,9 +59,12 @@ struct tokens_question {
 
   std::int64_t outputs() const { return batch * where.size() * width; }
   reference::places places() const {
-    reference::places at{{{where.extents.begin(), where.extents.end()}, where.prefix, {where.offset.begin(), where.offset.end()}},
-                         batch, {}};
-    for (std::int64_t i = 0; keep && i < batch * where.size(); ++i) at.mask.push_back(keep[static_cast<std::size_t>(i)] ? 1 : 0);
+    reference::places at{
+        {{where.extents.begin(), where.extents.end()}, where.prefix, {where.offset.begin(), where.offset.end()}},
+        batch,
+        {}};
+    for (std::int64_t i = 0; keep && i < batch * where.size(); ++i)
+      at.mask.push_back(keep[static_cast<std::size_t>(i)] ? 1 : 0);
     return at;
   }
 

@@ -23,7 +23,8 @@ TEST_CASE("attention with a decay in both directions is its formula, with the gr
   using layer = ln::attention<retnet, 1, double>;
   for (const bool masked : {false, true}) {
     check::tokens_question<layer, 1> q({{17}, 0, {}}, 2, masked);
-    check::model(q, masked ? "decay with mask" : "decay", reference::attention<retnet>(q.parameters, "", q.x, q.places()));
+    check::model(q, masked ? "decay with mask" : "decay",
+                 reference::attention<retnet>(q.parameters, "", q.x, q.places()));
   }
   CHECK(layer::parameter_count == 4 * 15 * 15 + 2 * 5 * 15 + 15);
   MESSAGE(oracle::gradient_report());

@@ -120,7 +120,8 @@ TEST_CASE("the image classifier names what does not fit and writes nothing") {
         }) == "lightnet: image_classifier::forward: images: expected 2 channels, got [3, 6, 20, 1]");
   CHECK(numbers::message_of<ln::shape_error>([&] {
           layer{}.forward(on, params, numbers::view_of<4>(x, {3, 5, 12, 2}), to, context);
-        }) == "lightnet: image_classifier::forward: images: expected extents that are multiples of 2, got [3, 5, 12, 2]");
+        }) ==
+        "lightnet: image_classifier::forward: images: expected extents that are multiples of 2, got [3, 5, 12, 2]");
   CHECK(numbers::message_of<ln::shape_error>([&] {
           layer{}.forward(on, params, images, numbers::view_of<2>(y, {5, 3}), context);
         }) == "lightnet: image_classifier::forward: logits: expected [3, 5] with dense rows, got [5, 3]");
@@ -128,9 +129,11 @@ TEST_CASE("the image classifier names what does not fit and writes nothing") {
         "lightnet: image_classifier::forward: params: expected a view of memory, got a null pointer");
   CHECK(numbers::message_of<ln::device_error>([&] { layer{}.forward(on, params, {}, to, context); }) ==
         "lightnet: image_classifier::forward: images: expected a view of memory, got a null pointer");
-  CHECK(numbers::message_of<ln::shape_error>([&] {
-          list<double> d(layer::parameter_count);
-          layer{}.backward(on, params, images, to, numbers::view_of<4>(q.x, {3, 10, 6, 2}), {d.data(), {}}, context);
-        }) == "lightnet: image_classifier::backward: dimages: expected the extents of images [3, 6, 10, 2], got [3, 10, 6, 2]");
+  CHECK(
+      numbers::message_of<ln::shape_error>([&] {
+        list<double> d(layer::parameter_count);
+        layer{}.backward(on, params, images, to, numbers::view_of<4>(q.x, {3, 10, 6, 2}), {d.data(), {}}, context);
+      }) ==
+      "lightnet: image_classifier::backward: dimages: expected the extents of images [3, 6, 10, 2], got [3, 10, 6, 2]");
   for (const double a : y) CHECK(std::isnan(a));
 }

@@ -28,7 +28,8 @@ struct image_question {
   }
 
   template <class Mode>
-  void forward(ln::execution<ln::cpu>& on, list<double>& y, typename layer_type::template context<Mode>& context) const {
+  void forward(ln::execution<ln::cpu>& on, list<double>& y,
+               typename layer_type::template context<Mode>& context) const {
     layer_type{}.forward(on, parameters.for_layer(layer_type{}), numbers::view_of<Dims + 2>(x, shape),
                          numbers::view_of<2>(y, {shape[0], Options::classes}), context);
   }

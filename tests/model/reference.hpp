@@ -37,22 +37,22 @@ list<double> attention(const parameter_block& all, const std::string& prefix, co
   const auto project = [&](const char* name, const list<double>& from, std::size_t in) {
     return oracle::linear(from, values(all, prefix + name + ".weight"), in);
   };
-  oracle::problem p{.kind = std::is_same_v<typename Options::recurrence, ln::constant_decay>
-                                ? oracle::recurrence::constant_decay
-                                : oracle::recurrence::additive,
-                    .order = std::is_same_v<typename Options::traversal, ln::global>          ? oracle::traversal::global
-                             : std::is_same_v<typename Options::traversal, ln::bidirectional> ? oracle::traversal::bidirectional
-                                                                                              : oracle::traversal::causal,
-                    .position = Options::position::encodes ? oracle::encoding::cosine : oracle::encoding::none,
-                    .batch = at.batch,
-                    .tokens = at.where.tokens(),
-                    .heads = heads,
-                    .keys = width / heads,
-                    .values = width / heads,
-                    .q = oracle::silu(project("q_proj", x, width)),
-                    .k = project("k_proj", x, width),
-                    .v = project("v_proj", x, width),
-                    .mask = at.mask};
+  oracle::problem p{
+      .kind = std::is_same_v<typename Options::recurrence, ln::constant_decay> ? oracle::recurrence::constant_decay
+                                                                               : oracle::recurrence::additive,
+      .order = std::is_same_v<typename Options::traversal, ln::global>          ? oracle::traversal::global
+               : std::is_same_v<typename Options::traversal, ln::bidirectional> ? oracle::traversal::bidirectional
+                                                                                : oracle::traversal::causal,
+      .position = Options::position::encodes ? oracle::encoding::cosine : oracle::encoding::none,
+      .batch = at.batch,
+      .tokens = at.where.tokens(),
+      .heads = heads,
+      .keys = width / heads,
+      .values = width / heads,
+      .q = oracle::silu(project("q_proj", x, width)),
+      .k = project("k_proj", x, width),
+      .v = project("v_proj", x, width),
+      .mask = at.mask};
   if (p.kind == oracle::recurrence::constant_decay) {
     for (std::size_t h = 0; h < heads; ++h) {
       p.log_decay.push_back(-std::exp2(-8 * static_cast<double>(h + 1) / static_cast<double>(heads)));
@@ -86,8 +86,7 @@ list<double> block(const parameter_block& all, const std::string& prefix, const 
   const auto norm = [&](const char* name, const list<double>& from) {
     return oracle::rms_norm(from, width, values(all, prefix + name + ".weight"));
   };
-  const list<double> middle =
-      oracle::add(x, attention<Options>(all, prefix + "attn.", norm("attn_norm", x), at));
+  const list<double> middle = oracle::add(x, attention<Options>(all, prefix + "attn.", norm("attn_norm", x), at));
   return oracle::add(middle, glu(all, prefix + "mlp.", norm("mlp_norm", middle), width));
 }
 
@@ -122,20 +121,22 @@ list<double> image_classifier(const parameter_block& all, const list<double>& im
       row_step *= extents[axis] / side;
       column_step *= side;
     }
-    cut[static_cast<std::size_t>((rest * cells + row) * inside + column + i % channels)] = images[static_cast<std::size_t>(i)];
+    cut[static_cast<std::size_t>((rest * cells + row) * inside + column + i % channels)] =
+        images[static_cast<std::size_t>(i)];
   }
   const oracle::tpe_problem tpe{.where = at.where,
                                 .batch = batch,
                                 .width = Options::width,
                                 .modes = Options::modes,
-                                .x = oracle::linear(cut, values(all, "embedding.weight"), static_cast<std::size_t>(inside),
-                                                    values(all, "embedding.bias")),
+                                .x = oracle::linear(cut, values(all, "embedding.weight"),
+                                                    static_cast<std::size_t>(inside), values(all, "embedding.bias")),
                                 .gamma = values(all, "tpe.gamma"),
                                 .b = values(all, "tpe.b")};
   const list<double> features = trunk<Options>(all, "", oracle::md_tpe(tpe).y, at);
   list<double> pooled(static_cast<std::size_t>(batch) * width);
   for (std::size_t i = 0; i < features.size(); ++i) {
-    pooled[i / (width * static_cast<std::size_t>(cells)) * width + i % width] += features[i] / static_cast<double>(cells);
+    pooled[i / (width * static_cast<std::size_t>(cells)) * width + i % width] +=
+        features[i] / static_cast<double>(cells);
   }
   return oracle::linear(pooled, values(all, "head.weight"), width, values(all, "head.bias"));
 }

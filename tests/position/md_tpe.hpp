@@ -40,7 +40,8 @@ struct question {
       const bool on = (i * i + 3) % 7 != 0;
       keep[static_cast<std::size_t>(i)] = on;
       p.mask.push_back(on ? 1 : 0);
-      for (std::int64_t c = 0; c < Width && !on; ++c) p.x[static_cast<std::size_t>(i * Width + c)] = numbers::not_a_number;
+      for (std::int64_t c = 0; c < Width && !on; ++c)
+        p.x[static_cast<std::size_t>(i * Width + c)] = numbers::not_a_number;
     }
   }
 

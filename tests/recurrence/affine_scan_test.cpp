@@ -39,7 +39,8 @@ struct array {
     }
     origin = std::max<std::int64_t>(origin, 0);
     memory = numbers::unwritten<T>(size + origin + 1);
-    for (std::size_t i = 0; i < values.size(); ++i) memory[place(static_cast<std::int64_t>(i))] = static_cast<T>(values[i]);
+    for (std::size_t i = 0; i < values.size(); ++i)
+      memory[place(static_cast<std::int64_t>(i))] = static_cast<T>(values[i]);
   }
 
   std::int64_t size() const {
@@ -134,7 +135,8 @@ struct question {
     list<double> h, last;
   };
   result naive() const {
-    result to{numbers::unwritten(static_cast<std::int64_t>(x.size())), with_initial ? initial : list<double>(initial.size(), 0.0)};
+    result to{numbers::unwritten(static_cast<std::int64_t>(x.size())),
+              with_initial ? initial : list<double>(initial.size(), 0.0)};
     const std::int64_t step = stride(axis), length = shape[axis];
     for (std::int64_t line = 0; line < end_size(); ++line) {
       double& state = to.last[static_cast<std::size_t>(line)];
@@ -207,7 +209,8 @@ void check_gradients(const std::array<std::int64_t, static_cast<std::size_t>(Ran
     const oracle::gradient_options some{.samples = 25};
     CHECK(oracle::check_gradient(name + " decay", loss(&question<Rank>::decay), q.decay, d.decay, some) <= 1e-7);
     CHECK(oracle::check_gradient(name + " x", loss(&question<Rank>::x), q.x, d.x, some) <= 1e-7);
-    CHECK(oracle::check_gradient(name + " initial", loss(&question<Rank>::initial), q.initial, d.initial, some) <= 1e-7);
+    CHECK(oracle::check_gradient(name + " initial", loss(&question<Rank>::initial), q.initial, d.initial, some) <=
+          1e-7);
 
     // A shared decay gives the gradients of its places, which the caller adds; threads change nothing.
     question<Rank> other(shape, axis, layout::dense, Rank > 1);
@@ -270,14 +273,16 @@ TEST_CASE("affine_scan names what does not fit and writes nothing") {
   const list<double> a(12, 1.0);
   list<double> h = numbers::unwritten(12), last = numbers::unwritten(4);
   const auto four = numbers::view_of<2>(a, {3, 4}), other = numbers::view_of<2>(a, {4, 3});
-  const ln::affine_scan_outputs<2, double> to{.h = numbers::view_of<2>(h, {3, 4}), .last = numbers::view_of<1>(last, {4})};
+  const ln::affine_scan_outputs<2, double> to{.h = numbers::view_of<2>(h, {3, 4}),
+                                              .last = numbers::view_of<1>(last, {4})};
   const auto message = [&](const ln::affine_scan_inputs<2, double>& in, const ln::affine_scan_outputs<2, double>& out) {
     return numbers::message_of<ln::error>([&] { ln::affine_scan<2, double>(on, in, out); });
   };
   CHECK(message({.decay = other, .x = four}, to) ==
         "lightnet: affine_scan: decay: expected extents [3, 4], got [4, 3]");
   CHECK(message({.decay = four}, to) == "lightnet: affine_scan: x: expected a view of memory, got a null pointer");
-  CHECK(message({.decay = four, .x = four, .axis = 2}, to) == "lightnet: affine_scan: axis: expected less than 2, got 2");
+  CHECK(message({.decay = four, .x = four, .axis = 2}, to) ==
+        "lightnet: affine_scan: axis: expected less than 2, got 2");
   CHECK(message({.decay = four, .x = four, .axis = 1}, to) ==
         "lightnet: affine_scan: last: expected extents [3], got [4]");
   CHECK(message({.decay = four, .x = four, .initial = numbers::view_of<1>(a, {3})}, to) ==

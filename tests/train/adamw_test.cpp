@@ -15,15 +15,15 @@ namespace {
 
 /// Parts that decay and parts that do not, longer and shorter than a block of work, and one that nobody describes.
 struct layer {
-  static constexpr std::int64_t parameter_count = 1001 + 13 * 4001 + 7 + 5 * 3 + 9;
+  static constexpr std::int64_t weights = 13 * 4001, parameter_count = 1001 + weights + 7 + 15 + 9;
   void describe(const std::string& prefix, std::int64_t offset, std::vector<ln::parameter>& list) const {
     list.push_back({prefix + "bias", {1001}, offset, {}, false});
     list.push_back({prefix + "weight", {13, 4001}, offset + 1001, {}, true});
-    list.push_back({prefix + "norm", {7}, offset + 1001 + 13 * 4001, {}, false});
-    list.push_back({prefix + "head", {5, 3}, offset + 1001 + 13 * 4001 + 7, {}, true});
+    list.push_back({prefix + "norm", {7}, offset + 1001 + weights, {}, false});
+    list.push_back({prefix + "head", {5, 3}, offset + 1008 + weights, {}, true});
   }
   static bool decays(std::int64_t i) {
-    return (i >= 1001 && i < 1001 + 13 * 4001) || (i >= 1008 + 13 * 4001 && i < 1008 + 13 * 4001 + 15);
+    return (i >= 1001 && i < 1001 + weights) || (i >= 1008 + weights && i < 1023 + weights);
   }
 };
 

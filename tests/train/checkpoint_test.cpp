@@ -73,7 +73,7 @@ std::string refusal(const fs::path& path) {
     ln::checkpoint{path}.load(into);
   } catch (const ln::file_error& wrong) {
     CHECK(tiny::snapshot(into) == before);
-    const std::string text = wrong.what();
+    std::string text = wrong.what();
     CHECK(text.find(path.string()) != std::string::npos);
     return text;
   }
@@ -143,7 +143,7 @@ TEST_CASE("checkpoint: names, shapes and numbers that others can read") {
   const ln::checkpoint saved{path};
   CHECK(saved.extras() == extras.metadata);
   REQUIRE(saved.extra("curve") != nullptr);
-  CHECK(std::memcmp(saved.extra("curve")->data.data(), curve.data(), 24) == 0);
+  CHECK(std::ranges::equal(saved.extra("curve")->data, std::as_bytes(std::span(curve))));
   CHECK(saved.extra("window") == nullptr);
 }
 
@@ -213,6 +213,17 @@ TEST_CASE("checkpoint: tensors that do not belong to the model") {
   SUBCASE("of another type") {
     const auto text = changed([&](parts& p) { p["inner.weight"].type = ln::stored_type::i64; });
     CHECK(text.find("I64, expected F64") != std::string::npos);
+  }
+  SUBCASE("with what is no number") {
+    std::vector<double> numbers(4, 0.5);
+    const auto text = [&](const char* name, double bad) {
+      numbers[2] = bad;
+      return changed([&](parts& p) { p[name] = ln::store(name, {4}, std::span<const double>(numbers)); });
+    };
+    CHECK(text("outer.bias", 7).empty());
+    CHECK(text("outer.bias", static_cast<double>(NAN)).find("'outer.bias' holds nan") != std::string::npos);
+    CHECK(text("optimizer.first.outer.bias", -static_cast<double>(INFINITY)).find("holds -inf") != std::string::npos);
+    CHECK(text("optimizer.second.outer.bias", -1).find("holds -1") != std::string::npos);
   }
   SUBCASE("of a larger model") {
     trainer into = begun(2);

@@ -17,7 +17,8 @@ namespace ln = lightnet;
 template <int Hidden = 5, class T = double>
 struct model {
   static constexpr int features = 3, classes = 4;
-  static constexpr std::int64_t output_at = Hidden * features, bias_at = output_at + classes * Hidden;
+  static constexpr std::int64_t output_at = std::int64_t{Hidden} * features,
+                                bias_at = output_at + std::int64_t{classes} * Hidden;
   static constexpr std::int64_t parameter_count = bias_at + classes;
   template <class Mode>
   struct context {
@@ -118,7 +119,7 @@ inline ln::trainer_options options() {
   chosen.optimiser.clip_norm = 1;
   chosen.schedule.peak = 0.05;
   chosen.schedule.warmup = 4;
-  chosen.schedule.total = 3 * 13;
+  chosen.schedule.total = 39;  // 13 an epoch of 200
   return chosen;
 }
 

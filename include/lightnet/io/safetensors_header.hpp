@@ -242,7 +242,9 @@ inline std::vector<std::size_t> placed_in_order(const std::filesystem::path& pat
     throw file_error(path.string(), "tensor " + printable(entry.name) + ": " + reason);
   };
   for (const auto& entry : entries) {
-    const auto range = "[" + std::to_string(entry.begin) + ", " + std::to_string(entry.end) + "]";
+    // by append: g++ 12 warns falsely of "literal" + string where that is inlined (GCC bug 105651)
+    const auto range =
+        std::string{"["}.append(std::to_string(entry.begin)).append(", ").append(std::to_string(entry.end)).append("]");
     const auto bytes = stored_bytes(entry.type, entry.shape);
     if (!bytes) fail(entry, "shape " + shape_text(entry.shape) + " overflows 64 bits");
     if (entry.begin > entry.end) fail(entry, "data_offsets " + range + " are in the wrong order");

@@ -10,8 +10,8 @@
 
 LIGHTNET_BEGIN_NAMESPACE
 
-/// RMSNorm (arXiv 1910.07467): y = g x / sqrt(mean(x^2) + 1e-5) over the width, or over each of Groups equal parts of it.
-/// x, y [R, Width] dense, g [Width]. Throws device_error or shape_error before anything is written.
+/// RMSNorm (arXiv 1910.07467): y = g x / sqrt(mean(x^2) + 1e-5) over the width, or over each of Groups equal parts of
+/// it. x, y [R, Width] dense, g [Width]. Throws device_error or shape_error before anything is written.
 template <int Width, int Groups = 1, class T = float, class Device = cpu>
 struct rms_norm {
   static_assert(Groups >= 1 && Width % Groups == 0, "lightnet: the groups of a norm must divide its width");

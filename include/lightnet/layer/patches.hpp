@@ -43,13 +43,15 @@ struct patches {
   /// dimages, overwritten or added to, from dy.
   template <write Write = write::overwrite>
   void backward(execution<Device>& on, const image_view& dimages, const dynamic_view<2, const T, Device>& dy) const {
-    walk("patches::backward", "dy", on, dimages, dy, [](T& pixel, const T& element) { pixel = Write == write::add ? pixel + element : element; });
+    walk("patches::backward", "dy", on, dimages, dy,
+         [](T& pixel, const T& element) { pixel = Write == write::add ? pixel + element : element; });
   }
 
  private:
   template <class Pixel, class Element, class Move>
-  static void walk(const char* operation, const char* argument, execution<Device>& on, const dynamic_view<Dims + 2, Pixel, Device>& images,
-                   const dynamic_view<2, Element, Device>& rows, const Move& move) {
+  static void walk(const char* operation, const char* argument, execution<Device>& on,
+                   const dynamic_view<Dims + 2, Pixel, Device>& images, const dynamic_view<2, Element, Device>& rows,
+                   const Move& move) {
     const grid<Dims> where = grid_of(operation, images);
     const std::int64_t channels = images.extent(Dims + 1), cells = where.size();
     if (!images) throw device_error(operation, "images", "a view of memory", "a null pointer");

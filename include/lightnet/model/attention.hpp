@@ -25,8 +25,8 @@ constexpr bool gives_angles(std::int64_t keys, std::int64_t dims) noexcept {
 struct attention_options {
   static constexpr int width = 64;
   static constexpr int heads = 2;
-  static constexpr int layers = 1;          ///< of the whole model: scales the initial output weights
-  static constexpr int gate_rank = 0;       ///< of the gate's two factors; 0 takes the width of a head
+  static constexpr int layers = 1;     ///< of the whole model: scales the initial output weights
+  static constexpr int gate_rank = 0;  ///< of the gate's two factors; 0 takes the width of a head
   static constexpr bool norm_per_head = false;
   static constexpr gate_form gate = gate_form::norm_then_gate;
   static constexpr bool learned_theta = false;   ///< whether the angles of the position encoding are parameters
@@ -39,7 +39,8 @@ struct attention_options {
 /// LightNet attention, LNA (arXiv 2405.21022): with q = silu(W_q x), k = W_k x, v = W_v x, u = W_u2 W_u1 x,
 ///   y = W_o (norm and gate of recurrence(q, k, v) with u).
 /// x, y [B, N, width] at the places of a grid. No biases. Names as in flash-linear-attention. A masked token comes out
-/// as 0 and gives no gradient; its values are to be finite. Throws device_error or shape_error before anything is written.
+/// as 0 and gives no gradient; its values are to be finite. Throws device_error or shape_error before anything is
+/// written.
 template <class Options, int Dims, class T = float, class Device = cpu>
 struct attention {
   static constexpr int width = Options::width, heads = Options::heads, head_width = width / heads;
@@ -98,8 +99,8 @@ struct attention {
     output_gate{}.describe(prefix + "g_norm.", offset + norm_at, list);
     output_projection{}.describe(prefix + "o_proj.", offset + output_at, list, 0.02 / std::sqrt(2.0 * Options::layers));
     if (theta_rows > 0) {
-      list.push_back({prefix + "theta", {theta_rows, share()}, offset + theta_at,
-                      initial_value::powers(log_theta_step()), false});
+      list.push_back(
+          {prefix + "theta", {theta_rows, share()}, offset + theta_at, initial_value::powers(log_theta_step()), false});
     }
   }
 
@@ -154,8 +155,7 @@ struct attention {
     output_gate{}.backward(on, part<typename output_gate::norm>(params, norm_at), o, u, dgated, d_o, du,
                            part<typename output_gate::norm>(dparams, norm_at));
     gate_projection{}.backward(on, part<gate_projection>(params, gate_at), first_gate(projections), du,
-                               columns(dprojections, 3 * width, rank_of_gate),
-                               part<gate_projection>(dparams, gate_at));
+                               columns(dprojections, 3 * width, rank_of_gate), part<gate_projection>(dparams, gate_at));
 
     detail::map(on, rows, width, activate{}, q, columns(projections, 0, width));
     scan_gradients<Dims, T, Device> to{.q = in_heads(x, dgated),

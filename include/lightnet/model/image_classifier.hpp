@@ -14,7 +14,7 @@ struct image_classifier_options : block_options {
   static constexpr int channels = 1;  ///< of the images
   static constexpr int patch = 4;     ///< the side of a patch
   static constexpr int classes = 10;
-  static constexpr int modes = 16;    ///< of MD-TPE
+  static constexpr int modes = 16;  ///< of MD-TPE
   using position = md_lrpe;
 };
 

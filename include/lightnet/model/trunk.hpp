@@ -31,7 +31,8 @@ struct trunk {
 
   void describe(const std::string& prefix, std::int64_t offset, std::vector<parameter>& list) const {
     for (int i = 0; i < layers; ++i) {
-      block_type{}.describe(prefix + "layers." + std::to_string(i) + ".", offset + i * block_type::parameter_count, list);
+      block_type{}.describe(prefix + "layers." + std::to_string(i) + ".", offset + i * block_type::parameter_count,
+                            list);
     }
     norm{}.describe(prefix + "norm.", offset + norm_at, list);
   }

@@ -109,16 +109,17 @@ struct md_tpe {
         const pack& gain = table.gains(axis, part.channel);
         part.each_line(axis, [&](std::int64_t first, std::int64_t step, std::int64_t length) {
           for (int way = 0; way < (BothWays ? 2 : 1); ++way) {
-            walk(length, way == 1, table.decay[axis],
-                 [&](std::int64_t i) { return pack(part.load(x, first + i * step)); },
-                 [&](std::int64_t i, const element& before, const element& after) {
-                   const std::int64_t t = first + i * step;
-                   if (!part.on(x, t)) return;
-                   const pack h = way == 0 ? after.payload : table.decay[axis].advance(before.payload, pack{});
-                   lane sum = part.load(y, t);
-                   for (int j = 0; j < Modes; ++j) sum += gain.values[j] * h.values[j];
-                   part.store(y, t, sum);
-                 });
+            walk(
+                length, way == 1, table.decay[axis],
+                [&](std::int64_t i) { return pack(part.load(x, first + i * step)); },
+                [&](std::int64_t i, const element& before, const element& after) {
+                  const std::int64_t t = first + i * step;
+                  if (!part.on(x, t)) return;
+                  const pack h = way == 0 ? after.payload : table.decay[axis].advance(before.payload, pack{});
+                  lane sum = part.load(y, t);
+                  for (int j = 0; j < Modes; ++j) sum += gain.values[j] * h.values[j];
+                  part.store(y, t, sum);
+                });
           }
         });
       }
@@ -244,7 +245,10 @@ struct md_tpe {
   static void walk(std::int64_t length, bool reversed, const rates& decay, const Input& x, const Store& store) {
     detail::scan_line<recurrence>(
         length, reversed, element{},
-        [&](std::int64_t i) { return element{decay, x(i)}; }, store);
+        [&](std::int64_t i) {
+          return element{decay, x(i)};
+        },
+        store);
   }
 
   /// to = from where a token counts, else 0.
@@ -272,22 +276,25 @@ struct md_tpe {
       const pack& gain = table.gains(axis, part.channel);
       part.each_line(axis, [&](std::int64_t first, std::int64_t step, std::int64_t length) {
         for (int way = 0; way < (BothWays ? 2 : 1); ++way) {
-          walk(length, way == 1, decay, [&](std::int64_t i) { return pack(part.load(x, first + i * step)); },
-               [&](std::int64_t i, const element& before, const element&) { history[i] = before.payload; });
-          walk(length, way == 0, decay, [&](std::int64_t i) { return pack(part.load(incoming, first + i * step)) * gain; },
-               [&](std::int64_t i, const element& before, const element& after) {
-                 const std::int64_t t = first + i * step;
-                 const pack h = decay.advance(history[i], way == 0 ? pack(part.load(x, t)) : pack{});
-                 const pack w = way == 0 ? after.payload : decay.advance(before.payload, pack{});
-                 const lane at = part.load(incoming, t);
-                 lane to = part.load(dx_everywhere, t);
-                 for (int j = 0; j < Modes; ++j) {
-                   to += w.values[j];
-                   sum.decay[axis].values[j] += after.payload.values[j] * history[i].values[j];
-                   sum.gain[axis].values[j] += at * h.values[j];
-                 }
-                 if (part.on(x, t)) part.store(dx, t, to);
-               });
+          walk(
+              length, way == 1, decay, [&](std::int64_t i) { return pack(part.load(x, first + i * step)); },
+              [&](std::int64_t i, const element& before, const element&) { history[i] = before.payload; });
+          walk(
+              length, way == 0, decay,
+              [&](std::int64_t i) { return pack(part.load(incoming, first + i * step)) * gain; },
+              [&](std::int64_t i, const element& before, const element& after) {
+                const std::int64_t t = first + i * step;
+                const pack h = decay.advance(history[i], way == 0 ? pack(part.load(x, t)) : pack{});
+                const pack w = way == 0 ? after.payload : decay.advance(before.payload, pack{});
+                const lane at = part.load(incoming, t);
+                lane to = part.load(dx_everywhere, t);
+                for (int j = 0; j < Modes; ++j) {
+                  to += w.values[j];
+                  sum.decay[axis].values[j] += after.payload.values[j] * history[i].values[j];
+                  sum.gain[axis].values[j] += at * h.values[j];
+                }
+                if (part.on(x, t)) part.store(dx, t, to);
+              });
         }
       });
     }

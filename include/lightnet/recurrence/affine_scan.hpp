@@ -12,9 +12,9 @@ LIGHTNET_BEGIN_NAMESPACE
 /// Inputs of affine_scan. Views of one rank and extents, any strides; a stride of 0 shares a decay.
 template <int Rank, class T = float, class Device = cpu>
 struct affine_scan_inputs {
-  dynamic_view<Rank, const T, Device> decay{}, x{};      // [..., n, ...]
-  dynamic_view<Rank - 1, const T, Device> initial{};     // the extents without the axis; zero where not given
-  std::size_t axis = 0;                                  // along which the recurrence runs
+  dynamic_view<Rank, const T, Device> decay{}, x{};   // [..., n, ...]
+  dynamic_view<Rank - 1, const T, Device> initial{};  // the extents without the axis; zero where not given
+  std::size_t axis = 0;                               // along which the recurrence runs
 };
 
 /// Outputs of affine_scan; h is needed.
@@ -172,7 +172,9 @@ void affine_scan(execution<Device>& on, const affine_scan_inputs<Rank, T, std::t
     const element begin{typename lines::lane{}, all.end_of(inputs.initial, place).load(0)};
     const element end = detail::scan_line<typename lines::recurrence>(
         all.length, false, begin,
-        [&](std::int64_t i) { return element{decay.load(i), x.load(i)}; },
+        [&](std::int64_t i) {
+          return element{decay.load(i), x.load(i)};
+        },
         [&](std::int64_t i, const element&, const element& after) { h.store(i, after.payload); });
     all.end_of(outputs.last, place).store(0, end.payload);
   });
@@ -213,8 +215,7 @@ void affine_scan_backward(execution<Device>& on,
           dx.store(i, w.payload);
           ddecay.store(i, w.payload * (i > 0 ? state.load(i - 1) : initial.load(0)));
         });
-    all.end_of(gradients.initial, place)
-        .store(0, all.length > 0 ? decay.load(0) * first.payload : begin.payload);
+    all.end_of(gradients.initial, place).store(0, all.length > 0 ? decay.load(0) * first.payload : begin.payload);
   });
 }
 

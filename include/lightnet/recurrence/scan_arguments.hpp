@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/execution.hpp>
 #include <lightnet/backend/linear_recurrence.hpp>
 #include <lightnet/core/concepts.hpp>
 

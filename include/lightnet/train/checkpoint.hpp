@@ -10,6 +10,8 @@
 #include <lightnet/train/trainer.hpp>
 
 #include <charconv>
+#include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -180,8 +182,8 @@ class checkpoint {
     return file_.find(std::string{detail::extra_prefix}.append(name));
   }
 
-  /// Brings the trainer to where it was saved. Throws file_error where a tensor is missing, unknown or of another type
-  /// or shape, or the settings differ; then the trainer is as it was.
+  /// Brings the trainer to where it was saved. Throws file_error where a tensor is missing, unknown, of another type or
+  /// shape, or holds what is not finite, and where the settings differ; then the trainer is as it was.
   template <class Model, class T>
   void load(trainer<Model, T, cpu>& to) const {
     if (to.options() != options()) fail("its settings differ from those of this training");
@@ -190,7 +192,9 @@ class checkpoint {
     for (const std::string_view prefix :
          {std::string_view{}, detail::first_moment_prefix, detail::second_moment_prefix}) {
       for (const parameter& part : index) {
-        file_.require(std::string{prefix} + part.name, stored_type_of<T>::value, part.shape);
+        const std::string name = std::string{prefix} + part.name;
+        check_values<T>(file_.require(name, stored_type_of<T>::value, part.shape),
+                        prefix == detail::second_moment_prefix);
         ++count;
       }
     }
@@ -230,6 +234,18 @@ class checkpoint {
     if (came != expected) {
       fail(std::string{"metadata "} + name + " is " + io_detail::printable(came) + ", expected " +
            io_detail::printable(expected));
+    }
+  }
+
+  /// What training can go on with: finite numbers, means of squares not negative.
+  template <class T>
+  void check_values(const stored_tensor& tensor, bool squares) const {
+    T value{};
+    for (std::size_t at = 0; at < tensor.data.size(); at += sizeof value) {
+      std::memcpy(&value, tensor.data.data() + at, sizeof value);
+      if (!std::isfinite(value) || (squares && value < T(0))) {
+        fail("tensor " + io_detail::printable(tensor.name) + " holds " + std::to_string(value));
+      }
     }
   }
 

@@ -51,9 +51,9 @@ void gemm_block(const dynamic_view<2, const T, cpu>& a, const dynamic_view<2, co
 template <class T>
 void gemm(execution<cpu>& on, const dynamic_view<2, const T, cpu>& a, const dynamic_view<2, const T, cpu>& b,
           const dynamic_view<2, T, cpu>& c, bool accumulate) {
-  constexpr std::int64_t row_block = 256, segment = 512, small = std::int64_t{1} << 17;
+  constexpr std::int64_t row_block = 256, depth = 512, small = std::int64_t{1} << 17;
   const std::int64_t m = c.extent(0), n = c.extent(1), k = a.extent(1);
-  if (k <= 2 * segment || m * n > small) {
+  if (k <= 2 * depth || m * n > small) {
     parallel_for(on, block_range::blocks(row_block, m), [&](std::int64_t index, int) {
       const block_range part{index, row_block, m};
       gemm_block<T>(a.slice(0, part.first, part.last - part.first), b,
@@ -61,11 +61,11 @@ void gemm(execution<cpu>& on, const dynamic_view<2, const T, cpu>& a, const dyna
     });
     return;
   }
-  const std::int64_t segments = block_range::blocks(segment, k);
+  const std::int64_t segments = block_range::blocks(depth, k);
   execution<cpu>::scope scratch{on};
   T* const parts = scratch.take<T>(segments * m * n);
   parallel_for(on, segments, [&](std::int64_t index, int) {
-    const block_range part{index, segment, k};
+    const block_range part{index, depth, k};
     gemm_block<T>(a.slice(1, part.first, part.last - part.first), b.slice(0, part.first, part.last - part.first),
                   {parts + index * m * n, {{m, n}}}, false);
   });

@@ -1,0 +1,54 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The demonstration from outside: demonstration.sh PROGRAM DATA_FOLDER. The same seed gives the same curve for any number
+# of threads, and for a training that Ctrl-C stopped and --resume went on with; mistakes end with 2 and overwrite nothing.
+set -u
+program=$1 data=$2
+[ -r "$data/t10k-labels-idx1-ubyte.gz" ] || { echo "skipped: no data in $data"; exit 77; }
+here=$(mktemp -d)
+trap 'rm -rf "$here"' EXIT
+
+fail() { printf 'FAILED: %s\n' "$*" >&2; cat "$here/log" >&2; exit 1; }
+train() { "$program" --data "$data" --output "$here/$1" "${@:2}" >"$here/log" 2>&1; }
+curve() { cut -d, -f1-5,7 "$here/$1/fashion_mnist.csv"; } # all but the speed
+
+train whole --limit 700 --epochs 2 --threads 1 || fail "training ends with $?"
+tail -n 1 "$here/log" | grep -Eq '^accuracy=0\.[0-9]{4} images=10000 parameters=[0-9]+ train_seconds=[0-9.]+ images_per_second=[0-9]+$' ||
+  fail "the last line"
+[ "$(head -c 4 "$here/whole/fashion_mnist.png" | tail -c 3)" = PNG ] || fail "no picture"
+[ "$(curve whole | wc -l)" -eq 13 ] || fail "a curve of $(curve whole | wc -l) lines"
+
+"$program" --data "$data" --output "$here/parts" --limit 700 --epochs 2 --threads 2 >"$here/log" 2>&1 & child=$!
+for _ in $(seq 600); do grep -q step "$here/log" && break; sleep 0.1; done
+kill -INT $child
+wait $child
+code=$?
+[ $code -eq 130 ] || fail "Ctrl-C ends with $code"
+grep -q -- "--resume $here/parts/fashion_mnist.safetensors" "$here/log" || fail "nothing said about going on"
+train parts --resume "$here/parts/fashion_mnist.safetensors" --threads 2 || fail "going on ends with $?"
+[ "$(curve parts)" = "$(curve whole)" ] || fail "another curve after a stop"
+
+mistake() { # a part of the message, then arguments
+  local before
+  before=$(cat "$here"/whole/* | cksum)
+  train whole "${@:2}"
+  local code=$?
+  [ $code -eq 2 ] || fail "${*:2}: ends with $code"
+  grep -qF -- "$1" "$here/log" || fail "${*:2}: does not say '$1'"
+  [ "$(cat "$here"/whole/* | cksum)" = "$before" ] || fail "${*:2}: something was overwritten"
+}
+saved=$here/whole/fashion_mnist.safetensors
+head -c 300000 "$saved" >"$here/short"
+printf '\xff\xff\xff\xff\xff\xff\xff\x7f{}' >"$here/hostile"
+sed 's/"state.position":"0"/"state.position":"7"/' "$saved" >"$here/changed"
+mistake "$here/short: " --resume "$here/short"
+mistake "$here/hostile: " --resume "$here/hostile"
+mistake "$here/changed: " --resume "$here/changed"
+mistake "$here/none: " --resume "$here/none"
+mistake "--epochs" --resume "$saved" --epochs 3
+mistake "--seed" --resume "$saved" --seed 2
+mistake "--limit" --resume "$saved" --limit 701
+mistake "--epochs" --epochs 0
+data=/no/such/folder
+mistake "$data/train-images"
+echo "the demonstration keeps its promises"
