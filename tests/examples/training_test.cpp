@@ -47,6 +47,7 @@ int greys_of_first_row(const std::vector<float>& pixels, const fashion_mnist::se
 fashion_mnist::arguments parsed(std::vector<std::string> words, std::optional<int>& code) {
   std::vector<char*> values;
   words.insert(words.begin(), "folder/program");
+  values.reserve(words.size());
   for (auto& word : words) values.push_back(word.data());
   return fashion_mnist::parse(static_cast<int>(values.size()), values.data(), code);
 }

@@ -15,7 +15,7 @@ namespace {
 
 /// Parts that decay and parts that do not, longer and shorter than a block of work, and one that nobody describes.
 struct layer {
-  static constexpr std::int64_t weights = 13 * 4001, parameter_count = 1001 + weights + 7 + 15 + 9;
+  static constexpr std::int64_t weights = std::int64_t{13} * 4001, parameter_count = 1001 + weights + 7 + 15 + 9;
   void describe(const std::string& prefix, std::int64_t offset, std::vector<ln::parameter>& list) const {
     list.push_back({prefix + "bias", {1001}, offset, {}, false});
     list.push_back({prefix + "weight", {13, 4001}, offset + 1001, {}, true});

@@ -31,7 +31,7 @@ TEST_CASE("trainer: learns") {
   ln::execution<ln::cpu> on{2};
   auto options = tiny::options();
   options.epochs = 20;
-  options.schedule.total = 20 * 13;
+  options.schedule.total = 260;
   trainer trained{model{}, options};
   tiny::points<> source{200};
   const auto before = trained.evaluate(on, source);
@@ -61,7 +61,8 @@ TEST_CASE("trainer: every epoch visits every item once, and says how it goes") {
   REQUIRE(list.size() == 3 * 13);
   REQUIRE(source.visited.size() == 600);
   for (int epoch = 0; epoch < 3; ++epoch) {
-    std::vector<std::int64_t> items(source.visited.begin() + 200 * epoch, source.visited.begin() + 200 * (epoch + 1));
+    const auto first = source.visited.begin() + 200L * epoch;
+    const std::vector<std::int64_t> items(first, first + 200);
     CHECK(items == ln::data_order(200, 5, epoch));
   }
   double loss = 0;
