@@ -31,8 +31,7 @@ class training {
 
   double seconds_of_step(ln::execution<ln::cpu>& on) {
     const auto begin = std::chrono::steady_clock::now();
-    benchmark::DoNotOptimize(
-        trainer_.step(on, std::as_const(images_).view(), std::as_const(labels_).view()).loss);
+    benchmark::DoNotOptimize(trainer_.step(on, std::as_const(images_).view(), std::as_const(labels_).view()).loss);
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   }
 

@@ -36,12 +36,14 @@ bool run(const char* name) {
   const auto& constant = parameters;
 
   // x and y are [B, n_1, n_2, width]: two pictures of 8 x 6 tokens.
-  ln::tensor<ln::rank<4>, float> x({{2, 8, 6, Mixer::width}}), y({{2, 8, 6, Mixer::width}}), dx({{2, 8, 6, Mixer::width}});
+  ln::tensor<ln::rank<4>, float> x({{2, 8, 6, Mixer::width}}), y({{2, 8, 6, Mixer::width}}),
+      dx({{2, 8, 6, Mixer::width}});
   ln::fill_normal(execution, ln::random_stream{2}, 0, x.view().reshape(std::array{x.size()}));
 
   typename Mixer::template context<ln::train> context;
   layer.forward(execution, constant.for_layer(layer), x.view(), y.view(), context);
-  layer.backward(execution, constant.for_layer(layer), x.view(), y.view(), dx.view(), gradients.for_layer(layer), context);
+  layer.backward(execution, constant.for_layer(layer), x.view(), y.view(), dx.view(), gradients.for_layer(layer),
+                 context);
 
   double norm = 0;
   for (std::int64_t i = 0; i < dx.size(); ++i) norm += static_cast<double>(dx.data()[i]) * dx.data()[i];

@@ -51,15 +51,15 @@ auto view_of(Eigen::DenseBase<Derived>& from) {
   static_assert((Derived::Flags & Eigen::DirectAccessBit) != 0,
                 "lightnet: an Eigen expression without memory has no view; evaluate it into a matrix first");
   using element = std::remove_pointer_t<decltype(matrix.data())>;
-  return view<shape, element, cpu>{matrix.data(), shape{{matrix.rows(), matrix.cols()}},
-                                   {matrix.rowStride(), matrix.colStride()}};
+  return view<shape, element, cpu>{
+      matrix.data(), shape{{matrix.rows(), matrix.cols()}}, {matrix.rowStride(), matrix.colStride()}};
 }
 template <class Derived>
 auto view_of(const Eigen::DenseBase<Derived>& from) {
   const Derived& matrix = from.derived();
   using shape = extents<Derived::RowsAtCompileTime, Derived::ColsAtCompileTime>;
-  return view<shape, const typename Derived::Scalar, cpu>{matrix.data(), shape{{matrix.rows(), matrix.cols()}},
-                                                          {matrix.rowStride(), matrix.colStride()}};
+  return view<shape, const typename Derived::Scalar, cpu>{
+      matrix.data(), shape{{matrix.rows(), matrix.cols()}}, {matrix.rowStride(), matrix.colStride()}};
 }
 
 LIGHTNET_END_NAMESPACE

@@ -27,9 +27,9 @@
 // monoids, and the recurrences, traversals and encodings that are built on them
 #include <lightnet/monoid/affine.hpp>
 #include <lightnet/monoid/log_sum_exp.hpp>
+#include <lightnet/position/md_tpe.hpp>
 #include <lightnet/recurrence.hpp>
 #include <lightnet/recurrence/affine_scan.hpp>
-#include <lightnet/position/md_tpe.hpp>
 
 // layers, and the models made of them
 #include <lightnet/layer/gate.hpp>

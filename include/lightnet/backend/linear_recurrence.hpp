@@ -16,8 +16,8 @@ struct recurrence_arguments {
   std::int64_t chunk;  // tokens for each pass over the state
 
   head_sequence<Dims, const T, Device> q, k, v;
-  dynamic_view<2, const bool, Device> mask;     // [B, N]
-  dynamic_view<1, const T, Device> log_decay;   // [H], where the recurrence has one
+  dynamic_view<2, const bool, Device> mask;       // [B, N]
+  dynamic_view<1, const T, Device> log_decay;     // [H], where the recurrence has one
   dynamic_view<3, const T, Device> cosine, sine;  // [1 or H, N, angles], where the position encodes
   typename Recurrence::template state<const T, Device> state;
 
@@ -40,10 +40,10 @@ struct recurrence_gradients {
   state_gradient<const T, Device> final_state;  // incoming, optional
   head_sequence<Dims, T, Device> q, k, v;
   state_gradient<T, Device> state;
-  dynamic_view<2, T, Device> log_decay;  // [B, H]
-  dynamic_view<3, T, Device> theta;      // [B, H, share]
+  dynamic_view<2, T, Device> log_decay;         // [B, H]
+  dynamic_view<3, T, Device> theta;             // [B, H, share]
   dynamic_view<2, const T, Device> coordinate;  // [N, angles]: what theta is multiplied by
-  bool accumulate = false;               // add to q, k, v, log_decay and theta
+  bool accumulate = false;                      // add to q, k, v, log_decay and theta
 };
 
 }  // namespace detail

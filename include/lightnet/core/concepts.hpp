@@ -59,11 +59,11 @@ enum class normaliser_of {
 template <class R>
 concept recurrence = monoid<typename R::template monoid<float>> && requires {
   typename R::template state<float, struct cpu>;
-  { R::commutative } -> std::convertible_to<bool>;    // the order of tokens does not matter to the state
-  { R::framed } -> std::convertible_to<bool>;         // the state is (m, Z, U), not S
-  { R::sink } -> std::convertible_to<bool>;           // Z_0 = 1 where no state is given
-  { R::per_channel } -> std::convertible_to<bool>;    // weights differ between the channels of a key
-  { R::keyed } -> std::convertible_to<bool>;          // kappa is the key; else 1
+  { R::commutative } -> std::convertible_to<bool>;  // the order of tokens does not matter to the state
+  { R::framed } -> std::convertible_to<bool>;       // the state is (m, Z, U), not S
+  { R::sink } -> std::convertible_to<bool>;         // Z_0 = 1 where no state is given
+  { R::per_channel } -> std::convertible_to<bool>;  // weights differ between the channels of a key
+  { R::keyed } -> std::convertible_to<bool>;        // kappa is the key; else 1
   { R::logits } -> std::convertible_to<logits_from>;
   { R::weight } -> std::convertible_to<weight_of>;
   { R::normaliser } -> std::convertible_to<normaliser_of>;
@@ -80,13 +80,15 @@ concept traversal = requires {
 /// A position encoding inside the recurrence.
 template <class P>
 concept position = requires(std::int64_t keys) {
-  { P::encodes } -> std::convertible_to<bool>;         // false: queries and weights pass unchanged
-  { P::mixes_channels } -> std::convertible_to<bool>;  // rows of the state belong to several channels of the key
+  { P::encodes } -> std::convertible_to<bool>;              // false: queries and weights pass unchanged
+  { P::mixes_channels } -> std::convertible_to<bool>;       // rows of the state belong to several channels of the key
   { P::width(keys) } -> std::convertible_to<std::int64_t>;  // d'
 };
 
 /// A layer: an immutable value whose parameters are `parameter_count` numbers of a flat block, described by name.
 template <class L>
-concept layer = requires { { L::parameter_count } -> std::convertible_to<std::int64_t>; };
+concept layer = requires {
+  { L::parameter_count } -> std::convertible_to<std::int64_t>;
+};
 
 LIGHTNET_END_NAMESPACE

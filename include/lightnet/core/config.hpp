@@ -7,12 +7,12 @@
 #define LIGHTNET_VERSION_MINOR 1
 #define LIGHTNET_VERSION_PATCH 0
 /// One number that orders versions: major * 10000 + minor * 100 + patch.
-#define LIGHTNET_VERSION \
-  (LIGHTNET_VERSION_MAJOR * 10000 + LIGHTNET_VERSION_MINOR * 100 + LIGHTNET_VERSION_PATCH)
+#define LIGHTNET_VERSION (LIGHTNET_VERSION_MAJOR * 10000 + LIGHTNET_VERSION_MINOR * 100 + LIGHTNET_VERSION_PATCH)
 
 #if (defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)) && \
     !defined(LIGHTNET_ALLOW_FAST_MATH)
-#error "lightnet promises results for NaN and infinity, which -ffast-math and -ffinite-math-only break. \
+#error \
+    "lightnet promises results for NaN and infinity, which -ffast-math and -ffinite-math-only break. \
 Compile without them, or define LIGHTNET_ALLOW_FAST_MATH and lose these promises."
 #endif
 
@@ -51,7 +51,7 @@ Compile without them, or define LIGHTNET_ALLOW_FAST_MATH and lose these promises
 
 #define LIGHTNET_JOIN_EXPANDED(a, b, c, d, e, f) v##a##_##b##_##c##d##e##f
 #define LIGHTNET_JOIN(a, b, c, d, e, f) LIGHTNET_JOIN_EXPANDED(a, b, c, d, e, f)
-#define LIGHTNET_INLINE_NAMESPACE                                                                  \
+#define LIGHTNET_INLINE_NAMESPACE                                                                        \
   LIGHTNET_JOIN(LIGHTNET_VERSION_MAJOR, LIGHTNET_VERSION_MINOR, LIGHTNET_ISA_VECTOR, LIGHTNET_ISA_EXTRA, \
                 LIGHTNET_ISA_FMA, LIGHTNET_ISA_THREADS)
 

@@ -26,24 +26,21 @@ class error : public std::runtime_error {
 /// Extents or strides of an argument do not fit the operation.
 class shape_error : public error {
  public:
-  shape_error(std::string_view operation, std::string_view argument, std::string_view expected,
-              std::string_view came)
+  shape_error(std::string_view operation, std::string_view argument, std::string_view expected, std::string_view came)
       : error(sentence(operation, argument, expected, came)) {}
 };
 
 /// A number, a label or an option is outside what the operation accepts.
 class value_error : public error {
  public:
-  value_error(std::string_view operation, std::string_view argument, std::string_view expected,
-              std::string_view came)
+  value_error(std::string_view operation, std::string_view argument, std::string_view expected, std::string_view came)
       : error(sentence(operation, argument, expected, came)) {}
 };
 
 /// A pointer is null, or belongs to another device than the operation.
 class device_error : public error {
  public:
-  device_error(std::string_view operation, std::string_view argument, std::string_view expected,
-               std::string_view came)
+  device_error(std::string_view operation, std::string_view argument, std::string_view expected, std::string_view came)
       : error(sentence(operation, argument, expected, came)) {}
 };
 

@@ -14,7 +14,8 @@ LIGHTNET_BEGIN_NAMESPACE
 struct initial_value {
   enum class kind { constant, truncated_normal, ramp, powers };
   kind how = kind::constant;
-  double value = 0;  ///< the constant; the standard deviation, cut at two of them; the step of the ramp; the logarithm of the base
+  double value =
+      0;  ///< the constant; the standard deviation, cut at two of them; the step of the ramp; the logarithm of the base
 
   static constexpr initial_value constant(double value) noexcept { return {kind::constant, value}; }
   static constexpr initial_value truncated_normal(double sigma) noexcept { return {kind::truncated_normal, sigma}; }
@@ -26,11 +27,11 @@ struct initial_value {
 
 /// The description of one parameter: a dense row-major part of a flat block.
 struct parameter {
-  std::string name;                  ///< dotted, as in the source models
-  std::vector<std::int64_t> shape;   ///< weights are [out, in]
-  std::int64_t offset = 0;           ///< of the first element in the block
+  std::string name;                 ///< dotted, as in the source models
+  std::vector<std::int64_t> shape;  ///< weights are [out, in]
+  std::int64_t offset = 0;          ///< of the first element in the block
   initial_value initial{};
-  bool decays = false;               ///< whether weight decay applies: matrices yes, norms, biases and encodings no
+  bool decays = false;  ///< whether weight decay applies: matrices yes, norms, biases and encodings no
 
   std::int64_t size() const noexcept {
     std::int64_t product = 1;

@@ -33,8 +33,7 @@ struct sequence {
       : sequence(flattened(values), grid_of(values)) {}
 
   operator sequence<Dims, const T, Device>() const  // NOLINT(google-explicit-constructor): as a view
-    requires(!std::is_const_v<T>)
-  {
+      requires(!std::is_const_v<T>) {
     return {tokens, grid, mask};
   }
 

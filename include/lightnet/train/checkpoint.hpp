@@ -84,6 +84,7 @@ struct checkpoint_numbers {
     field("options.seed", options.seed);
     field("options.batch", options.batch);
     field("options.epochs", options.epochs);
+    field("options.shard", options.shard);
     field("options.patience", options.patience);
     field("options.smoothing", options.smoothing);
     field("options.optimizer.beta1", options.optimiser.beta1);

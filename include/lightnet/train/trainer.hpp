@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cpu/shards.hpp>
 #include <lightnet/layer/modes.hpp>
 #include <lightnet/loss/cross_entropy.hpp>
 #include <lightnet/train/adamw.hpp>
@@ -91,15 +92,28 @@ class trainer {
     }
     resize(labels.extent(0));
     const auto params = std::as_const(parameters_).for_layer(model_);
-    model_.forward(on, params, x, y_.view(), train_context_);
+    const std::int64_t rows = labels.extent(0), shards = shards_of(rows), size = parameters_.size();
+    if (train_contexts_.size() < static_cast<std::size_t>(shards))
+      train_contexts_.resize(static_cast<std::size_t>(shards));
+    runner_.run(on, shards, [&](execution<Device>& mine, std::int64_t index) {
+      model_.forward(mine, params, shard(x, rows, index), shard(y_.view(), rows, index),
+                     train_contexts_[static_cast<std::size_t>(index)]);
+    });
     cross_entropy<T>(on, {.logits = y_.view(), .labels = labels, .smoothing = options_.smoothing},
                      {.loss = loss_.view(),
                       .correct = counts_.view().slice(0, 0, 1),
                       .counted = counts_.view().slice(0, 1, 1),
                       .dlogits = dy_.view()});
-    const typename detail::gradient_by<Input, T>::type dx{};
-    model_.template backward<write::overwrite>(on, params, x, std::as_const(dy_).view(), dx,
-                                               gradients_.for_layer(model_), train_context_);
+    typename execution<Device>::scope scratch{on};
+    T* const parts = scratch.template take<T>(shards * size);
+    runner_.run(on, shards, [&](execution<Device>& mine, std::int64_t index) {
+      const typename detail::gradient_by<Input, T>::type dx{};
+      const parameters_of<Model, T, Device> part{parts + index * size, extents<Model::parameter_count>{}};
+      model_.template backward<write::overwrite>(mine, params, shard(x, rows, index),
+                                                 shard(std::as_const(dy_).view(), rows, index), dx, part,
+                                                 train_contexts_[static_cast<std::size_t>(index)]);
+    });
+    detail::sum_parts(on, parts, shards, size, gradients_.view().data());
     update_report report;
     report.learning_rate = options_.schedule(state_.step);
     optimiser_.set_learning_rate(report.learning_rate);
@@ -144,7 +158,11 @@ class trainer {
   template <class Input>
   dynamic_view<2, const T, Device> predict(execution<Device>& on, const Input& x, std::int64_t batch) {
     resize(batch);
-    model_.forward(on, std::as_const(parameters_).for_layer(model_), x, y_.view(), infer_context_);
+    runner_.run(on, shards_of(batch), [&](execution<Device>& mine, std::int64_t index) {
+      typename Model::template context<infer> nothing;
+      model_.forward(mine, std::as_const(parameters_).for_layer(model_), shard(x, batch, index),
+                     shard(y_.view(), batch, index), nothing);
+    });
     return logits();
   }
 
@@ -190,6 +208,15 @@ class trainer {
   static std::span<const std::int64_t> part_of(const std::vector<std::int64_t>& order, std::int64_t first,
                                                std::int64_t count) {
     return std::span(order).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+  }
+
+  std::int64_t shards_of(std::int64_t rows) const noexcept { return (rows + options_.shard - 1) / options_.shard; }
+
+  /// The items of shard `index` of `rows` items.
+  template <class View>
+  auto shard(const View& items, std::int64_t rows, std::int64_t index) const {
+    const detail::block_range range{index, options_.shard, rows};
+    return items.slice(0, range.first, range.last - range.first);
   }
 
   dynamic_view<2, const T, Device> logits() const { return y_.view(); }
@@ -238,8 +265,8 @@ class trainer {
   parameter_block<T, Device> parameters_, gradients_;
   adamw<T, Device> optimiser_;
   training_state state_;
-  typename Model::template context<train> train_context_;
-  typename Model::template context<infer> infer_context_;
+  std::vector<typename Model::template context<train>> train_contexts_;  // one a shard
+  detail::shard_runner<Device> runner_;
   tensor<rank<2>, T, Device> y_, dy_;             // [B, classes]
   tensor<rank<1>, T, Device> loss_;               // [1]
   tensor<rank<1>, std::int64_t, Device> counts_;  // [2]: correct, counted

@@ -12,6 +12,7 @@ struct trainer_options {
   learning_rate_schedule schedule{};
   double smoothing = 0;      ///< of the labels, see cross_entropy
   std::int64_t batch = 128;  ///< items of an update; the last of an epoch takes what is left
+  std::int64_t shard = 16;   ///< items that a thread takes through the model at a time; part of the result's bits
   std::int64_t epochs = 1;
   std::uint64_t seed = 1;     ///< of the initial values and of the order of the data
   std::int64_t patience = 8;  ///< updates in a row without finite gradients before training gives up
@@ -24,6 +25,7 @@ struct trainer_options {
     optimiser.check();
     schedule.check();
     need(batch >= 1, "batch", "one or more", std::to_string(batch));
+    need(shard >= 1, "shard", "one or more", std::to_string(shard));
     need(epochs >= 0 && epochs <= 0xFFFFFFFF, "epochs", "zero to 2^32 - 1", std::to_string(epochs));
     need(patience >= 1, "patience", "one or more", std::to_string(patience));
     need(smoothing >= 0 && smoothing < 1, "smoothing", "zero or more, less than one", std::to_string(smoothing));

@@ -22,8 +22,8 @@ LIGHTNET_BEGIN_NAMESPACE
 struct cpu {
   static constexpr std::size_t alignment = 64;
 
-  static void* allocate(std::size_t bytes) { return ::operator new(bytes, std::align_val_t{alignment}); }
-  static void deallocate(void* memory) noexcept { ::operator delete(memory, std::align_val_t{alignment}); }
+  static void* allocate(std::size_t bytes) { return ::operator new (bytes, std::align_val_t{alignment}); }
+  static void deallocate(void* memory) noexcept { ::operator delete (memory, std::align_val_t{alignment}); }
   static void copy(void* to, const void* from, std::size_t bytes) noexcept {
     if (bytes) std::memcpy(to, from, bytes);
   }

@@ -32,11 +32,11 @@ void gemm_block(const dynamic_view<2, const T, cpu>& a, const dynamic_view<2, co
   const auto product = [&](const auto& left, const auto& right) { to.noalias() += left * right; };
   const auto with_left = [&](const auto& left) {
     if (b.stride(1) == 1) {
-      product(left, eigen_matrix<T, Eigen::RowMajor>(b.data(), b.extent(0), b.extent(1),
-                                                     Eigen::OuterStride<>(b.stride(0))));
+      product(left,
+              eigen_matrix<T, Eigen::RowMajor>(b.data(), b.extent(0), b.extent(1), Eigen::OuterStride<>(b.stride(0))));
     } else {
-      product(left, eigen_matrix<T, Eigen::ColMajor>(b.data(), b.extent(0), b.extent(1),
-                                                     Eigen::OuterStride<>(b.stride(1))));
+      product(left,
+              eigen_matrix<T, Eigen::ColMajor>(b.data(), b.extent(0), b.extent(1), Eigen::OuterStride<>(b.stride(1))));
     }
   };
   if (a.stride(1) == 1) {
@@ -56,8 +56,8 @@ void gemm(execution<cpu>& on, const dynamic_view<2, const T, cpu>& a, const dyna
   if (k <= 2 * depth || m * n > small) {
     parallel_for(on, block_range::blocks(row_block, m), [&](std::int64_t index, int) {
       const block_range part{index, row_block, m};
-      gemm_block<T>(a.slice(0, part.first, part.last - part.first), b,
-                    c.slice(0, part.first, part.last - part.first), accumulate);
+      gemm_block<T>(a.slice(0, part.first, part.last - part.first), b, c.slice(0, part.first, part.last - part.first),
+                    accumulate);
     });
     return;
   }

@@ -143,10 +143,15 @@ struct causal_walk : recurrence_tile<Recurrence, Position, Dims, T> {
     if (!to) return;
     T* const target = to.token(b, h, base::token(r));
     const std::int64_t stride = to.channel_stride();
+    const bool check = poison && base::any_poison && base::on[r];
+    if (base::on[r] && !check && !accumulate && stride == 1) {
+      std::copy_n(source.row(r), channels, target);
+      return;
+    }
     constexpr T nan = std::numeric_limits<T>::quiet_NaN();
     for (std::int64_t j = 0; j < channels; ++j) {
       T x = base::on[r] ? source.row(r)[j] : T(0);
-      if (poison && base::any_poison && base::on[r]) {
+      if (check) {
         if (first + r >= base::poisoned || first + r >= base::poisoned_column[j]) x = nan;
       }
       target[j * stride] = accumulate ? target[j * stride] + x : x;

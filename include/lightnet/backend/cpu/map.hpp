@@ -15,9 +15,7 @@ void map_row(const Functor& functor, std::int64_t columns, Row... row) noexcept 
 }
 
 /// Rows that make a piece of work worth handing to a thread.
-constexpr std::int64_t rows_of_block(std::int64_t columns) noexcept {
-  return columns > 0 ? 1 + 16384 / columns : 1;
-}
+constexpr std::int64_t rows_of_block(std::int64_t columns) noexcept { return columns > 0 ? 1 + 16384 / columns : 1; }
 
 /// Calls `functor(x, y, ...)` with references to what each operand has at every place of a matrix [rows, columns]; the
 /// functor reads the const ones and writes the others. Rows are dense; written operands overlap no other.

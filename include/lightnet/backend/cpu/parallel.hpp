@@ -14,6 +14,11 @@ namespace detail {
 template <class Body>
 void parallel_for(const execution<cpu>& on, std::int64_t count, const Body& body) {
 #if defined(_OPENMP)
+  // Inside a region that already gave its threads one each, there is nothing to share out.
+  if (on.threads() == 1 && omp_in_parallel() && omp_get_max_threads() == 1) {
+    for (std::int64_t item = 0; item < count; ++item) body(item, 0);
+    return;
+  }
   const int team = static_cast<int>(count < on.threads() ? (count > 0 ? count : 1) : on.threads());
   // A team of one is a region too: in it, as in the others, a library called from a body opens no threads of its own.
 #pragma omp parallel num_threads(team)

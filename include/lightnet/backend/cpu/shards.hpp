@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/backend/cpu/parallel.hpp>
+
+#include <exception>
+#include <vector>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+namespace detail {
+
+/// Takes the parts of a batch through a model, a thread a part: what one part needs stays in a cache, and threads meet
+/// at the end of a part only, not at the end of every operation.
+template <class Device>
+class shard_runner;
+
+template <>
+class shard_runner<cpu> {
+ public:
+  /// Calls `body(execution, shard)` for every shard of [0, count), each with one thread of its own. What a body throws is
+  /// thrown again when all are done, that of the first shard before the others.
+  template <class Body>
+  void run(const execution<cpu>& on, std::int64_t count, const Body& body) {
+    while (executions_.size() < static_cast<std::size_t>(on.threads())) executions_.emplace_back(1);
+    std::vector<std::exception_ptr> thrown(static_cast<std::size_t>(count));
+    parallel_for(on, count, [&](std::int64_t shard, int thread) {
+      try {
+        body(executions_[static_cast<std::size_t>(thread)], shard);
+      } catch (...) {
+        thrown[static_cast<std::size_t>(shard)] = std::current_exception();
+      }
+    });
+    for (const std::exception_ptr& each : thrown) {
+      if (each) std::rethrow_exception(each);
+    }
+  }
+
+ private:
+  std::vector<execution<cpu>> executions_;
+};
+
+/// to = the sum of `count` blocks of `size` numbers at `parts`, pairwise; the parts are used up.
+template <class T>
+void sum_parts(execution<cpu>& on, T* parts, std::int64_t count, std::int64_t size, T* to) {
+  constexpr std::int64_t block = 8192;
+  parallel_for(on, block_range::blocks(block, size), [&](std::int64_t index, int) {
+    const block_range range{index, block, size};
+    for (std::int64_t step = 1; step < count; step *= 2) {
+      for (std::int64_t i = 0; i + step < count; i += 2 * step) {
+        T* const left = parts + i * size;
+        const T* const right = parts + (i + step) * size;
+        for (std::int64_t j = range.first; j < range.last; ++j) left[j] += right[j];
+      }
+    }
+    for (std::int64_t j = range.first; j < range.last; ++j) to[j] = parts[j];
+  });
+}
+
+}  // namespace detail
+
+LIGHTNET_END_NAMESPACE
