@@ -15,7 +15,9 @@ namespace fashion_mnist {
 struct model_options : lightnet::image_classifier_options {
   static constexpr int width = 64;
   static constexpr int heads = 2;
-  static constexpr int layers = 3;
+  static constexpr int layers = 2;
+  static constexpr int inner = 128;
+  static constexpr double initial_gain = 1;  // a width of 64 needs larger initial weights than 0.02
   static constexpr int patch = 4;
   static constexpr int modes = 16;
 };
@@ -24,7 +26,7 @@ using model = lightnet::image_classifier<model_options, 2>;
 struct settings {
   std::uint64_t seed = 1;
   std::int64_t epochs = 4;
-  std::int64_t batch = 128;
+  std::int64_t batch = 64;
   double peak_rate = 3e-3;     // of a cosine that ends at zero
   double warmup_share = 0.05;  // of all updates
   double weight_decay = 0.05;

@@ -18,6 +18,9 @@ class execution;
 //   scan               an element-wise monoid along an axis
 //   linear_recurrence  a recurrence with a matrix state: forward, backward, step; total and read for `global`
 //   random             fills from the counter-based generator of core/random.hpp
+//   cross_entropy      the loss and its gradient, row by row
+//   adamw              one update over a flat block
+//   shards             the parts of a batch, each taken through a model by itself
 // A second backend is one more folder beside cpu/.
 
 LIGHTNET_END_NAMESPACE

@@ -17,10 +17,10 @@ struct linear {
   template <class Mode>
   using context = no_context;
 
-  /// `sigma` is the standard deviation of the initial weights.
+  /// The initial weights are initial_value::weights(In, gain, factor).
   void describe(const std::string& prefix, std::int64_t offset, std::vector<parameter>& list,
-                double sigma = 0.02) const {
-    list.push_back({prefix + "weight", {Out, In}, offset, initial_value::truncated_normal(sigma), true});
+                double gain = 0, double factor = 1) const {
+    list.push_back({prefix + "weight", {Out, In}, offset, initial_value::weights(In, gain, factor), true});
     if (Biased) list.push_back({prefix + "bias", {Out}, offset + std::int64_t{In} * Out, {}, false});
   }
 

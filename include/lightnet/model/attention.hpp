@@ -26,6 +26,7 @@ struct attention_options {
   static constexpr int width = 64;
   static constexpr int heads = 2;
   static constexpr int layers = 1;     ///< of the whole model: scales the initial output weights
+  static constexpr double initial_gain = 0;  ///< of the initial weights, see initial_value::weights
   static constexpr int gate_rank = 0;  ///< of the gate's two factors; 0 takes the width of a head
   static constexpr bool norm_per_head = false;
   static constexpr gate_form gate = gate_form::norm_then_gate;
@@ -87,7 +88,7 @@ struct attention {
   };
 
   void describe(const std::string& prefix, std::int64_t offset, std::vector<parameter>& list) const {
-    const initial_value normal = initial_value::truncated_normal(0.02);
+    const initial_value normal = initial_value::weights(width, Options::initial_gain);
     const auto stacked = [&](const char* name, std::int64_t first, std::int64_t rows) {
       list.push_back({prefix + name + ".weight", {rows, width}, offset + first * width, normal, true});
     };
@@ -95,9 +96,10 @@ struct attention {
     stacked("k_proj", width, width);
     stacked("v_proj", 2 * width, width);
     stacked("g_proj.0", 3 * width, rank_of_gate);
-    gate_projection{}.describe(prefix + "g_proj.1.", offset + gate_at, list);
+    gate_projection{}.describe(prefix + "g_proj.1.", offset + gate_at, list, Options::initial_gain);
     output_gate{}.describe(prefix + "g_norm.", offset + norm_at, list);
-    output_projection{}.describe(prefix + "o_proj.", offset + output_at, list, 0.02 / std::sqrt(2.0 * Options::layers));
+    output_projection{}.describe(prefix + "o_proj.", offset + output_at, list, Options::initial_gain,
+                                  1 / std::sqrt(2.0 * Options::layers));
     if (theta_rows > 0) {
       list.push_back(
           {prefix + "theta", {theta_rows, share()}, offset + theta_at, initial_value::powers(log_theta_step()), false});

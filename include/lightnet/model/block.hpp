@@ -41,7 +41,7 @@ struct block {
     norm{}.describe(prefix + "attn_norm.", offset, list);
     token_mixer{}.describe(prefix + "attn.", offset + token_mixer_at, list);
     norm{}.describe(prefix + "mlp_norm.", offset + second_norm_at, list);
-    channel_mixer{}.describe(prefix + "mlp.", offset + channel_mixer_at, list);
+    channel_mixer{}.describe(prefix + "mlp.", offset + channel_mixer_at, list, Options::initial_gain);
   }
 
   template <class Mode>

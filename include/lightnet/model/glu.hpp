@@ -26,11 +26,11 @@ struct glu {
     kept<Mode, T, Device> projections;  // [R, 2 Inner]
   };
 
-  void describe(const std::string& prefix, std::int64_t offset, std::vector<parameter>& list) const {
-    const initial_value normal = initial_value::truncated_normal(0.02);
+  void describe(const std::string& prefix, std::int64_t offset, std::vector<parameter>& list, double gain = 0) const {
+    const initial_value normal = initial_value::weights(Width, gain);
     list.push_back({prefix + "gate_proj.weight", {Inner, Width}, offset, normal, true});
     list.push_back({prefix + "up_proj.weight", {Inner, Width}, offset + std::int64_t{Inner} * Width, normal, true});
-    output_projection{}.describe(prefix + "down_proj.", offset + output_at, list, 0.02 / std::sqrt(2.0 * Layers));
+    output_projection{}.describe(prefix + "down_proj.", offset + output_at, list, gain, 1 / std::sqrt(2.0 * Layers));
   }
 
   template <class Mode>

@@ -46,10 +46,10 @@ struct image_classifier {
   };
 
   void describe(const std::string& prefix, std::int64_t offset, std::vector<parameter>& list) const {
-    embedding{}.describe(prefix + "embedding.", offset, list);
+    embedding{}.describe(prefix + "embedding.", offset, list, Options::initial_gain);
     encoding{}.describe(prefix + "tpe.", offset + encoding_at, list);
     body{}.describe(prefix, offset + body_at, list);
-    head{}.describe(prefix + "head.", offset + head_at, list);
+    head{}.describe(prefix + "head.", offset + head_at, list, Options::initial_gain);
   }
 
   /// Throws shape_error where the images do not fit the options, before anything is written.

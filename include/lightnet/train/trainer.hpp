@@ -210,7 +210,7 @@ class trainer {
     return std::span(order).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
   }
 
-  std::int64_t shards_of(std::int64_t rows) const noexcept { return (rows + options_.shard - 1) / options_.shard; }
+  std::int64_t shards_of(std::int64_t rows) const noexcept { return rows > 0 ? (rows - 1) / options_.shard + 1 : 0; }
 
   /// The items of shard `index` of `rows` items.
   template <class View>
