@@ -57,6 +57,8 @@ auto view_of(Eigen::DenseBase<Derived>& from) {
 template <class Derived>
 auto view_of(const Eigen::DenseBase<Derived>& from) {
   const Derived& matrix = from.derived();
+  static_assert((Derived::Flags & Eigen::DirectAccessBit) != 0,
+                "lightnet: an Eigen expression without memory has no view; evaluate it into a matrix first");
   using shape = extents<Derived::RowsAtCompileTime, Derived::ColsAtCompileTime>;
   return view<shape, const typename Derived::Scalar, cpu>{
       matrix.data(), shape{{matrix.rows(), matrix.cols()}}, {matrix.rowStride(), matrix.colStride()}};

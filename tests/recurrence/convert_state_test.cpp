@@ -11,11 +11,13 @@ namespace ln = lightnet;
 
 namespace {
 constexpr std::int64_t batch = 2, heads = 3, keys = 4, values = 5;
-constexpr double infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+constexpr double infinity = std::numeric_limits<double>::infinity(),
+                 not_a_number = std::numeric_limits<double>::quiet_NaN();
 
 ln::tensor<ln::rank<3>, double> logarithms() {
   ln::tensor<ln::rank<3>, double> z({{batch, heads, keys}});
-  for (std::int64_t i = 0; i < z.size(); ++i) z.data()[i] = 37.5 * std::sin(static_cast<double>(i)) + 1e3 * (i % 2);
+  for (std::int64_t i = 0; i < z.size(); ++i)
+    z.data()[i] = 37.5 * std::sin(static_cast<double>(i)) + 1e3 * static_cast<double>(i % 2);
   z.data()[7] = -infinity;
   return z;
 }
@@ -26,7 +28,7 @@ TEST_CASE("convert_state: there and back, an empty channel whatever lies there")
   ln::tensor<ln::rank<4>, double> s({{batch, heads, 2 * keys, values}}), s_back(s);
   for (std::int64_t i = 0; i < s.size(); ++i) s.data()[i] = std::cos(static_cast<double>(i));
   ln::tensor<ln::rank<3>, double> z_back({{batch, heads, keys}});
-  for (std::int64_t j = 0; j < values; ++j) s.view()(0, 1, 3, j) = nan;  // channel 7 = (0, 1, 3) is empty
+  for (std::int64_t j = 0; j < values; ++j) s.view()(0, 1, 3, j) = not_a_number;  // channel 7 = (0, 1, 3) is empty
   ln::state_tensors<ln::additive, double> state(batch, heads, keys, 2 * keys, values);
   ln::state_from_logarithm<double>(z.view(), s.view(), state.view());
   CHECK(state.view().exponent(0, 1, 3) == ln::empty_exponent);
