@@ -16,7 +16,7 @@ train whole --limit 700 --epochs 2 --threads 1 || fail "training ends with $?"
 tail -n 1 "$here/log" | grep -Eq '^accuracy=0\.[0-9]{4} images=10000 parameters=[0-9]+ train_seconds=[0-9.]+ images_per_second=[0-9]+$' ||
   fail "the last line"
 [ "$(head -c 4 "$here/whole/fashion_mnist.png" | tail -c 3)" = PNG ] || fail "no picture"
-[ "$(curve whole | wc -l)" -eq 13 ] || fail "a curve of $(curve whole | wc -l) lines"
+[ "$(curve whole | wc -l)" -eq 23 ] || fail "a curve of $(curve whole | wc -l) lines"
 
 "$program" --data "$data" --output "$here/parts" --limit 700 --epochs 2 --threads 2 >"$here/log" 2>&1 & child=$!
 for _ in $(seq 600); do grep -q step "$here/log" && break; sleep 0.1; done

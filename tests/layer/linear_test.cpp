@@ -132,7 +132,7 @@ TEST_CASE("linear describes its parameters") {
   CHECK(list_of[0].shape == std::vector<std::int64_t>{out, in});
   CHECK(list_of[0].offset == 3);
   CHECK(list_of[0].initial.how == ln::initial_value::kind::truncated_normal);
-  CHECK(list_of[0].initial.value == 0.5);
+  CHECK(list_of[0].initial.value == doctest::Approx(0.5 / std::sqrt(7.0)));
   CHECK(list_of[0].decays);
   CHECK(list_of[1].name == "a.bias");
   CHECK(list_of[1].shape == std::vector<std::int64_t>{out});

@@ -18,8 +18,8 @@ struct linear {
   using context = no_context;
 
   /// The initial weights are initial_value::weights(In, gain, factor).
-  void describe(const std::string& prefix, std::int64_t offset, std::vector<parameter>& list,
-                double gain = 0, double factor = 1) const {
+  void describe(const std::string& prefix, std::int64_t offset, std::vector<parameter>& list, double gain = 0,
+                double factor = 1) const {
     list.push_back({prefix + "weight", {Out, In}, offset, initial_value::weights(In, gain, factor), true});
     if (Biased) list.push_back({prefix + "bias", {Out}, offset + std::int64_t{In} * Out, {}, false});
   }

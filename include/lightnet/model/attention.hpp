@@ -25,9 +25,9 @@ constexpr bool gives_angles(std::int64_t keys, std::int64_t dims) noexcept {
 struct attention_options {
   static constexpr int width = 64;
   static constexpr int heads = 2;
-  static constexpr int layers = 1;     ///< of the whole model: scales the initial output weights
+  static constexpr int layers = 1;           ///< of the whole model: scales the initial output weights
   static constexpr double initial_gain = 0;  ///< of the initial weights, see initial_value::weights
-  static constexpr int gate_rank = 0;  ///< of the gate's two factors; 0 takes the width of a head
+  static constexpr int gate_rank = 0;        ///< of the gate's two factors; 0 takes the width of a head
   static constexpr bool norm_per_head = false;
   static constexpr gate_form gate = gate_form::norm_then_gate;
   static constexpr bool learned_theta = false;   ///< whether the angles of the position encoding are parameters
@@ -99,7 +99,7 @@ struct attention {
     gate_projection{}.describe(prefix + "g_proj.1.", offset + gate_at, list, Options::initial_gain);
     output_gate{}.describe(prefix + "g_norm.", offset + norm_at, list);
     output_projection{}.describe(prefix + "o_proj.", offset + output_at, list, Options::initial_gain,
-                                  1 / std::sqrt(2.0 * Options::layers));
+                                 1 / std::sqrt(2.0 * Options::layers));
     if (theta_rows > 0) {
       list.push_back(
           {prefix + "theta", {theta_rows, share()}, offset + theta_at, initial_value::powers(log_theta_step()), false});
