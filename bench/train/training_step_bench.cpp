@@ -18,8 +18,11 @@ namespace ln = lightnet;
 
 namespace {
 
-constexpr std::int64_t batch = 128;
-using model = ln::image_classifier<ln::image_classifier_options, 2, float>;
+constexpr std::int64_t batch = 64;
+struct model_options : ln::image_classifier_options {
+  static constexpr int inner = 128;
+};
+using model = ln::image_classifier<model_options, 2, float>;
 
 class training {
  public:

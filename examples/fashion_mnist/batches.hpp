@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Images as the network takes them: normalised, in batches, for training mirrored and moved at random.
+// Images as the network takes them: normalised, in batches, and where the settings ask for it mirrored and moved at random.
 
 #include <array>
 #include <cstddef>

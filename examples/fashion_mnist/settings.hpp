@@ -60,9 +60,10 @@ inline lightnet::trainer_options options_for(const settings& chosen, std::int64_
 inline std::string description_of(const settings& chosen) {
   return "image_classifier width=" + std::to_string(model_options::width) +
          " heads=" + std::to_string(model_options::heads) + " layers=" + std::to_string(model_options::layers) +
-         " patch=" + std::to_string(model_options::patch) + " modes=" + std::to_string(model_options::modes) +
-         " mean=" + std::to_string(chosen.mean) + " deviation=" + std::to_string(chosen.deviation) +
-         " flip=" + std::to_string(static_cast<int>(chosen.flip)) + " shift=" + std::to_string(chosen.shift);
+         " inner=" + std::to_string(model_options::inner) + " patch=" + std::to_string(model_options::patch) +
+         " modes=" + std::to_string(model_options::modes) + " mean=" + std::to_string(chosen.mean) +
+         " deviation=" + std::to_string(chosen.deviation) + " flip=" + std::to_string(static_cast<int>(chosen.flip)) +
+         " shift=" + std::to_string(chosen.shift);
 }
 
 }  // namespace fashion_mnist

@@ -12,6 +12,7 @@
 #include <lightnet/core/grid.hpp>
 #include <lightnet/core/head_sequence.hpp>
 #include <lightnet/core/math.hpp>
+#include <lightnet/core/modes.hpp>
 #include <lightnet/core/parameters.hpp>
 #include <lightnet/core/random.hpp>
 #include <lightnet/core/sequence.hpp>
@@ -47,5 +48,6 @@
 #include <lightnet/loss/cross_entropy.hpp>
 #include <lightnet/train/adamw.hpp>
 #include <lightnet/train/data_order.hpp>
+#include <lightnet/train/presets.hpp>
 #include <lightnet/train/schedule.hpp>
 #include <lightnet/train/trainer.hpp>

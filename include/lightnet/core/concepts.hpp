@@ -57,7 +57,8 @@ enum class normaliser_of {
 
 /// A recurrence with a matrix state.
 template <class R>
-concept recurrence = monoid<typename R::template monoid<float>> && requires {
+concept recurrence =
+    monoid<typename R::template monoid<float>> && R::framed == (R::normaliser == normaliser_of::sum) && requires {
   typename R::template state<float, struct cpu>;
   { R::commutative } -> std::convertible_to<bool>;  // the order of tokens does not matter to the state
   { R::framed } -> std::convertible_to<bool>;       // the state is (m, Z, U), not S

@@ -24,6 +24,8 @@ Compile without them, or define LIGHTNET_ALLOW_FAST_MATH and lose these promises
 #define LIGHTNET_ISA_VECTOR avx2
 #elif defined(__AVX__)
 #define LIGHTNET_ISA_VECTOR avx
+#elif defined(__SSE4_2__)
+#define LIGHTNET_ISA_VECTOR sse4
 #else
 #define LIGHTNET_ISA_VECTOR base
 #endif
@@ -38,7 +40,11 @@ Compile without them, or define LIGHTNET_ALLOW_FAST_MATH and lose these promises
 #else
 #define LIGHTNET_ISA_EXTRA
 #endif
-#if defined(__FMA__)
+#if defined(__FAST_MATH__) && defined(__FMA__)
+#define LIGHTNET_ISA_FMA _fma_fast
+#elif defined(__FAST_MATH__)
+#define LIGHTNET_ISA_FMA _fast
+#elif defined(__FMA__)
 #define LIGHTNET_ISA_FMA _fma
 #else
 #define LIGHTNET_ISA_FMA

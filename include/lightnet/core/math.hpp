@@ -40,8 +40,8 @@ template <>
 struct binary<float> {
   using bits = std::int32_t;
   static constexpr int mantissa = 23, bias = 127, terms = 7;
-  // ln 2 in three parts; the first two times any |n| < 2^14 are exact.
-  static constexpr float ln2_high = 0.693359375F, ln2_middle = -2.12192535400390625e-4F, ln2_low = -1.90465430e-9F;
+  // ln 2 in three parts; the first two times any |n| < 2^16 are exact.
+  static constexpr float ln2_high = 0.6875F, ln2_middle = 0.005645751953125F, ln2_low = 1.42860677e-6F;
 };
 template <>
 struct binary<double> {

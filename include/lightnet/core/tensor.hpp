@@ -21,7 +21,9 @@ class tensor {
   /// Allocates and clears. Throws shape_error for a negative extent and std::bad_alloc.
   explicit tensor(const Shape& shape) { resize(shape); }
 
-  tensor(const tensor& other) : tensor(other.shape_) { Device::copy(data_, other.data_, bytes(size())); }
+  tensor(const tensor& other) : tensor(other.shape_) {
+    if (other.data_) Device::copy(data_, other.data_, bytes(size()));
+  }
   tensor(tensor&& other) noexcept { swap(other); }
   tensor& operator=(tensor other) noexcept {
     swap(other);

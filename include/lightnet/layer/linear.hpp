@@ -3,9 +3,9 @@
 
 #include <lightnet/backend/cpu/gemm.hpp>
 #include <lightnet/backend/cpu/reduce.hpp>
+#include <lightnet/core/layer_check.hpp>
+#include <lightnet/core/modes.hpp>
 #include <lightnet/core/parameters.hpp>
-#include <lightnet/layer/check.hpp>
-#include <lightnet/layer/modes.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
 

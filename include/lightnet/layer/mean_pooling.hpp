@@ -2,8 +2,8 @@
 #pragma once
 
 #include <lightnet/backend/cpu/parallel.hpp>
-#include <lightnet/layer/check.hpp>
-#include <lightnet/layer/modes.hpp>
+#include <lightnet/core/layer_check.hpp>
+#include <lightnet/core/modes.hpp>
 
 #include <algorithm>
 

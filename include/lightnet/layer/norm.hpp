@@ -2,9 +2,9 @@
 #pragma once
 
 #include <lightnet/backend/cpu/reduce.hpp>
+#include <lightnet/core/layer_check.hpp>
+#include <lightnet/core/modes.hpp>
 #include <lightnet/core/parameters.hpp>
-#include <lightnet/layer/check.hpp>
-#include <lightnet/layer/modes.hpp>
 
 #include <cmath>
 

@@ -27,6 +27,8 @@ struct constant_decay {
   static constexpr weight_of weight = weight_of::inverse_decay;
   static constexpr normaliser_of normaliser = normaliser_of::weight;
 
+  /// What is taken where `log_decay` is not given.
+  static double default_log_decay(std::int64_t h, std::int64_t heads) noexcept { return tnl(h, heads); }
   /// log lambda_h = -2^(-8 (h + 1) / H), the ALiBi slopes of TNL and Lightning Attention-2; h counts from 0.
   static double tnl(std::int64_t h, std::int64_t heads) noexcept {
     return -std::exp2(-8.0 * static_cast<double>(h + 1) / static_cast<double>(heads));

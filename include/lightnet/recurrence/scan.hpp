@@ -30,6 +30,8 @@ inline constexpr bool encodable = !(Position::mixes_channels && Recurrence::per_
 
 // One place for the sentences that a wrong combination gives; an entry point's body is guarded so that no other follows.
 #define LIGHTNET_CHECK_COMBINATION(Recurrence, Traversal, Position)                                                   \
+  static_assert(recurrence<Recurrence> && traversal<Traversal> && position<Position>,                                 \
+                "lightnet: a policy lacks what core/concepts.hpp asks of recurrences, traversals and positions");     \
   static_assert(detail::traversable<Recurrence, Traversal>,                                                           \
                 "lightnet: the traversal global needs a commutative recurrence, because one reduction has no order; " \
                 "use bidirectional (2 scans) or axial (2 scans an axis) with this one");                              \
@@ -142,5 +144,7 @@ void scan(const view<Q, TQ, Device>& q, const view<K, TK, Device>& k, const view
   execution<Device> on;
   scan<Recurrence, Traversal, Position, static_cast<int>(Q::rank) - 3, T>(on, {.q = q, .k = k, .v = v}, {.o = o});
 }
+
+#undef LIGHTNET_CHECK_COMBINATION
 
 LIGHTNET_END_NAMESPACE

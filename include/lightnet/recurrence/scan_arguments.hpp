@@ -102,7 +102,8 @@ struct scan_checker {
   template <class U>
   void like_q(const char* argument, const head_sequence<Dims, U, Device>& sequence, std::int64_t channels) const {
     given(argument, static_cast<bool>(sequence));
-    const bool same_axes = sequence.gridded() != in.q.gridded() || sequence.extents() == in.q.extents();
+    const bool same_axes =
+        Dims == 1 || !sequence.gridded() || (tokens.prefix == 0 && sequence.extents() == tokens.extents);
     if (sequence.batch() != batch || sequence.tokens() != tokens.size() || sequence.heads() != heads ||
         sequence.channels() != channels || !same_axes) {
       fail_shape(
@@ -174,7 +175,7 @@ struct scan_checker {
     if constexpr (Recurrence::logits == logits_from::head) {
       if (!in.log_decay) {
         T* const rates = scratch.template take<T>(heads);
-        for (std::int64_t h = 0; h < heads; ++h) rates[h] = static_cast<T>(Recurrence::tnl(h, heads));
+        for (std::int64_t h = 0; h < heads; ++h) rates[h] = static_cast<T>(Recurrence::default_log_decay(h, heads));
         a.log_decay = {rates, {{heads}}};
       }
     }

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <lightnet/backend/cpu/shards.hpp>
-#include <lightnet/layer/modes.hpp>
+#include <lightnet/core/modes.hpp>
 #include <lightnet/loss/cross_entropy.hpp>
 #include <lightnet/train/adamw.hpp>
 #include <lightnet/train/data_order.hpp>
@@ -90,6 +90,7 @@ class trainer {
                         "none in " + std::to_string(before.skipped_in_row) +
                             " updates: training diverged; a lower learning rate or clipping may help");
     }
+    check_batch("x", x.extent(0), labels.extent(0));
     resize(labels.extent(0));
     const auto params = std::as_const(parameters_).for_layer(model_);
     const std::int64_t rows = labels.extent(0), shards = shards_of(rows), size = parameters_.size();
@@ -157,6 +158,7 @@ class trainer {
   /// Logits of a batch, [B, classes], valid until the next call.
   template <class Input>
   dynamic_view<2, const T, Device> predict(execution<Device>& on, const Input& x, std::int64_t batch) {
+    check_batch("x", x.extent(0), batch);
     resize(batch);
     runner_.run(on, shards_of(batch), [&](execution<Device>& mine, std::int64_t index) {
       typename Model::template context<infer> nothing;
@@ -208,6 +210,13 @@ class trainer {
   static std::span<const std::int64_t> part_of(const std::vector<std::int64_t>& order, std::int64_t first,
                                                std::int64_t count) {
     return std::span(order).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+  }
+
+  static void check_batch(const char* argument, std::int64_t items, std::int64_t expected) {
+    if (items != expected || items < 1) {
+      throw shape_error("trainer", argument, "as many items as labels, one or more: " + std::to_string(expected),
+                        std::to_string(items));
+    }
   }
 
   std::int64_t shards_of(std::int64_t rows) const noexcept { return rows > 0 ? (rows - 1) / options_.shard + 1 : 0; }

@@ -10,6 +10,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
 #if defined(_OPENMP)
@@ -60,7 +61,7 @@ class execution<cpu> {
     ~scope() {
       owner_.block_ = block_;
       owner_.used_ = used_;
-      if (--owner_.depth_ == 0) owner_.join_blocks();
+      if (--owner_.depth_ == 0) owner_.join_blocks();  // without memory for that, the blocks stay apart
     }
 
     /// `count` elements, aligned to 64 bytes, of any content.
@@ -100,12 +101,16 @@ class execution<cpu> {
   }
 
   // Several blocks mean that the last call outgrew the first: the next one finds a single block that holds it all.
-  void join_blocks() {
+  void join_blocks() noexcept {
     if (blocks_.size() < 2) return;
     std::size_t total = 0;
     for (const block& part : blocks_) total += part.size;
-    blocks_.clear();
-    blocks_.push_back(make_block(total));
+    try {
+      block joined = make_block(total);
+      blocks_.resize(1);
+      blocks_[0] = std::move(joined);
+    } catch (const std::bad_alloc&) {
+    }
   }
 
   static constexpr std::size_t smallest_block = std::size_t{1} << 16;

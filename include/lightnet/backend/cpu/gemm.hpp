@@ -31,7 +31,7 @@ void gemm_block(const dynamic_view<2, const T, cpu>& a, const dynamic_view<2, co
   for (std::int64_t r = 0; r < c.extent(0) && !accumulate; ++r) std::fill_n(&c(r, 0), c.extent(1), T(0));
   const auto product = [&](const auto& left, const auto& right) { to.noalias() += left * right; };
   const auto with_left = [&](const auto& left) {
-    if (b.stride(1) == 1) {
+    if (b.stride(1) == 1 || b.extent(1) == 1) {
       product(left,
               eigen_matrix<T, Eigen::RowMajor>(b.data(), b.extent(0), b.extent(1), Eigen::OuterStride<>(b.stride(0))));
     } else {
@@ -39,7 +39,7 @@ void gemm_block(const dynamic_view<2, const T, cpu>& a, const dynamic_view<2, co
               eigen_matrix<T, Eigen::ColMajor>(b.data(), b.extent(0), b.extent(1), Eigen::OuterStride<>(b.stride(1))));
     }
   };
-  if (a.stride(1) == 1) {
+  if (a.stride(1) == 1 || a.extent(1) == 1) {
     with_left(eigen_matrix<T, Eigen::RowMajor>(a.data(), a.extent(0), a.extent(1), Eigen::OuterStride<>(a.stride(0))));
   } else {
     with_left(eigen_matrix<T, Eigen::ColMajor>(a.data(), a.extent(0), a.extent(1), Eigen::OuterStride<>(a.stride(1))));

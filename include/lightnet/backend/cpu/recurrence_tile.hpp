@@ -124,7 +124,8 @@ struct recurrence_tile {
         load_row(from->k, r, mantissa, from->keys, -std::numeric_limits<T>::infinity());
       } else {
         T logit = T(0);
-        if constexpr (Recurrence::logits == logits_from::head) logit = on[r] ? from->log_decay(h) : T(0);
+        if constexpr (Recurrence::logits == logits_from::head) logit = from->log_decay(h);
+        if (!on[r]) logit = Recurrence::weight == weight_of::exponential ? -std::numeric_limits<T>::infinity() : T(0);
         std::fill_n(mantissa.row(r), keys, logit);
       }
     }
