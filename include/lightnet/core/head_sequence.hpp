@@ -25,8 +25,9 @@ class head_sequence {
   /// From a sequence of mutable elements.
   template <class U>
     requires(!std::is_same_v<U, T> && std::is_convertible_v<U (*)[], T (*)[]>)
+  // NOLINTNEXTLINE(google-explicit-constructor): as a view
   head_sequence(const head_sequence<Dims, U, Device>& from)
-  noexcept  // NOLINT(google-explicit-constructor): as a view
+  noexcept
       : data_{from.data_},
         batch_{from.batch_},
         heads_{from.heads_},

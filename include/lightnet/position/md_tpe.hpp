@@ -168,7 +168,7 @@ struct md_tpe {
           for (std::int64_t s = 0; s < segments; ++s) {
             sum += gradients[s * groups + c / width].gain[axis].values[j][c % width];
           }
-          dparams.data()[gains_offset + (axis * Width + c) * Modes + j] = sum;
+          dparams.data()[gains_offset + (std::int64_t{axis} * Width + c) * Modes + j] = sum;
         }
       }
     }
@@ -200,7 +200,7 @@ struct md_tpe {
           decay[axis].set(j, static_cast<double>(params.data()[axis * Modes + j]));
         }
         for (std::int64_t c = 0; c < groups * width; ++c) {
-          const std::int64_t b = gains_offset + (axis * Width + c) * Modes;
+          const std::int64_t b = gains_offset + (std::int64_t{axis} * Width + c) * Modes;
           for (int j = 0; j < Modes; ++j) {
             gain[axis * groups + c / width].values[j][c % width] = c < Width ? params.data()[b + j] : T(0);
           }

@@ -60,7 +60,7 @@ inline void multiply_columns(const T* a, std::int64_t a_row, std::int64_t a_colu
 template <class T>
 void multiply(const T* a, std::int64_t a_row, std::int64_t a_column, const T* b, std::int64_t b_row, T* c,
               std::int64_t c_row, std::int64_t m, std::int64_t n, std::int64_t k, bool accumulate) noexcept {
-  constexpr int width = lane_count<T>;
+  constexpr std::int64_t width = lane_count<T>;
   for (std::int64_t s = 0; s == 0 || s < k; s += segment) {
     const std::int64_t depth = s + segment < k ? segment : k - s;
     const T* const left = a + s * a_column;
