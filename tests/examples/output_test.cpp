@@ -12,35 +12,14 @@
 #include <string>
 #include <vector>
 
+#include "../temporary_folder.hpp"
 #include "curve.hpp"
 #include "picture.hpp"
 #include "progress.hpp"
 
 namespace fs = std::filesystem;
 
-namespace {
-
-struct folder {
-  folder() : path((fs::temp_directory_path() / "lightnet-output-XXXXXX").string()) {
-    REQUIRE(::mkdtemp(path.data()) != nullptr);
-  }
-  ~folder() {
-    std::error_code ignored;
-    fs::remove_all(path, ignored);
-  }
-  folder(const folder&) = delete;
-  folder& operator=(const folder&) = delete;
-  [[nodiscard]] fs::path operator/(const char* name) const { return fs::path(path) / name; }
-
-  std::string path;
-};
-
-std::string contents(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-}  // namespace
+namespace {}  // namespace
 
 TEST_CASE("picture: a PNG that libpng reads back") {
   const folder here;

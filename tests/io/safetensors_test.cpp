@@ -19,34 +19,14 @@
 #include <string_view>
 #include <vector>
 
+#include "../temporary_folder.hpp"
+
 namespace ln = lightnet;
 namespace fs = std::filesystem;
 
 namespace {
 
 using texts = std::map<std::string, std::string>;
-
-/// A folder of its own for one test case.
-struct folder {
-  folder() : path((fs::temp_directory_path() / "lightnet-safetensors-XXXXXX").string()) {
-    REQUIRE(::mkdtemp(path.data()) != nullptr);
-  }
-  ~folder() {
-    std::error_code ignored;
-    fs::remove_all(path, ignored);
-  }
-  folder(const folder&) = delete;
-  folder& operator=(const folder&) = delete;
-  [[nodiscard]] fs::path operator/(std::string_view name) const { return fs::path(path) / name; }
-  [[nodiscard]] auto files() const { return std::distance(fs::directory_iterator(path), fs::directory_iterator()); }
-
-  std::string path;
-};
-
-std::string contents(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 void put(const fs::path& path, std::string_view bytes) {
   std::ofstream file(path, std::ios::binary);

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "../temporary_folder.hpp"
 #include "train/tiny_model.hpp"
 
 namespace ln = lightnet;
@@ -27,26 +28,6 @@ namespace {
 using model = tiny::model<>;
 using trainer = ln::trainer<model, double>;
 const std::atomic<bool> never{false};
-
-struct folder {
-  folder() : path((fs::temp_directory_path() / "lightnet-checkpoint-XXXXXX").string()) {
-    REQUIRE(::mkdtemp(path.data()) != nullptr);
-  }
-  ~folder() {
-    std::error_code ignored;
-    fs::remove_all(path, ignored);
-  }
-  folder(const folder&) = delete;
-  folder& operator=(const folder&) = delete;
-  [[nodiscard]] fs::path operator/(const char* name) const { return fs::path(path) / name; }
-
-  std::string path;
-};
-
-std::string contents(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 void put(const fs::path& path, const std::string& bytes) {
   std::ofstream file(path, std::ios::binary);
