@@ -642,7 +642,7 @@ inline bool same(const numbers& a, const numbers& b) {
 
 inline std::string describe(const operation& op, const question& x) {
   std::string text = op.name + ", grid";
-  for (const std::int64_t extent : x.where.extents) text += " " + std::to_string(extent);
+  for (const std::int64_t extent : x.where.extents) text.append(" ").append(std::to_string(extent));
   text += ", prefix " + std::to_string(x.where.prefix) + ", d " + std::to_string(x.p.keys) + ", e " +
           std::to_string(x.p.values) + ", chunk " + std::to_string(x.chunk) + ", layout " +
           std::to_string(static_cast<int>(x.memory)) + (x.flattened ? ", flattened" : "") +
