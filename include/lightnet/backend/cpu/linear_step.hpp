@@ -19,7 +19,7 @@ void clear_channel(const framed_state<T, cpu>& state, std::int64_t b, std::int64
   }
 }
 
-/// One token of every sequence and head: the state takes it in, by the product of the recurrence's monoid, and is read.
+/// One token of every sequence and head: the state takes it in, in the frame of the recurrence's monoid, and is read.
 /// `outputs.state` is read and written in place; `arguments.state` is not used.
 template <class Recurrence, class Position, int Dims, class T>
 void linear_recurrence_step(execution<cpu>& on, const recurrence_arguments<Recurrence, Dims, T, cpu>& arguments,

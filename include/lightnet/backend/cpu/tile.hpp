@@ -81,9 +81,6 @@ struct tile {
   std::int64_t stride;
 
   T* row(std::int64_t i) const noexcept { return data + i * stride; }
-  static constexpr std::int64_t size(std::int64_t rows, std::int64_t columns) noexcept {
-    return rows * whole_lanes<T>(columns);
-  }
 };
 
 }  // namespace detail
