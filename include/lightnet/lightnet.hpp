@@ -10,6 +10,7 @@
 #include <lightnet/core/error.hpp>
 #include <lightnet/core/extents.hpp>
 #include <lightnet/core/grid.hpp>
+#include <lightnet/core/half.hpp>
 #include <lightnet/core/head_sequence.hpp>
 #include <lightnet/core/math.hpp>
 #include <lightnet/core/modes.hpp>
@@ -30,11 +31,11 @@
 #include <lightnet/monoid/log_sum_exp.hpp>
 #include <lightnet/position/md_tpe.hpp>
 #include <lightnet/recurrence.hpp>
-#include <lightnet/recurrence/affine_scan.hpp>
 
 // layers, and the models made of them
 #include <lightnet/layer/gate.hpp>
 #include <lightnet/layer/linear.hpp>
+#include <lightnet/layer/logits_projection.hpp>
 #include <lightnet/layer/mean_pooling.hpp>
 #include <lightnet/layer/norm.hpp>
 #include <lightnet/layer/patches.hpp>

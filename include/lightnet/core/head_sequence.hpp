@@ -78,6 +78,13 @@ class head_sequence {
     return at;
   }
 
+  /// Whether one stride takes from each token to the next; then `stride` is that.
+  bool evenly_spaced(std::int64_t& stride) const noexcept {
+    if (token_stride_ == scattered) return false;
+    stride = token_stride_;
+    return true;
+  }
+
   /// "[2, 5, 7, 3, 4]", for error messages.
   std::string describe() const {
     std::string text = "[" + std::to_string(batch_);

@@ -7,6 +7,11 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
+#include <utility>
+#if defined(__AVX512F__) || defined(__FMA__)
+#include <immintrin.h>
+#endif
 
 // Scalar functions that every backend shares, free of branches so that a loop over them becomes vector code. They do
 // not call the vector mathematics of another library: Eigen 3.4.0 gives exp(-inf) = 2.9e-39 and other last bits in a
@@ -14,19 +19,36 @@
 
 LIGHTNET_BEGIN_NAMESPACE
 
-/// a * b + c, rounded once where the processor does that in one instruction and twice elsewhere; the same choice for
-/// every lane of a loop, so that an element's bits do not depend on its place.
-template <class T>
-LIGHTNET_HOST_DEVICE constexpr T multiply_add(T a, T b, T c) noexcept {
+/// a * b + c of numbers or of vectors of the compilers' vector extension, rounded once where the processor does that in one
+/// instruction and twice elsewhere. It is spelled out, for a compiler may join the two operations here and not there, and
+/// then the same sum has other bits.
+template <class V>
+LIGHTNET_HOST_DEVICE constexpr V multiply_add(V a, V b, V c) noexcept {
 #if defined(__CUDA_ARCH__) || defined(__FP_FAST_FMAF) || defined(__FMA__)
-  if constexpr (sizeof(T) == sizeof(float)) {
+  if constexpr (std::is_same_v<V, float>) {
     return __builtin_fmaf(a, b, c);
-  } else {
+  } else if constexpr (std::is_same_v<V, double>) {
     return __builtin_fma(a, b, c);
   }
-#else
-  return a * b + c;
 #endif
+#if !defined(__CUDA_ARCH__) && defined(__AVX512F__)
+  if constexpr (!std::is_arithmetic_v<V> && sizeof(V) == sizeof(__m512)) {
+    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(a[0])>, float>) {
+      return (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+    } else {
+      return (V)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+    }
+  }
+#elif !defined(__CUDA_ARCH__) && defined(__FMA__)
+  if constexpr (!std::is_arithmetic_v<V> && sizeof(V) == sizeof(__m256)) {
+    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(a[0])>, float>) {
+      return (V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+    } else {
+      return (V)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+    }
+  }
+#endif
+  return a * b + c;
 }
 
 /// The exponent of an empty frame: below that of any logit, and far enough from the ends of std::int32_t that
@@ -61,6 +83,15 @@ struct reciprocal_factorials {
     }
   }
 };
+
+template <class T>
+struct odd_reciprocals {
+  static constexpr int last = std::is_same_v<T, float> ? 6 : 15;
+  T values[last + 1];
+  constexpr odd_reciprocals() : values{} {
+    for (int i = 0; i <= last; ++i) values[i] = static_cast<T>(1.0 / (2 * i + 1));
+  }
+};
 }  // namespace detail
 
 /// 2^exponent for an exponent of the normal range of T.
@@ -80,33 +111,141 @@ LIGHTNET_HOST_DEVICE constexpr T scale_by_power_of_two(T x, std::int32_t exponen
   return x * power_of_two<T>(half) * power_of_two<T>(bounded - half);
 }
 
-/// A positive number as mantissa * 2^exponent, the mantissa in [0.7, 1.42); zero is (0, empty_exponent).
-template <class T>
-struct scaled {
-  T mantissa;
-  std::int32_t exponent;
-};
+namespace detail {
 
-/// e^(x + tail) without overflow or underflow: x may be -inf (giving zero) and is bounded at +-1.8e8; `tail` is a
-/// correction far below x. NaN is not for this function.
+// The functions behind an exponential take a number or a vector of the compilers' vector extension alike, with the same
+// bits: a chunk and a single step must agree on every weight.
+
+template <class V>
+struct scalar_of_vector {
+  using type = std::remove_cvref_t<decltype(std::declval<V&>()[0])>;
+  using exponent = decltype(std::declval<V>() < std::declval<V>());
+};
 template <class T>
-LIGHTNET_HOST_DEVICE inline scaled<T> scaled_exponential(T x, T tail = T(0)) noexcept {
-  using binary = detail::binary<T>;
-  constexpr detail::reciprocal_factorials<T> coefficients{};
-  constexpr T bound = T(1.8e8), reach = T(0.35);
-  const T bounded = x < -bound ? -bound : (x > bound ? bound : x);
-  const T n = std::rint(bounded * T(1.44269504088896340736));
-  T r = multiply_add(-n, binary::ln2_high, bounded);
-  r = multiply_add(-n, binary::ln2_middle, r);
-  r = multiply_add(-n, binary::ln2_low, r) + tail;
-  r = r < -reach ? -reach : (r > reach ? reach : r);
-  T p = coefficients.values[binary::terms];
+  requires std::is_arithmetic_v<T>
+struct scalar_of_vector<T> {
+  using type = T;
+  using exponent = std::int32_t;
+};
+template <class V>
+using scalar_of = typename scalar_of_vector<V>::type;
+template <class V>
+using exponent_of = typename scalar_of_vector<V>::exponent;
+
+/// x in every lane.
+template <class V>
+LIGHTNET_HOST_DEVICE constexpr V all_lanes(scalar_of<V> x) noexcept {
+  return x - V{};  // not a sum: -0 stays -0
+}
+
+template <class V>
+LIGHTNET_HOST_DEVICE constexpr exponent_of<V> to_exponent(V x) noexcept {
+  if constexpr (std::is_arithmetic_v<V>) {
+    return static_cast<std::int32_t>(x);
+  } else {
+    return __builtin_convertvector(x, exponent_of<V>);
+  }
+}
+
+/// x = n ln 2 + r with a whole n and |r| about 0.35 at most. x is bounded at +-2.9e6, where a float still rounds to a whole
+/// number by an addition; NaN is not for this function.
+template <class V>
+struct reduced {
+  V n, r;
+};
+template <class V>
+LIGHTNET_HOST_DEVICE constexpr reduced<V> reduce_by_ln2(V x) noexcept {
+  using T = scalar_of<V>;
+  using binary = binary<T>;
+  const V bound = all_lanes<V>(T(2.9e6));
+  constexpr T whole = T(3) * static_cast<T>(std::int64_t{1} << (binary::mantissa - 1));
+  const V bounded = x < -bound ? -bound : (x > bound ? bound : x);
+  const V n = multiply_add(bounded, all_lanes<V>(T(1.44269504088896340736)), all_lanes<V>(whole)) - whole;
+  V r = multiply_add(-n, all_lanes<V>(binary::ln2_high), bounded);
+  r = multiply_add(-n, all_lanes<V>(binary::ln2_middle), r);
+  return {n, multiply_add(-n, all_lanes<V>(binary::ln2_low), r)};
+}
+
+/// sum_{i >= First} r^(i - First) / i!, which is e^r for First = 0 and (e^r - 1) / r for First = 1.
+template <int First, class V>
+LIGHTNET_HOST_DEVICE constexpr V exponential_series(V r) noexcept {
+  using T = scalar_of<V>;
+  constexpr reciprocal_factorials<T> coefficients{};
+  V p = all_lanes<V>(coefficients.values[binary<T>::terms]);
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC unroll 16
 #endif
-  for (int i = binary::terms - 1; i >= 0; --i) p = multiply_add(p, r, coefficients.values[i]);
-  const bool zero = x < -std::numeric_limits<T>::max();
-  return {zero ? T(0) : p, zero ? empty_exponent : static_cast<std::int32_t>(n)};
+  for (int i = binary<T>::terms - 1; i >= First; --i) p = multiply_add(p, r, all_lanes<V>(coefficients.values[i]));
+  return p;
+}
+
+}  // namespace detail
+
+/// A number as mantissa * 2^exponent, the magnitude of the mantissa in [0.7, 1.42); zero is (0, empty_exponent).
+template <class V>
+struct scaled {
+  V mantissa;
+  detail::exponent_of<V> exponent;
+};
+
+/// e^x without overflow or underflow: x may be -inf (giving zero) and is bounded at +-2.9e6. NaN is not for this function.
+template <class V>
+LIGHTNET_HOST_DEVICE constexpr scaled<V> scaled_exponential(V x) noexcept {
+  using T = detail::scalar_of<V>;
+  using exponent = detail::exponent_of<V>;
+  const detail::reduced<V> part = detail::reduce_by_ln2(x);
+  const V p = detail::exponential_series<0>(part.r);
+  const auto zero = x < detail::all_lanes<V>(-std::numeric_limits<T>::max());
+  return {zero ? V{} : p, zero ? exponent{} + empty_exponent : detail::to_exponent(part.n)};
+}
+
+/// e^(x + tail) for finite numbers; `tail` is a correction far below x.
+template <class V>
+LIGHTNET_HOST_DEVICE constexpr scaled<V> scaled_exponential(V x, V tail) noexcept {
+  const detail::reduced<V> part = detail::reduce_by_ln2(x);
+  return {detail::exponential_series<0>(part.r + tail), detail::to_exponent(part.n)};
+}
+
+/// x * 2^exponent for a mantissa x and an exponent <= 0, exact but below the normal range, where it is zero.
+template <class V>
+LIGHTNET_HOST_DEVICE constexpr V lower_by_power_of_two(V x, detail::exponent_of<V> exponent) noexcept {
+  using T = detail::scalar_of<V>;
+  using binary = detail::binary<T>;
+  constexpr int lowest = 2 - binary::bias;
+  if constexpr (std::is_arithmetic_v<V>) {
+    const bool normal = exponent >= lowest && x != V(0);
+    const auto shift = static_cast<typename binary::bits>(normal ? exponent : 0);
+    const auto bits = std::bit_cast<typename binary::bits>(x) + shift * (typename binary::bits{1} << binary::mantissa);
+    return normal ? std::bit_cast<V>(bits) : V(0);
+  } else {
+    using word = detail::exponent_of<V>;
+    const auto normal = (exponent >= lowest) & (x != V{});
+    return normal ? (V)((word)x + (exponent << binary::mantissa)) : V{};
+  }
+}
+
+/// x / a for a number a of magnitude 1 or less. A divisor of (nearly) zero gives 2^150000 times more: enough that what is
+/// divided by the result is zero in every type.
+template <class T>
+LIGHTNET_HOST_DEVICE constexpr scaled<T> divide_scaled(scaled<T> x, T a) noexcept {
+  using binary = detail::binary<T>;
+  const T magnitude = a < T(0) ? -a : a;
+  if (magnitude < std::numeric_limits<T>::min()) return {T(1), x.exponent + 150000};
+  const auto exponent =
+      static_cast<std::int32_t>(std::bit_cast<typename binary::bits>(magnitude) >> binary::mantissa) - binary::bias;
+  const T quotient = x.mantissa / (a * power_of_two<T>(-exponent));  // the divisor's magnitude lies in [1, 2)
+  const bool small = (quotient < T(0) ? -quotient : quotient) < T(0.7);
+  return {small ? quotient + quotient : quotient, x.exponent - exponent - (small ? 1 : 0)};
+}
+
+/// 1 - e^x for x <= 0, without losing the digits of a small x; 1 for -inf.
+template <class V>
+LIGHTNET_HOST_DEVICE constexpr V one_minus_exponential(V x) noexcept {
+  using T = detail::scalar_of<V>;
+  const V low = detail::all_lanes<V>(T(1 - detail::binary<T>::bias) / 2);  // e^low is nothing beside 1
+  const detail::reduced<V> part = detail::reduce_by_ln2(x < low ? low : x);
+  const V scale = lower_by_power_of_two(detail::all_lanes<V>(T(1)), detail::to_exponent(part.n));
+  return (T(1) - scale) - scale * (part.r * detail::exponential_series<1>(part.r));
 }
 
 /// e^x within 2 ulp; e^-inf = 0, e^NaN = NaN.
@@ -126,6 +265,20 @@ LIGHTNET_HOST_DEVICE inline T sigmoid(T x) noexcept {
   return (x < T(0) ? e : T(1)) / (T(1) + e);
 }
 
+/// log sigmoid(x) = min(x, 0) - log(1 + e^-|x|), with the digits of e^-x where x is large; its derivative is sigmoid(-x).
+template <class T>
+LIGHTNET_HOST_DEVICE inline T log_sigmoid(T x) noexcept {
+  constexpr detail::odd_reciprocals<T> coefficients{};
+  const T e = exponential(x < T(0) ? x : -x);
+  const T s = e / (T(2) + e);  // at most 1/3: log(1 + e) = 2 artanh(s) = 2 (s + s^3 / 3 + s^5 / 5 + ...)
+  T p = coefficients.values[coefficients.last];
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC unroll 16
+#endif
+  for (int i = coefficients.last - 1; i >= 0; --i) p = multiply_add(p, s * s, coefficients.values[i]);
+  return (x < T(0) ? x : T(0)) - T(2) * s * p;
+}
+
 /// x * sigmoid(x), the activation of the paper (Swish, SiLU).
 template <class T>
 LIGHTNET_HOST_DEVICE inline T silu(T x) noexcept {
@@ -142,14 +295,14 @@ LIGHTNET_HOST_DEVICE inline T dsilu(T x) noexcept {
   return s * multiply_add(x, rest, T(1));
 }
 
-/// A sum with its rounding error beside it: running logarithms keep twice the digits of T.
-template <class T>
+/// A sum with its rounding error beside it: running logarithms keep twice the digits.
+template <class V>
 struct compensated {
-  T sum = T(0), error = T(0);
+  V sum{}, error{};
 
-  LIGHTNET_HOST_DEVICE constexpr compensated plus(T x) const noexcept {
-    const T total = sum + x;
-    const T back = total - sum;
+  LIGHTNET_HOST_DEVICE constexpr compensated plus(V x) const noexcept {
+    const V total = sum + x;
+    const V back = total - sum;
     return {total, error + ((sum - (total - back)) + (x - back))};
   }
 };

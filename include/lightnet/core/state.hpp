@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/core/concepts.hpp>
+#include <lightnet/core/half.hpp>
 #include <lightnet/core/math.hpp>
 #include <lightnet/core/tensor.hpp>
 
@@ -12,25 +14,27 @@ template <class T, class Device = cpu>
 struct framed_state {
   using exponent_type = std::conditional_t<std::is_const_v<T>, const std::int32_t, std::int32_t>;
   dynamic_view<3, exponent_type, Device> exponent{};  // [B, H, d]      m; empty_exponent where no key was seen
-  dynamic_view<3, T, Device> normaliser{};            // [B, H, d]      Z
+  dynamic_view<3, T, Device> normaliser{};            // [B, H, d]      Z; d is 1 where a head has one logit
   dynamic_view<4, T, Device> sum{};                   // [B, H, d', e]  U
+  dynamic_view<4, T, Device> input{};                 // [B, H, d', e]  X, additive_plain only; see merge_states
 
   explicit operator bool() const noexcept { return static_cast<bool>(sum); }
   operator framed_state<const T, Device>() const  // NOLINT(google-explicit-constructor): as a view
       requires(!std::is_const_v<T>) {
-    return {exponent, normaliser, sum};
+    return {exponent, normaliser, sum, input};
   }
 };
 
 /// The state S of a decay, as a view.
 template <class T, class Device = cpu>
 struct matrix_state {
-  dynamic_view<4, T, Device> sum{};  // [B, H, d', e]  S
+  dynamic_view<4, T, Device> sum{};    // [B, H, d', e]  S
+  dynamic_view<3, T, Device> decay{};  // [B, H, d or 1] the product of all decays so far; see merge_states
 
   explicit operator bool() const noexcept { return static_cast<bool>(sum); }
   operator matrix_state<const T, Device>() const  // NOLINT(google-explicit-constructor): as a view
       requires(!std::is_const_v<T>) {
-    return {sum};
+    return {sum, decay};
   }
 };
 
@@ -47,40 +51,42 @@ struct state_gradient {
   }
 };
 
-/// Memory for the state of a recurrence, empty at first.
+/// Memory for the state of a recurrence, empty at first. T is the type of the sequences; states are in its accumulator.
 template <class Recurrence, class T, class Device = cpu>
 class state_tensors {
  public:
+  using sum_type = accumulator<T>;
+
   /// For B sequences, H heads, d keys, d' stored keys (lightnet::state_keys<Position>(d)) and e values.
   state_tensors(std::int64_t batch, std::int64_t heads, std::int64_t keys, std::int64_t stored_keys,
                 std::int64_t values)
-      : sum_{{{batch, heads, stored_keys, values}}} {
+      : weights_{{{batch, heads, Recurrence::per_channel ? keys : 1}}}, sum_{{{batch, heads, stored_keys, values}}} {
+    const bool full = !Recurrence::framed || Recurrence::sink;  // a decay has decayed by 1, a sink weighs 1
+    for (std::int64_t i = 0; i < weights_.size(); ++i) weights_.data()[i] = full ? sum_type(1) : sum_type(0);
     if constexpr (Recurrence::framed) {
-      normaliser_.resize({{batch, heads, keys}});
-      exponent_.resize({{batch, heads, keys}});
-      const bool sink = Recurrence::sink;
-      for (std::int64_t i = 0; i < exponent_.size(); ++i) {
-        exponent_.data()[i] = sink ? 0 : empty_exponent;
-        normaliser_.data()[i] = sink ? T(1) : T(0);
-      }
+      exponent_.resize(weights_.view().extents());
+      for (std::int64_t i = 0; i < exponent_.size(); ++i) exponent_.data()[i] = full ? 0 : empty_exponent;
     }
+    if constexpr (Recurrence::weight == weight_of::running_sum) input_.resize(sum_.view().extents());
   }
 
-  typename Recurrence::template state<T, Device> view() noexcept {
+  typename Recurrence::template state<sum_type, Device> view() noexcept {
     if constexpr (Recurrence::framed) {
-      return {exponent_.view(), normaliser_.view(), sum_.view()};
+      typename Recurrence::template state<sum_type, Device> views{exponent_.view(), weights_.view(), sum_.view(), {}};
+      if (Recurrence::weight == weight_of::running_sum) views.input = input_.view();
+      return views;
     } else {
-      return {sum_.view()};
+      return {sum_.view(), weights_.view()};
     }
   }
-  typename Recurrence::template state<const T, Device> view() const noexcept {
+  typename Recurrence::template state<const sum_type, Device> view() const noexcept {
     return const_cast<state_tensors*>(this)->view();
   }
 
  private:
+  tensor<rank<3>, sum_type, Device> weights_;  // Z, or the product of the decays
   tensor<rank<3>, std::int32_t, Device> exponent_;
-  tensor<rank<3>, T, Device> normaliser_;
-  tensor<rank<4>, T, Device> sum_;
+  tensor<rank<4>, sum_type, Device> sum_, input_;
 };
 
 LIGHTNET_END_NAMESPACE

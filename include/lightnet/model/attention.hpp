@@ -4,6 +4,7 @@
 #include <lightnet/core/sequence.hpp>
 #include <lightnet/layer/gate.hpp>
 #include <lightnet/layer/linear.hpp>
+#include <lightnet/layer/logits_projection.hpp>
 #include <lightnet/recurrence/additive.hpp>
 #include <lightnet/recurrence/scan.hpp>
 
@@ -28,6 +29,7 @@ struct attention_options {
   static constexpr int layers = 1;           ///< of the whole model: scales the initial output weights
   static constexpr double initial_gain = 0;  ///< of the initial weights, see initial_value::weights
   static constexpr int gate_rank = 0;        ///< of the gate's two factors; 0 takes the width of a head
+  static constexpr int decay_rank = 16;      ///< of the two factors of a vector decay
   static constexpr bool norm_per_head = false;
   static constexpr gate_form gate = gate_form::norm_then_gate;
   static constexpr bool learned_theta = false;   ///< whether the angles of the position encoding are parameters
@@ -39,9 +41,10 @@ struct attention_options {
 
 /// LightNet attention, LNA (arXiv 2405.21022): with q = silu(W_q x), k = W_k x, v = W_v x, u = W_u2 W_u1 x,
 ///   y = W_o (norm and gate of recurrence(q, k, v) with u).
-/// x, y [B, N, width] at the places of a grid. No biases. Names as in flash-linear-attention. A masked token comes out
-/// as 0 and gives no gradient; its values are to be finite. Throws device_error or shape_error before anything is
-/// written.
+/// A recurrence that reads logits or decays of its own gets those that logits_projection makes of x, and one whose key is
+/// 1 - a has no W_k. x, y [B, N, width] at the places of a grid. No biases. Names as in flash-linear-attention. A masked
+/// token comes out as 0 and gives no gradient; its values are to be finite. Throws device_error, shape_error or, for
+/// prefix tokens that the traversal has no place for, value_error before anything is written.
 template <class Options, int Dims, class T = float, class Device = cpu>
 struct attention {
   static constexpr int width = Options::width, heads = Options::heads, head_width = width / heads;
@@ -55,7 +58,11 @@ struct attention {
   static_assert(detail::gives_angles<position>(head_width, Dims),
                 "lightnet: a head is too narrow to give every axis an angle; use fewer heads or more width");
 
-  static constexpr int projected = 3 * width + rank_of_gate;  // q, k, v and the first factor of the gate, side by side
+  using own_logits = logits_projection<recurrence, width, heads, Options::decay_rank, T, Device>;
+  // Projected side by side: q, k where there is one, v, the first factor of the gate, what logits are made of.
+  static constexpr bool keyed = recurrence::kappa != kappa_of::complement;
+  static constexpr int v_column = keyed ? 2 * width : width, gate_column = v_column + width;
+  static constexpr int logits_column = gate_column + rank_of_gate, projected = logits_column + own_logits::rows;
   using input_projection = linear<width, projected, false, T, Device>;
   using gate_projection = linear<rank_of_gate, width, false, T, Device>;
   using output_projection = linear<width, width, false, T, Device>;
@@ -74,7 +81,8 @@ struct attention {
       return 0;
     }
   }
-  static constexpr std::int64_t parameter_count = theta_at + theta_rows * share();
+  static constexpr std::int64_t logits_at = theta_at + theta_rows * share();
+  static constexpr std::int64_t parameter_count = logits_at + own_logits::parameter_count;
 
   using parameters = parameters_of<attention, const T, Device>;
   using gradients = parameters_of<attention, T, Device>;
@@ -93,9 +101,10 @@ struct attention {
       list.push_back({prefix + name + ".weight", {rows, width}, offset + first * width, normal, true});
     };
     stacked("q_proj", 0, width);
-    stacked("k_proj", width, width);
-    stacked("v_proj", 2 * width, width);
-    stacked("g_proj.0", 3 * width, rank_of_gate);
+    if (keyed) stacked("k_proj", width, width);
+    stacked("v_proj", v_column, width);
+    stacked("g_proj.0", gate_column, rank_of_gate);
+    if (own_logits::made) stacked(own_logits::product_name(), logits_column, own_logits::rows);
     gate_projection{}.describe(prefix + "g_proj.1.", offset + gate_at, list, Options::initial_gain);
     output_gate{}.describe(prefix + "g_norm.", offset + norm_at, list);
     output_projection{}.describe(prefix + "o_proj.", offset + output_at, list, Options::initial_gain,
@@ -104,6 +113,7 @@ struct attention {
       list.push_back(
           {prefix + "theta", {theta_rows, share()}, offset + theta_at, initial_value::powers(log_theta_step()), false});
     }
+    own_logits{}.describe(prefix, offset + logits_at, list, Options::initial_gain);
   }
 
   template <class Mode>
@@ -114,6 +124,7 @@ struct attention {
     check.parameters("params", params);
     check.tokens("x", x, batch, tokens, width);
     check.tokens("y", y, batch, tokens, width);
+    check_prefix(check, x);
     typename execution<Device>::scope scratch{on};
     const auto projections = kept_here.projections.take(scratch, rows, projected);
     const auto q = detail::scratch_matrix<T, Device>(scratch, rows, width);
@@ -121,7 +132,7 @@ struct attention {
     const auto u = detail::scratch_matrix<T, Device>(scratch, rows, width);
     input_projection{}.forward(on, part<input_projection>(params, 0), x.rows(), projections);
     detail::map(on, rows, width, activate{}, q, columns(projections, 0, width));
-    scan<recurrence, traversal, position, Dims, T>(on, recurrence_inputs(params, x, q, projections),
+    scan<recurrence, traversal, position, Dims, T>(on, recurrence_inputs(on, scratch, params, x, q, projections),
                                                    {.o = in_heads(x, o)});
     gate_projection{}.forward(on, part<gate_projection>(params, gate_at), first_gate(projections), u);
     const auto gated = q;  // the queries are done with
@@ -144,6 +155,7 @@ struct attention {
     check.parameters("dparams", dparams);
     check.context(projections, rows, projected);
     check.context(o, rows, width);
+    check_prefix(check, x);
     typename execution<Device>::scope scratch{on};
     const auto matrix = [&](std::int64_t count) { return detail::scratch_matrix<T, Device>(scratch, rows, count); };
     const auto dprojections = matrix(projected);
@@ -157,15 +169,22 @@ struct attention {
     output_gate{}.backward(on, part<typename output_gate::norm>(params, norm_at), o, u, dgated, d_o, du,
                            part<typename output_gate::norm>(dparams, norm_at));
     gate_projection{}.backward(on, part<gate_projection>(params, gate_at), first_gate(projections), du,
-                               columns(dprojections, 3 * width, rank_of_gate), part<gate_projection>(dparams, gate_at));
+                               columns(dprojections, gate_column, rank_of_gate),
+                               part<gate_projection>(dparams, gate_at));
 
     detail::map(on, rows, width, activate{}, q, columns(projections, 0, width));
-    scan_gradients<Dims, T, Device> to{.q = in_heads(x, dgated),
-                                       .k = in_heads(x, columns(dprojections, width, width)),
-                                       .v = in_heads(x, columns(dprojections, 2 * width, width))};
+    const auto product = columns(projections, logits_column, own_logits::rows);
+    const auto dproduct = columns(dprojections, logits_column, own_logits::rows);
+    const auto dlogits = own_logits{}.gradient(scratch, dproduct);
+    scan_gradients<recurrence, Dims, T, Device> to{.q = in_heads(x, dgated),
+                                                   .v = in_heads(x, columns(dprojections, v_column, width))};
+    if constexpr (keyed) to.k = in_heads(x, columns(dprojections, width, width));
+    if constexpr (own_logits::made) logits_of(to) = in_heads(x, dlogits);
     if constexpr (theta_rows > 0) to.theta = {dparams.data() + theta_at, {{theta_rows, share()}}};
-    scan_backward<recurrence, traversal, position, Dims, T>(on, recurrence_inputs(params, x, q, projections),
-                                                            {.o = in_heads(x, d_o)}, to);
+    scan_backward<recurrence, traversal, position, Dims, T>(
+        on, recurrence_inputs(on, scratch, params, x, q, projections), {.o = in_heads(x, d_o)}, to);
+    own_logits{}.backward(on, part<own_logits>(params, logits_at), product, dlogits, dproduct,
+                          part<own_logits>(dparams, logits_at));
     detail::map(on, rows, width, pull_activation{}, columns(dprojections, 0, width), columns(projections, 0, width),
                 dgated);
     input_projection{}.template backward<Write>(on, part<input_projection>(params, 0), x.rows(), dprojections,
@@ -201,25 +220,47 @@ struct attention {
   }
   template <class U>
   static dynamic_view<2, const T, Device> first_gate(const dynamic_view<2, U, Device>& projections) {
-    return columns(projections, 3 * width, rank_of_gate);
+    return columns(projections, gate_column, rank_of_gate);
   }
 
-  /// [B, N, heads, head_width] of rows [B N, width] with any stride between them.
+  static void check_prefix(const detail::layer_checker& check, const input& x) {
+    if (traversal::along_axes && x.grid.prefix > 0) {
+      throw value_error(check.operation, "x.grid.prefix", "zero, for lines along axes go through places",
+                        std::to_string(x.grid.prefix));
+    }
+  }
+
+  /// [B, N, heads, C / heads] of rows [B N, C] with any stride between them.
   template <class U>
   static dynamic_view<4, U, Device> in_heads(const input& x, const dynamic_view<2, U, Device>& rows) {
-    const std::int64_t tokens = x.tokens.extent(1), stride = rows.stride(0);
-    return {rows.data(), {{x.batch(), tokens, heads, head_width}}, {tokens * stride, stride, head_width, 1}};
+    const std::int64_t tokens = x.tokens.extent(1), stride = rows.stride(0), channels = rows.extent(1) / heads;
+    return {rows.data(), {{x.batch(), tokens, heads, channels}}, {tokens * stride, stride, channels, 1}};
   }
 
-  template <class U, class V>
-  static scan_inputs<recurrence, Dims, T, Device> recurrence_inputs(const parameters& params, const input& x,
+  /// The member of scan's inputs or gradients that has what the recurrence reads.
+  template <class Arguments>
+  static auto& logits_of(Arguments& arguments) noexcept {
+    if constexpr (!own_logits::decays) {
+      return arguments.logits;
+    } else if constexpr (recurrence::with_sign) {
+      return arguments.decay;
+    } else {
+      return arguments.log_decay;
+    }
+  }
+
+  template <class Scope, class U, class V>
+  static scan_inputs<recurrence, Dims, T, Device> recurrence_inputs(execution<Device>& on, Scope& scratch,
+                                                                    const parameters& params, const input& x,
                                                                     const dynamic_view<2, U, Device>& q,
                                                                     const dynamic_view<2, V, Device>& projections) {
-    scan_inputs<recurrence, Dims, T, Device> inputs{.q = in_heads(x, q),
-                                                    .k = in_heads(x, columns(projections, width, width)),
-                                                    .v = in_heads(x, columns(projections, 2 * width, width)),
-                                                    .mask = x.mask,
-                                                    .grid = x.grid};
+    scan_inputs<recurrence, Dims, T, Device> inputs{
+        .q = in_heads(x, q), .v = in_heads(x, columns(projections, v_column, width)), .mask = x.mask, .grid = x.grid};
+    if constexpr (keyed) inputs.k = in_heads(x, columns(projections, width, width));
+    if constexpr (own_logits::made) {
+      logits_of(inputs) = in_heads(x, own_logits{}.forward(on, scratch, part<own_logits>(params, logits_at),
+                                                           columns(projections, logits_column, own_logits::rows)));
+    }
     if constexpr (theta_rows > 0) inputs.theta = {params.data() + theta_at, {{theta_rows, share()}}};
     return inputs;
   }

@@ -21,7 +21,8 @@ struct additive {
   static constexpr bool framed = true;       ///< the state is (m, Z, U)
   static constexpr bool sink = false;        ///< Z_0 = 0 where no state is given
   static constexpr bool per_channel = true;  ///< the channels of a key have weights of their own
-  static constexpr bool keyed = false;       ///< kappa = 1
+  static constexpr bool with_sign = false;
+  static constexpr kappa_of kappa = kappa_of::one;
   static constexpr logits_from logits = logits_from::keys;
   static constexpr weight_of weight = weight_of::exponential;
   static constexpr normaliser_of normaliser = normaliser_of::sum;

@@ -5,6 +5,8 @@
 #include <lightnet/core/state.hpp>
 #include <lightnet/monoid/affine.hpp>
 
+#include <cmath>
+
 LIGHTNET_BEGIN_NAMESPACE
 
 /// One decay a head (RetNet arXiv 2307.08621, TNL and Lightning Attention-2 arXiv 2401.04658):
@@ -22,7 +24,8 @@ struct constant_decay {
   static constexpr bool framed = false;
   static constexpr bool sink = false;
   static constexpr bool per_channel = false;
-  static constexpr bool keyed = true;
+  static constexpr bool with_sign = false;
+  static constexpr kappa_of kappa = kappa_of::key;
   static constexpr logits_from logits = logits_from::head;
   static constexpr weight_of weight = weight_of::inverse_decay;
   static constexpr normaliser_of normaliser = normaliser_of::weight;
@@ -36,6 +39,12 @@ struct constant_decay {
   /// log lambda_h = log(1 - 2^(-5 - h)), the rates of RetNet; h counts from 0.
   static double retnet(std::int64_t h, std::int64_t) noexcept {
     return std::log1p(-std::exp2(-5.0 - static_cast<double>(h)));
+  }
+  /// log lambda_h = -(8 (h + 1) / H) (1 - layer / layers), the rates that flash-linear-attention gives the layers of
+  /// Lightning Attention; h and layer count from 0.
+  static double lightning(std::int64_t h, std::int64_t heads, std::int64_t layer, std::int64_t layers) noexcept {
+    return -8.0 * static_cast<double>(h + 1) / static_cast<double>(heads) *
+           (1 - static_cast<double>(layer) / static_cast<double>(layers));
   }
 };
 

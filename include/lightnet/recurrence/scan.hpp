@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cpu/angles.hpp>
 #include <lightnet/backend/cpu/linear_recurrence_backward.hpp>
 #include <lightnet/backend/cpu/linear_reduction.hpp>
 #include <lightnet/backend/cpu/linear_step.hpp>
 #include <lightnet/backend/cpu/reduce.hpp>
+#include <lightnet/backend/cpu/signed_recurrence_backward.hpp>
 #include <lightnet/position/md_lrpe.hpp>
 #include <lightnet/position/none.hpp>
 #include <lightnet/recurrence/scan_arguments.hpp>
+#include <lightnet/traversal/axial.hpp>
 #include <lightnet/traversal/bidirectional.hpp>
 #include <lightnet/traversal/causal.hpp>
 #include <lightnet/traversal/global.hpp>
@@ -26,6 +27,9 @@ inline constexpr bool traversable = Traversal::ordered || Recurrence::commutativ
 template <class Recurrence, class Traversal, class Position>
 inline constexpr bool encodable = !(Position::mixes_channels && Recurrence::per_channel && Traversal::ordered);
 
+template <class Recurrence, class Traversal, class Position>
+inline constexpr bool combinable = traversable<Recurrence, Traversal>&& encodable<Recurrence, Traversal, Position>;
+
 }  // namespace detail
 
 // One place for the sentences that a wrong combination gives; an entry point's body is guarded so that no other follows.
@@ -42,27 +46,38 @@ inline constexpr bool encodable = !(Position::mixes_channels && Recurrence::per_
 /// o = the recurrence of q, k and v along the traversal (arXiv 2405.21022).
 ///
 /// Shapes: q, k [B, n_1..n_M, H, d], v, o [B, n_1..n_M, H, e], or with the grid flattened, [B, N, H, *]; any strides.
-/// Throws shape_error, value_error or device_error before anything is written. o must not overlap an input.
+/// T is double, float, bfloat16 or float16; sums are made, and states kept, in accumulator<T>. Throws shape_error,
+/// value_error or device_error before anything is written. o must not overlap an input.
 template <class Recurrence, class Traversal, class Position = no_position, int Dims = 1, class T = float, class Device>
+  requires(!elementwise_recurrence<Recurrence>)
 void scan(execution<Device>& on, const scan_inputs<Recurrence, Dims, T, std::type_identity_t<Device>>& inputs,
           const scan_outputs<Recurrence, Dims, T, std::type_identity_t<Device>>& outputs) {
   LIGHTNET_CHECK_COMBINATION(Recurrence, Traversal, Position);
-  if constexpr (detail::traversable<Recurrence, Traversal> && detail::encodable<Recurrence, Traversal, Position>) {
+  if constexpr (detail::combinable<Recurrence, Traversal, Position>) {
     typename execution<Device>::scope scratch{on};
     detail::scan_checker<Recurrence, Traversal, Position, Dims, T, Device> check{"scan", inputs};
     check.output("o", outputs.o, check.values);
     check.state("outputs.state", outputs.state);
     auto arguments = check.arguments(on, scratch, false);
-    detail::recurrence_outputs<Recurrence, Dims, T, Device> to{outputs.o, outputs.state, false};
     if constexpr (!Traversal::ordered) {
+      detail::recurrence_outputs<Recurrence, Dims, T, Device> to{outputs.o, outputs.state, false};
       detail::linear_reduction_forward<Recurrence, Position>(on, arguments, to);
     } else {
-      detail::linear_recurrence_forward<Recurrence, Position>(on, arguments, to);
-      if constexpr (Traversal::scans == 2) {
-        arguments.reversed = true;
-        to.accumulate = true;
-        detail::linear_recurrence_forward<Recurrence, Position>(on, arguments, to);
+      // The outputs of several passes are added up in the type of sums, and rounded once.
+      using sum_type = std::conditional_t<Traversal::scans(Dims) == 1, T, accumulator<T>>;
+      detail::recurrence_outputs<Recurrence, Dims, sum_type, Device> to{{}, outputs.state, false};
+      if constexpr (std::is_same_v<sum_type, T>) {
+        to.o = outputs.o;
+      } else {
+        const rank<4> shape{{check.batch, check.tokens.size(), check.heads, check.values}};
+        to.o = dynamic_view<4, sum_type, Device>{scratch.template take<sum_type>(shape.size()), shape};
       }
+      detail::for_each_pass<Traversal>(arguments.lines, [&](const auto& lines, bool first) {
+        arguments.lines = lines;
+        to.accumulate = !first;
+        detail::linear_recurrence_forward<Recurrence, Position>(on, arguments, to);
+      });
+      if constexpr (!std::is_same_v<sum_type, T>) detail::convert_sequence<T, sum_type>(on, to.o, outputs.o);
     }
   }
 }
@@ -70,11 +85,13 @@ void scan(execution<Device>& on, const scan_inputs<Recurrence, Dims, T, std::typ
 /// The gradients of scan with respect to every input. `incoming.o` has the shape of o; each output is optional and
 /// overwritten. Inputs are those of the forward call. Throws as scan does.
 template <class Recurrence, class Traversal, class Position = no_position, int Dims = 1, class T = float, class Device>
+  requires(!elementwise_recurrence<Recurrence>)
 void scan_backward(execution<Device>& on, const scan_inputs<Recurrence, Dims, T, std::type_identity_t<Device>>& inputs,
-                   const scan_incoming<Dims, T, std::type_identity_t<Device>>& incoming,
-                   const scan_gradients<Dims, T, std::type_identity_t<Device>>& gradients) {
+                   const scan_incoming<Recurrence, Dims, T, std::type_identity_t<Device>>& incoming,
+                   const scan_gradients<Recurrence, Dims, T, std::type_identity_t<Device>>& gradients) {
   LIGHTNET_CHECK_COMBINATION(Recurrence, Traversal, Position);
-  if constexpr (detail::traversable<Recurrence, Traversal> && detail::encodable<Recurrence, Traversal, Position>) {
+  if constexpr (detail::combinable<Recurrence, Traversal, Position>) {
+    using sum_type = accumulator<T>;
     typename execution<Device>::scope scratch{on};
     detail::scan_checker<Recurrence, Traversal, Position, Dims, T, Device> check{"scan_backward", inputs};
     check.like_q("incoming.o", incoming.o, check.values);
@@ -82,11 +99,13 @@ void scan_backward(execution<Device>& on, const scan_inputs<Recurrence, Dims, T,
     if (gradients.q) check.output("gradients.q", gradients.q, check.keys);
     if (gradients.k) check.output("gradients.k", gradients.k, check.keys);
     if (gradients.v) check.output("gradients.v", gradients.v, check.values);
+    check.logits_gradient("gradients.logits", gradients.logits, inputs.logits);
+    check.logits_gradient("gradients.log_decay", gradients.log_decay, inputs.log_decay);
+    check.logits_gradient("gradients.decay", gradients.decay, inputs.decay);
     check.gradient("gradients.state", gradients.state);
-    check.shared("gradients.log_decay", gradients.log_decay, inputs.log_decay, Recurrence::logits == logits_from::head,
-                 {check.heads});
     check.shared("gradients.theta", gradients.theta, inputs.theta, Position::encodes, inputs.theta.extents());
     auto arguments = check.arguments(on, scratch, static_cast<bool>(gradients.theta));
+    const auto& logits = gradients.logits ? gradients.logits : gradients.decay ? gradients.decay : gradients.log_decay;
     detail::recurrence_gradients<Dims, T, Device> to;
     to.o = incoming.o;
     to.final_state = incoming.state;
@@ -94,26 +113,38 @@ void scan_backward(execution<Device>& on, const scan_inputs<Recurrence, Dims, T,
     to.k = gradients.k;
     to.v = gradients.v;
     to.state = gradients.state;
-    if (gradients.log_decay) {
-      to.log_decay = {scratch.template take<T>(check.batch * check.heads), {{check.batch, check.heads}}};
-    }
-    if (gradients.theta) {
-      const std::int64_t share = inputs.theta.extent(1);
-      to.theta = {scratch.template take<T>(check.batch * check.heads * share), {{check.batch, check.heads, share}}};
-      to.coordinate = check.coordinate;
-    }
-    if constexpr (!Traversal::ordered) {
-      detail::linear_reduction_backward<Recurrence, Position>(on, arguments, to);
-    } else {
-      detail::linear_recurrence_backward<Recurrence, Position>(on, arguments, to);
-      if constexpr (Traversal::scans == 2) {
-        arguments.reversed = true;
-        to.accumulate = true;
-        detail::linear_recurrence_backward<Recurrence, Position>(on, arguments, to);
+    if constexpr (Recurrence::logits == logits_from::tokens) to.logits = logits;
+    const auto pass = [&](bool first, const auto& pull) {
+      typename execution<Device>::scope parts{on};
+      const std::int64_t count = arguments.lines.count(), heads = check.heads, share = inputs.theta.extent(1);
+      to.accumulate = !first;
+      if constexpr (Recurrence::logits == logits_from::head) {
+        if (logits) to.head_logits = {parts.template take<sum_type>(count * heads), {{count, heads}}};
       }
+      if (gradients.theta) {
+        to.theta = {parts.template take<sum_type>(count * heads * share), {{count, heads, share}}};
+        to.coordinate = check.coordinate;
+      }
+      pull();
+      if constexpr (Recurrence::logits == logits_from::head) {
+        if (logits) detail::sum_shares(on, to.head_logits, logits, !first);
+      }
+      if (gradients.theta) detail::sum_shares(on, to.theta, gradients.theta, !first);
+    };
+    if constexpr (!Traversal::ordered) {
+      pass(true, [&] { detail::linear_reduction_backward<Recurrence, Position>(on, arguments, to); });
+    } else {
+      detail::for_each_pass<Traversal>(arguments.lines, [&](const auto& lines, bool first) {
+        arguments.lines = lines;
+        pass(first, [&] {
+          if constexpr (Recurrence::with_sign) {
+            detail::signed_recurrence_backward<Recurrence, Position>(on, arguments, to);
+          } else {
+            detail::linear_recurrence_backward<Recurrence, Position>(on, arguments, to);
+          }
+        });
+      });
     }
-    if (gradients.log_decay) detail::sum_shares(on, to.log_decay, gradients.log_decay);
-    if (gradients.theta) detail::sum_shares(on, to.theta, gradients.theta);
   }
 }
 
@@ -121,6 +152,7 @@ void scan_backward(execution<Device>& on, const scan_inputs<Recurrence, Dims, T,
 /// the token is `inputs.grid.offset`. `outputs.state` holds the state before the call and after it; `inputs.state` stays
 /// empty.
 template <class Recurrence, class Position = no_position, int Dims = 1, class T = float, class Device>
+  requires(!elementwise_recurrence<Recurrence>)
 void scan_step(execution<Device>& on, const scan_inputs<Recurrence, Dims, T, std::type_identity_t<Device>>& inputs,
                const scan_outputs<Recurrence, Dims, T, std::type_identity_t<Device>>& outputs) {
   LIGHTNET_CHECK_COMBINATION(Recurrence, causal, Position);

@@ -1,47 +1,74 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cpu/angles.hpp>
 #include <lightnet/backend/execution.hpp>
 #include <lightnet/backend/linear_recurrence.hpp>
 #include <lightnet/core/concepts.hpp>
+#include <lightnet/core/error.hpp>
 
+#include <cmath>
 #include <string>
 
 LIGHTNET_BEGIN_NAMESPACE
 
-/// The inputs of scan and its relatives; q, k and v are needed, everything else has a default.
+namespace detail {
+/// Logits or decays: an array [H] where a recurrence has one a head, else a sequence.
+template <class Recurrence, int Dims, class T, class Device>
+using logits_argument =
+    std::conditional_t<Recurrence::logits == logits_from::head,
+                       dynamic_view<1,
+                                    std::conditional_t<std::is_const_v<T>, const accumulator<std::remove_const_t<T>>,
+                                                       accumulator<std::remove_const_t<T>>>,
+                                    Device>,
+                       head_sequence<Dims, T, Device>>;
+}  // namespace detail
+
+/// The inputs of scan and its relatives; q, k and v are needed (hgrn2 has no k), and the logits or decays of a recurrence
+/// that has some, where it has no default. Everything else has one.
+///
+/// A log decay above zero, a decay outside [-1, 1] and a logit that is NaN or +inf make the outputs of that head NaN from
+/// that token on. `cumulative_lengths` packs sequences one after another into a batch of one: sequence s has the tokens
+/// from cumulative_lengths(s) to cumulative_lengths(s + 1), and states have an entry a sequence.
 template <class Recurrence, int Dims = 1, class T = float, class Device = cpu>
 struct scan_inputs {
-  head_sequence<Dims, const T, Device> q{}, k{}, v{};            // [B, n_1..n_M, H, d], the same, [..., e]
-  dynamic_view<2, const bool, Device> mask{};                    // [B, N]; false deletes a token
-  typename Recurrence::template state<const T, Device> state{};  // initial state
-  dynamic_view<1, const T, Device> log_decay{};                  // [H], <= 0; constant_decay, default tnl
-  dynamic_view<2, const T, Device> theta{};                      // [1 or H, share]; default that of the encoding
-  lightnet::grid<Dims> grid{};                                   // needed where q is flattened, or for an offset
-  std::int64_t chunk = 64;                                       // tokens for each pass over the state; 256 at most
+  using logits_type = detail::logits_argument<Recurrence, Dims, const T, Device>;
+
+  head_sequence<Dims, const T, Device> q{}, k{}, v{};                         // [B, n_1..n_M, H, d] twice, [..., e]
+  logits_type logits{};                                                       // [B, n_1..n_M, H, d or 1]
+  logits_type log_decay{};                                                    // the same, or [H]
+  logits_type decay{};                                                        // the same, signed
+  dynamic_view<2, const bool, Device> mask{};                                 // [B, N]; false deletes a token
+  dynamic_view<1, const std::int64_t, Device> cumulative_lengths{};           // [S + 1], from 0 to N
+  typename Recurrence::template state<const accumulator<T>, Device> state{};  // initial state
+  dynamic_view<2, const accumulator<T>, Device> theta{};                      // [1 or H, share]
+  lightnet::grid<Dims> grid{};                                                // where q is flattened; an offset
+  std::int64_t chunk = 0;  // tokens a pass over the state, to 256; 0: what is fast
 };
 
 /// The outputs of scan: o is needed.
 template <class Recurrence, int Dims = 1, class T = float, class Device = cpu>
 struct scan_outputs {
-  head_sequence<Dims, T, Device> o{};                      // [B, n_1..n_M, H, e]
-  typename Recurrence::template state<T, Device> state{};  // final state
+  head_sequence<Dims, T, Device> o{};                                   // [B, n_1..n_M, H, e]
+  typename Recurrence::template state<accumulator<T>, Device> state{};  // final state
 };
 
 /// What comes back to scan_backward: the gradients by o and, optionally, by the final state.
-template <int Dims = 1, class T = float, class Device = cpu>
+template <class Recurrence, int Dims = 1, class T = float, class Device = cpu>
 struct scan_incoming {
   head_sequence<Dims, const T, Device> o{};  // [B, n_1..n_M, H, e]
-  state_gradient<const T, Device> state{};
+  state_gradient<const accumulator<T>, Device> state{};
 };
 
 /// The gradients that scan_backward writes; each is optional.
-template <int Dims = 1, class T = float, class Device = cpu>
+template <class Recurrence, int Dims = 1, class T = float, class Device = cpu>
 struct scan_gradients {
-  head_sequence<Dims, T, Device> q{}, k{}, v{};  // as the inputs
-  state_gradient<T, Device> state{};             // by the initial (z, S)
-  dynamic_view<1, T, Device> log_decay{};        // [H], where inputs.log_decay was given
-  dynamic_view<2, T, Device> theta{};            // as inputs.theta, where that was given
+  using logits_type = detail::logits_argument<Recurrence, Dims, T, Device>;
+
+  head_sequence<Dims, T, Device> q{}, k{}, v{};     // as the inputs
+  logits_type logits{}, log_decay{}, decay{};       // as the inputs that were given
+  state_gradient<accumulator<T>, Device> state{};   // by the initial (z, S)
+  dynamic_view<2, accumulator<T>, Device> theta{};  // as inputs.theta, where that was given
 };
 
 /// The rows d' of a state for d keys.
@@ -55,18 +82,20 @@ namespace detail {
 /// Checks the arguments of an operation before it touches anything, and knows the sizes afterwards.
 template <class Recurrence, class Traversal, class Position, int Dims, class T, class Device>
 struct scan_checker {
+  using A = accumulator<T>;
   using inputs_type = scan_inputs<Recurrence, Dims, T, Device>;
+  using logits_type = typename inputs_type::logits_type;
   static constexpr bool normalise_first = Recurrence::per_channel && Position::mixes_channels;
 
   const char* operation;
   const inputs_type& in;
-  std::int64_t batch, heads, keys, values;
+  std::int64_t batch, sequences, heads, keys, values;
   grid<Dims> tokens;
-  dynamic_view<2, T, Device> coordinate{};  // [N, angles], set by `arguments`
+  token_lines<Dims, Device> lines;
+  dynamic_view<2, A, Device> coordinate{};  // [N, angles], set by `arguments`
 
   scan_checker(const char* name, const inputs_type& inputs) : operation{name}, in{inputs} {
     given("q", static_cast<bool>(in.q));
-    given("k", static_cast<bool>(in.k));
     given("v", static_cast<bool>(in.v));
     batch = in.q.batch();
     heads = in.q.heads();
@@ -74,12 +103,17 @@ struct scan_checker {
     values = in.v.channels();
     tokens = in.grid;
     locate();
-    like_q("k", in.k, keys);
+    pack();
+    if constexpr (Recurrence::kappa == kappa_of::complement) {
+      if (in.k) fail_value("k", "nothing, for the key of this recurrence is 1 - a", "a sequence");
+    } else {
+      like_q("k", in.k, keys);
+    }
     like_q("v", in.v, values);
     if (in.mask) extents("mask", in.mask, {{batch, tokens.size()}});
-    if (in.chunk < 1) fail_value("chunk", "one or more", std::to_string(in.chunk));
+    if (in.chunk < 0) fail_value("chunk", "zero or more", std::to_string(in.chunk));
     state("state", in.state);
-    decays();
+    logits();
     if constexpr (Position::encodes) {
       if (!Position::fits(keys, Dims)) {
         fail_shape("q", "enough channels to give each of " + std::to_string(Dims) + " axes an angle", in.q.describe());
@@ -117,13 +151,24 @@ struct scan_checker {
   template <class State>
   void state(const char* argument, const State& views) const {
     bool any = static_cast<bool>(views);
-    if constexpr (Recurrence::framed) any = any || views.exponent || views.normaliser;
+    if constexpr (Recurrence::framed) {
+      any = any || views.exponent || views.normaliser || views.input;
+    } else {
+      any = any || views.decay;
+    }
     if (!any) return;
     allow_state(argument);
-    part(argument, views.sum, {{batch, heads, state_keys<Position>(keys), values}});
+    part(argument, views.sum, sum_extents());
     if constexpr (Recurrence::framed) {
-      part(argument, views.exponent, {{batch, heads, keys}});
-      part(argument, views.normaliser, {{batch, heads, keys}});
+      part(argument, views.exponent, weight_extents());
+      part(argument, views.normaliser, weight_extents());
+      if (!views.input) return;
+      if (Recurrence::weight != weight_of::running_sum) {
+        fail_value(argument, "no input, for only additive_plain has one", "one");
+      }
+      part(argument, views.input, sum_extents());
+    } else if (views.decay) {
+      part(argument, views.decay, weight_extents());
     }
   }
 
@@ -132,14 +177,27 @@ struct scan_checker {
   void gradient(const char* argument, const state_gradient<U, Device>& views) const {
     if (!views && !views.z) return;
     allow_state(argument);
-    part(argument, views.sum, {{batch, heads, state_keys<Position>(keys), values}});
+    part(argument, views.sum, sum_extents());
     if (!Recurrence::framed && views.z) fail_value(argument, "no z, for a decay has none", "one");
-    if (views.z) part(argument, views.z, {{batch, heads, keys}});
+    if (views.z) part(argument, views.z, weight_extents());
+  }
+
+  /// A gradient by logits or decays, where it is given: only where its input was.
+  void logits_gradient(const char* argument,
+                       const typename scan_gradients<Recurrence, Dims, T, Device>::logits_type& to,
+                       const logits_type& original) const {
+    if (!to) return;
+    if (!original) fail_value(argument, "nothing where its input was not given", "a gradient");
+    if constexpr (Recurrence::logits == logits_from::head) {
+      part(argument, to, {{heads}});
+    } else {
+      output(argument, to, weights());
+    }
   }
 
   /// An array that all sequences share: only where the policy reads it, and its gradient only where it was given.
   template <class Shape, class U>
-  void shared(const char* argument, const view<Shape, U, Device>& views, const view<Shape, const T, Device>& original,
+  void shared(const char* argument, const view<Shape, U, Device>& views, const view<Shape, const A, Device>& original,
               bool used, const std::array<std::int64_t, Shape::rank>& expected) const {
     if (!views) return;
     if (!used) fail_value(argument, "nothing, for this recurrence or encoding has none", "an array");
@@ -150,6 +208,10 @@ struct scan_checker {
   template <class State, class MutableState>
   void single_token(const State& initial, const MutableState& kept) const {
     if (tokens.size() != 1) fail_shape("q", "one token", in.q.describe());
+    if (in.cumulative_lengths) {
+      fail_value("cumulative_lengths", "nothing, for a step takes one token of every sequence of the batch",
+                 "an array");
+    }
     if (initial) fail_value("state", "nothing: a step keeps its state in outputs.state", "a state");
     given("outputs.state", static_cast<bool>(kept));
   }
@@ -159,8 +221,7 @@ struct scan_checker {
                                                               typename execution<Device>::scope& scratch,
                                                               bool with_coordinates) {
     recurrence_arguments<Recurrence, Dims, T, Device> a{};
-    a.batch = batch;
-    a.tokens = tokens.size();
+    a.lines = lines;
     a.heads = heads;
     a.keys = keys;
     a.stored_keys = state_keys<Position>(keys);
@@ -171,28 +232,35 @@ struct scan_checker {
     a.v = in.v;
     a.mask = in.mask;
     a.state = in.state;
-    a.log_decay = in.log_decay;
+    if constexpr (Recurrence::logits == logits_from::tokens) a.logits = given_logits();
     if constexpr (Recurrence::logits == logits_from::head) {
-      if (!in.log_decay) {
-        T* const rates = scratch.template take<T>(heads);
-        for (std::int64_t h = 0; h < heads; ++h) rates[h] = static_cast<T>(Recurrence::default_log_decay(h, heads));
-        a.log_decay = {rates, {{heads}}};
+      a.head_logits = given_logits();
+      if (!a.head_logits) {
+        A* const rates = scratch.template take<A>(heads);
+        for (std::int64_t h = 0; h < heads; ++h) {
+          const double rate = Recurrence::default_log_decay(h, heads);
+          rates[h] = static_cast<A>(Recurrence::with_sign ? std::exp(rate) : rate);
+        }
+        a.head_logits = {rates, {{heads}}};
       }
     }
     if constexpr (Position::encodes) {
-      const std::int64_t rates = in.theta ? in.theta.extent(0) : 1;
-      const rank<3> shape{{rates, a.tokens, angles()}};
-      const dynamic_view<3, T, Device> cosine{scratch.template take<T>(shape.size()), shape};
-      const dynamic_view<3, T, Device> sine{scratch.template take<T>(shape.size()), shape};
+      grid<Dims> placed = tokens;
+      if (in.cumulative_lengths) placed.extents[0] = lines.longest();  // each sequence starts at the first place
+      const rank<3> shape{{in.theta ? in.theta.extent(0) : 1, placed.size(), angles()}};
+      const dynamic_view<3, A, Device> cosine{scratch.template take<A>(shape.size()), shape};
+      const dynamic_view<3, A, Device> sine{scratch.template take<A>(shape.size()), shape};
       if (with_coordinates) {
-        coordinate = {scratch.template take<T>(a.tokens * angles()), {{a.tokens, angles()}}};
+        coordinate = {scratch.template take<A>(placed.size() * angles()), {{placed.size(), angles()}}};
       }
-      encode_angles<Position, Dims, T>(on, tokens, keys, in.theta, cosine, sine, coordinate);
+      encode_angles<Position, Dims, A>(on, placed, keys, in.theta, cosine, sine, coordinate);
       a.cosine = cosine;
       a.sine = sine;
     }
     return a;
   }
+
+  std::int64_t weights() const { return Recurrence::per_channel ? keys : 1; }
 
  private:
   std::int64_t share() const {
@@ -233,17 +301,68 @@ struct scan_checker {
     }
   }
 
-  void decays() const {
-    if constexpr (Recurrence::logits == logits_from::head) {
-      if (!in.log_decay) return;
-      extents("log_decay", in.log_decay, {{heads}});
-      for (std::int64_t h = 0; h < heads; ++h) {
-        if (!(in.log_decay(h) <= T(0))) {
-          fail_value("log_decay", "zero or less", std::to_string(in.log_decay(h)) + " at head " + std::to_string(h));
-        }
+  /// The sequences that are packed into one, and the lines of a traversal.
+  void pack() {
+    if (Traversal::along_axes && tokens.prefix > 0) {
+      fail_value("grid.prefix", "zero, for lines along axes go through places", std::to_string(tokens.prefix));
+    }
+    lines.batch = batch;
+    lines.tokens = tokens;
+    sequences = batch;
+    if (!in.cumulative_lengths) return;
+    const auto& ends = in.cumulative_lengths;
+    if (Dims != 1) fail_value("cumulative_lengths", "nothing, for only 1-D sequences are packed", ends.describe());
+    if (batch != 1) fail_shape("q", "a batch of 1, for packed sequences", in.q.describe());
+    if (tokens.prefix != 0) {
+      fail_value("grid.prefix", "zero, for packed sequences", std::to_string(tokens.prefix));
+    }
+    sequences = ends.extent(0) - 1;
+    bool rising = sequences >= 0 && ends(0) == 0 && ends(sequences) == tokens.size();
+    for (std::int64_t s = 0; rising && s < sequences; ++s) rising = ends(s) <= ends(s + 1);
+    if (!rising) {
+      fail_value("cumulative_lengths",
+                 "numbers that do not fall, from 0 to the " + std::to_string(tokens.size()) + " tokens of q",
+                 ends.describe() + " that do not");
+    }
+    lines.cumulative_lengths = ends;
+  }
+
+  std::array<std::int64_t, 4> sum_extents() const { return {{sequences, heads, state_keys<Position>(keys), values}}; }
+  std::array<std::int64_t, 3> weight_extents() const { return {{sequences, heads, weights()}}; }
+
+  const logits_type& given_logits() const {
+    if constexpr (Recurrence::weight != weight_of::inverse_decay) return in.logits;
+    return Recurrence::with_sign ? in.decay : in.log_decay;
+  }
+
+  /// Logits or decays go where the recurrence reads them, and nowhere else.
+  void logits() const {
+    constexpr bool has_some = Recurrence::logits == logits_from::tokens || Recurrence::logits == logits_from::head;
+    constexpr bool decays = Recurrence::weight == weight_of::inverse_decay;
+    expect("logits", in.logits, has_some && !decays);
+    expect("log_decay", in.log_decay, has_some && decays && !Recurrence::with_sign);
+    expect("decay", in.decay, has_some && decays && Recurrence::with_sign);
+  }
+
+  void expect(const char* argument, const logits_type& numbers, bool read) const {
+    if (!read) {
+      if (numbers) fail_value(argument, "nothing, for this recurrence has none", "an array");
+    } else if constexpr (Recurrence::logits == logits_from::head) {
+      if (numbers) check_head_decays(argument, numbers);
+    } else {
+      like_q(argument, numbers, weights());
+    }
+  }
+
+  void check_head_decays(const char* argument, const dynamic_view<1, const A, Device>& decays) const {
+    extents(argument, decays, {{heads}});
+    for (std::int64_t h = 0; h < heads; ++h) {
+      const A x = decays(h);
+      const bool good = Recurrence::with_sign ? x >= A(-1) && x <= A(1) : x <= A(0);
+      if (!good) {
+        fail_value(argument, Recurrence::with_sign ? "numbers from -1 to 1" : "zero or less",
+                   std::to_string(x) + " at head " + std::to_string(h));
       }
-    } else if (in.log_decay) {
-      fail_value("log_decay", "nothing, for this recurrence has none", "an array");
     }
   }
 

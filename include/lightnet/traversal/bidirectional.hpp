@@ -11,7 +11,8 @@ struct bidirectional {
   static constexpr const char* name = "bidirectional";
   static constexpr bool ordered = true;
   static constexpr bool stateful = false;
-  static constexpr int scans = 2;
+  static constexpr bool along_axes = false;
+  static constexpr int scans(int) noexcept { return 2; }
 };
 
 LIGHTNET_END_NAMESPACE

@@ -11,7 +11,8 @@ struct global {
   static constexpr const char* name = "global";
   static constexpr bool ordered = false;
   static constexpr bool stateful = true;
-  static constexpr int scans = 1;
+  static constexpr bool along_axes = false;
+  static constexpr int scans(int) noexcept { return 1; }
 };
 
 LIGHTNET_END_NAMESPACE

@@ -1,330 +1,300 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cpu/linear_recurrence.hpp>
+#include <lightnet/backend/cpu/recurrence_pullback.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// What the gradients of every traversal share: tiles for the gradients of a chunk, D (the gradient with respect to U in
-/// the frame at hand) and r (what the tokens already seen owe the normaliser, with the factor 1 / Z), the way from the
-/// encoded factors back to q, k and v, and the ends of a sequence.
-template <class Walk>
-struct recurrence_pullback : Walk {
-  using base = Walk;
-  using typename base::arguments, typename base::gradients, typename base::position, typename base::recurrence;
-  using T = typename base::value_type;
-  using sequence_type = typename base::sequence_type;
-  using base::rows, base::keys, base::stored, base::values, base::b, base::h, base::first, base::count;
-  using base::from, base::state;
-
-  tile<T> dout;                                      // [rows, e]
-  tile<T> dread, dwrite, dread_plain, dwrite_plain;  // [rows, d'] twice, [rows, d] twice
-  tile<T> dq, dv, dlogit, dkappa;                    // [rows, d], [rows, e], [rows, d], [rows, d]
-  tile<T> d, d_transposed, state_transposed;         // [d', e], [e, d'], [e, d']
-  T* r;                                              // [d]
-  T* dangle;                                         // [angles]
-
-  recurrence_pullback(const arguments& a, execution<cpu>::scope& scratch)
-      : base(a, scratch),
-        dout{base::make(scratch, rows, a.values)},
-        dread{base::make(scratch, rows, stored)},
-        dwrite{base::make(scratch, rows, stored)},
-        dread_plain{position::encodes ? base::make(scratch, rows, keys) : dread},
-        dwrite_plain{position::encodes ? base::make(scratch, rows, keys) : dwrite},
-        dq{base::make(scratch, rows, keys)},
-        dv{base::make(scratch, rows, values)},
-        dlogit{base::make(scratch, rows, keys)},
-        dkappa{base::make(scratch, rows, keys)},
-        d{base::make(scratch, stored, a.values)},
-        d_transposed{base::make(scratch, values, stored)},
-        state_transposed{base::make(scratch, values, stored)},
-        r{scratch.take<T>(keys)},
-        dangle{scratch.take<T>(keys)} {}
-
-  void load_gradients(const gradients& out) const {
-    for (std::int64_t t = 0; t < rows; ++t) base::load_row(out.o, t, dout, from->values, T(0));
-  }
-
-  /// to [d] = rowsum(left * right) of two [d', e] matrices, the rows of an encoded key added up.
-  void row_sums(const tile<T>& left, const tile<T>& right, T* to) const {
-    std::fill_n(to, keys, T(0));
-    for (std::int64_t i = 0; i < from->stored_keys; ++i) {
-      T sum = T(0);
-      for (std::int64_t j = 0; j < from->values; ++j) sum += left.row(i)[j] * right.row(i)[j];
-      to[i % from->keys] += sum;
-    }
-  }
-
-  /// D and r from the gradient of the final state, the walk standing there: dU = dS / Z, and dz enters through Z.
-  void begin_gradient(const gradients& out) {
-    if (out.log_decay && !out.accumulate) out.log_decay(b, h) = T(0);
-    for (std::int64_t j = 0; out.theta && !out.accumulate && j < out.theta.extent(2); ++j) out.theta(b, h, j) = T(0);
-    base::load_state(out.final_state.sum, d);
-    std::fill_n(r, keys, T(0));
-    if constexpr (base::sums) {
-      row_sums(d, state, r);
-      for (std::int64_t i = 0; i < from->keys; ++i) {
-        const T by = base::reciprocal(base::carried_normaliser[i]);
-        const T dz = out.final_state.z ? out.final_state.z(b, h, i) : T(0);
-        r[i] = (r[i] * by - dz) * by;
-        base::running[i] = by;
-      }
-      base::scale_rows(d, d, base::running);
-    }
-  }
-
-  /// From the gradient of an encoded row to that of the row; adds what the angles get.
-  void decode(const tile<T>& plain, const tile<T>& dencoded, const tile<T>& dplain, std::int64_t row,
-              const gradients& out) const {
-    if constexpr (position::encodes) {
-      const std::int64_t angles = from->cosine.extent(2);
-      const std::int64_t share = out.theta.extent(2);
-      T* const to = out.theta && row < count ? dangle : nullptr;
-      if (to) std::fill_n(to, angles, T(0));
-      position::pull(plain.row(row), dencoded.row(row), dplain.row(row), to, base::cosine(row), base::sine(row),
-                     from->keys, angles);
-      for (std::int64_t j = 0; to && j < angles; ++j) {
-        out.theta(b, h, j % share) += out.coordinate(base::token(row), j) * to[j];
-      }
-    }
-  }
-
-  void store_queries(const gradients& out) const {
-    for (std::int64_t t = 0; t < count; ++t) store_gradient(t, dq, out.q, out.accumulate, from->keys);
-  }
-
-  void store_keys_and_values(const gradients& out) const {
-    const tile<T>& dk = recurrence::logits == logits_from::keys ? dlogit : dkappa;
-    for (std::int64_t t = 0; t < count; ++t) {
-      store_gradient(t, dk, out.k, out.accumulate, from->keys);
-      store_gradient(t, dv, out.v, out.accumulate, from->values);
-    }
-  }
-
-  /// The end of a walk back: dS_0 = Z_0 D and dz_0 = rowsum(dS_0 * S_0) - Z_0 r, D and r being in the frame of the
-  /// initial state. What is summed over the tokens of a sequence with a bad entry is NaN.
-  void end_gradient(const gradients& out) {
-    const bool bad = base::any_poison;
-    constexpr T nan = std::numeric_limits<T>::quiet_NaN();
-    if (bad && out.log_decay) out.log_decay(b, h) = nan;
-    for (std::int64_t j = 0; bad && out.theta && j < out.theta.extent(2); ++j) out.theta(b, h, j) = nan;
-    if (!out.state) return;
-    base::begin(b, h);
-    row_sums(d, state, base::running);
-    for (std::int64_t i = 0; out.state.z && i < from->keys; ++i) {
-      out.state.z(b, h, i) = bad ? nan : base::running[i] - base::carried_normaliser[i] * r[i];
-    }
-    for (std::int64_t i = 0; i < from->stored_keys; ++i) {
-      for (std::int64_t j = 0; j < from->values; ++j) {
-        out.state.sum(b, h, i, j) = bad ? nan : base::carried_normaliser[i % from->keys] * d.row(i)[j];
-      }
-    }
-  }
-
- private:
-  /// A sequence and head that saw a bad entry has no gradient: NaN, but where a token is masked.
-  void store_gradient(std::int64_t t, const tile<T>& source, const sequence_type& to, bool accumulate,
-                      std::int64_t channels) const {
-    if (base::any_poison && base::on[t]) {
-      std::fill_n(source.row(t), channels, std::numeric_limits<T>::quiet_NaN());
-    }
-    base::store_row(t, source, to, accumulate, channels, false);
-  }
-};
-
 /// The gradient of the causal walk. One sweep forward keeps the state at the start of each chunk, one sweep back
-/// carries D, the gradient with respect to U in the frame of the chunk's end:
+/// carries D, the gradient by U in the frame of the chunk's end:
 ///   dP = tril(do V^T),  dqhat = do U^T + dP khat,  dkhat = V D^T + dP^T qhat,  dv = khat D + tril(qhat khat^T)^T do,
 ///   D <- 2^(m - f) (D + qhat^T do).
 /// With A = khat * dkhat (by log w) and R = qhat * dqhat (by -log Z), a logit's gradient is, for weights that are summed,
-/// A_s - w_s sum_{t >= s} R_t / Z_t, and for a decay sum_{t >= s} (R_t - A_t).
+/// A_s - w_s (sum_{t >= s} R_t / Z_t + r), for plain inputs -w_s (sum_{t >= s} (R_t - A_t) / Z_t + r), and for a decay
+/// r + sum_{t >= s} (R_t - A_t).
 template <class Recurrence, class Position, int Dims, class T>
-struct causal_pullback : recurrence_pullback<causal_walk<Recurrence, Position, Dims, T>> {
-  using base = recurrence_pullback<causal_walk<Recurrence, Position, Dims, T>>;
-  using typename base::arguments, typename base::gradients;
-  using base::rows, base::keys, base::stored, base::values, base::b, base::h, base::count, base::v, base::read;
-  using base::write, base::weight, base::inverse, base::rescale, base::from, base::state, base::entered, base::scores;
-  using base::dout, base::dread, base::dwrite, base::dv, base::dlogit, base::dkappa, base::d, base::r;
+struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
+  using base = recurrence_pullback<Recurrence, Position, Dims, T>;
+  using typename base::A, typename base::arguments, typename base::gradients, typename base::lane;
+  using typename base::exponent_type;
+  using base::rows, base::stored, base::values, base::width, base::line, base::h, base::v, base::read, base::write;
+  using base::weight, base::inverse, base::rescale, base::from, base::dout, base::dread, base::dwrite, base::dv;
+  using base::key_term, base::read_term, base::dlogit, base::d, base::d_plain, base::total, base::make;
 
-  tile<T> v_transposed;         // [e, rows]
-  tile<T> key_term, read_term;  // [rows, d]: A and R
-  tile<T> d_start;              // [d', e]: D before the chunk
-  T* r_start;                   // [d]
-  T* tail;                      // [d]: a sum from the last row up
-  T* kept_state;                // [chunks + 1, d', e]
-  T* kept_normaliser;           // [chunks + 1, d]
-  std::int32_t* kept_exponent;  // [chunks + 1, d]
-  std::int64_t* run_last;       // [rows]
+  /// The states, and m and Z, at the start of every chunk and at the end.
+  struct carry_type : base::carry_type {
+    A *kept_state, *kept_normaliser;  // [chunks + 1, e, d'], [chunks + 1, width]
+    exponent_type* kept_exponent;     // [chunks + 1, width]
+
+    carry_type(const recurrence_sizes& sizes, execution<cpu>::scope& scratch, const arguments& a, bool with_input)
+        : base::carry_type(sizes, scratch, a, with_input) {
+      const std::int64_t places = sizes.chunks(sizes.longest) + 1;
+      kept_state = scratch.take<A>(places * sizes.stored * sizes.values);
+      kept_normaliser = scratch.take<A>(places * sizes.width);
+      kept_exponent = scratch.take<exponent_type>(places * sizes.width);
+    }
+    /// All that is kept, since it is written and read once more.
+    static std::int64_t bytes(const recurrence_sizes& sizes) {
+      const std::int64_t chunks = sizes.chunks(sizes.longest);
+      return base::carry_type::bytes(sizes) * std::max<std::int64_t>(3, chunks / 32);
+    }
+    tile<A> state_at(std::int64_t index) const {
+      return {kept_state + index * this->size.stored * this->size.values, this->size.stored};
+    }
+    void keep_state(std::int64_t index) const {
+      std::copy_n(this->state.data, this->size.stored * this->size.values, state_at(index).data);
+    }
+    void keep_normaliser(std::int64_t index) const {
+      std::copy_n(this->normaliser, this->size.width, kept_normaliser + index * this->size.width);
+      std::copy_n(this->exponent, this->size.width, kept_exponent + index * this->size.width);
+    }
+  };
+
+  tile<A> scores, dscores;                 // [rows, rows]: P and dP
+  tile<A> v_transposed, write_transposed;  // [e, rows], [d', rows]
+  tile<A> dtotal;                          // [e, d']: qhat^T do, in the frame of the chunk's start
+  A *r, *r_start;                          // [width]: r at the chunk's end, and what the chunk adds to it
 
   causal_pullback(const arguments& a, execution<cpu>::scope& scratch)
       : base(a, scratch),
-        v_transposed{base::make(scratch, values, rows)},
-        key_term{base::make(scratch, rows, keys)},
-        read_term{base::make(scratch, rows, keys)},
-        d_start{base::make(scratch, stored, a.values)},
-        r_start{scratch.take<T>(keys)},
-        tail{scratch.take<T>(keys)},
-        kept_state{scratch.take<T>((base::chunks() + 1) * stored * values)},
-        kept_normaliser{scratch.take<T>((base::chunks() + 1) * keys)},
-        kept_exponent{scratch.take<std::int32_t>((base::chunks() + 1) * keys)},
-        run_last{scratch.take<std::int64_t>(rows)} {}
+        scores{make(scratch, rows, rows)},
+        dscores{make(scratch, rows, rows)},
+        v_transposed{make(scratch, values, rows)},
+        write_transposed{make(scratch, stored, rows)},
+        dtotal{make(scratch, values, stored)},
+        r{scratch.take<A>(width)},
+        r_start{scratch.take<A>(width)} {}
 
-  void keep(std::int64_t index) {
-    std::copy_n(state.data, stored * values, kept_state + index * stored * values);
-    std::copy_n(base::carried_normaliser, keys, kept_normaliser + index * keys);
-    std::copy_n(base::carried_exponent, keys, kept_exponent + index * keys);
+  void backward(const crew<causal_pullback>& team, const head_group<carry_type>& heads, const gradients& out) {
+    const token_line of_line = from->lines[heads.line_index];
+    const std::int64_t chunks = base::size.chunks(of_line.length);
+    heads.each([&](std::int64_t head, carry_type& carry) { base::begin(carry, of_line, head); });
+    team.each_chunk(chunks, [&](causal_pullback& walk, std::int64_t index) {
+      heads.each([&](std::int64_t head, carry_type& carry) {
+        const auto [next_head, next] = heads.after(head, index, team.step());
+        walk.fetch.expect(of_line, next_head, next * rows, rows, from->k, from->v, from->logits);
+        walk.sweep_chunk(carry, of_line, head, index, index + 1 < chunks || out.final_state);
+      });
+    });
+    heads.each([&](std::int64_t head, carry_type& carry) {
+      carry.keep_state(chunks);
+      base::begin_gradient(carry, heads.line_index, of_line, head, out);
+      carry.open();
+    });
+    team.each_chunk(chunks, [&](causal_pullback& walk, std::int64_t turn) {
+      walk.line_index = heads.line_index;
+      heads.each([&](std::int64_t head, carry_type& carry) {
+        const auto [next_head, next] = heads.after(head, chunks - 1 - turn, -team.step());
+        if (next >= 0) {
+          walk.fetch.expect(of_line, next_head, next * rows, rows, from->q, from->k, from->v, from->logits, out.o,
+                            out.q, out.k, out.v, out.logits);
+        }
+        walk.backward_chunk(carry, of_line, head, chunks - 1 - turn, turn, out);
+      });
+    });
+    heads.each([&](std::int64_t head, carry_type& carry) {
+      base::end_gradient(carry, heads.line_index, of_line, head, carry.bad.any, out);
+    });
   }
 
-  void restore(std::int64_t index) {
-    std::copy_n(kept_state + index * stored * values, stored * values, state.data);
-    std::copy_n(kept_normaliser + index * keys, keys, base::carried_normaliser);
-    std::copy_n(kept_exponent + index * keys, keys, base::carried_exponent);
-  }
-
-  /// The states at the start of each chunk, and at the end of the last.
-  void sweep_forward(std::int64_t chunks) {
-    for (std::int64_t i = 0; i < chunks; ++i) {
-      keep(i);
-      base::absorb_chunk(i);
-    }
-    keep(chunks);
-  }
-
-  void backward(std::int64_t batch, std::int64_t head, const gradients& out) {
-    base::begin(batch, head);
-    sweep_forward(base::chunks());
-    base::begin_gradient(out);
-    for (std::int64_t i = base::chunks(); i-- > 0;) backward_chunk(i, out);
-    base::end_gradient(out);
-  }
-
-  void backward_chunk(std::int64_t index, const gradients& out) {
-    if constexpr (!base::sums) {  // a decay's sum starts anew from rowsum(S * dS): over long sequences it loses digits
-      restore(index + 1);
-      base::row_sums(state, d, r);
-    }
-    restore(index);
-    base::load(index, true);
-    base::load_gradients(out);
+ private:
+  /// Keeps what stands before chunk `index` and, where something comes after it, takes it in.
+  void sweep_chunk(carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index, bool onward) {
+    base::load(of_line, head, index, false);
     base::weigh();
-    base::transpose(v, rows, values, v_transposed);
-    for (tile<T>* const t : {&dv, &key_term, &read_term, &dlogit, &dkappa, &d_start}) {
-      std::fill_n(t->data, (t == &d_start ? stored : rows) * t->stride, T(0));
-    }
-    std::fill_n(r_start, keys, T(0));
-    std::int64_t runs = 0;
-    for (std::int64_t start = 0; start < rows; start = run_last[runs++] + 1) run_last[runs] = base::last_of_run(start);
-    for (std::int64_t run = runs; run-- > 0;) {
-      backward_run(run == 0 ? 0 : run_last[run - 1] + 1, run_last[run], run + 1 == runs, out);
-    }
-    finish_logits(out);
-    base::store_queries(out);
-    base::store_keys_and_values(out);
-    std::swap(d, d_start);
-    std::swap(r, r_start);
+    carry.normaliser_turn.wait(index);
+    carry.keep_normaliser(index);
+    base::enter(carry);
+    carry.normaliser_turn.pass(index);
+    if (onward) base::absorb();
+    carry.state_turn.wait(index);
+    carry.keep_state(index);
+    if (onward) base::advance(carry);
+    carry.state_turn.pass(index);
   }
 
-  void backward_run(std::int64_t start, std::int64_t last, bool final_run, const gradients& out) {
-    const std::int64_t depth = from->stored_keys, length = last - start + 1;
-    base::enter_run(start, last);
-    base::scale_rows(state, entered, rescale);
-    if (final_run) {
-      if constexpr (!base::sums) {
-        for (std::int64_t i = 0; i < keys; ++i) base::running[i] = inverse.row(last)[i];
-        base::scale_rows(d, d, base::running);
+  void backward_chunk(carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index,
+                      std::int64_t turn, const gradients& out) {
+    const bool end_known = turn > 0 || out.final_state;  // else D is zero at the chunk's end
+    const bool start_needed = index > 0 || out.state;
+    base::load(of_line, head, index, true);
+    base::copy_rows(out.o, dout, A(0));
+    base::weigh();
+    base::enter_after(carry.kept_exponent + index * width, carry.kept_normaliser + index * width);
+    transpose(v, rows, values, v_transposed);
+    begin_chunk();
+    const tile<A> before = base::fresh(index) ? tile<A>{nullptr, 0} : carry.state_at(index);
+    std::int64_t start = 0;
+    if (base::is_cut) {
+      for (std::int64_t last; (last = base::last_of_run(start)) < rows - 1; start = last + 1) {
+        base::enter_frame(last, base::frame.row(last));
+        backward_run(start, last, before, start_needed, out);
+        base::gather_keys(last, true, out);
+        std::fill_n(dwrite.data, rows * dwrite.stride, A(0));
       }
-      base::transpose(d, stored, values, base::d_transposed);
-      multiply(v.data, v.stride, 1, base::d_transposed.data, base::d_transposed.stride, dwrite.data, dwrite.stride,
-               rows, stored, values, false);
-      multiply(write.data, write.stride, 1, d.data, d.stride, dv.data, dv.stride, rows, values, depth, true);
-      base::scale_rows(d, d_start, rescale);
-      for (std::int64_t i = 0; i < keys; ++i) r_start[i] = rescale[i] * r[i];
-    } else {
-      std::fill_n(dwrite.data, rows * dwrite.stride, T(0));
+      base::enter_frame(rows - 1, base::end_frame());
     }
+    backward_run(start, rows - 1, before, start_needed, out);
+
+    carry.state_turn.wait(turn);
+    take_gradient(carry, index, end_known);
+    if constexpr (!base::running) {
+      if (start_needed) pass_gradient(carry);
+      carry.state_turn.pass(turn);
+    }
+    if (end_known) {
+      multiply(v.data, v.stride, 1, d.data, d.stride, dwrite.data, dwrite.stride, rows, stored, from->values, true);
+      transpose(d, from->values, stored, d_plain);
+      multiply(write.data, write.stride, 1, d_plain.data, d_plain.stride, dv.data, dv.stride, rows, values,
+               from->stored_keys, true);
+    }
+    base::gather_keys(rows - 1, base::is_cut, out);
+    finish_logits();
+    if constexpr (base::running) {
+      if (start_needed) pass_gradient(carry);
+      carry.state_turn.pass(turn);
+    }
+    base::store_queries(carry.bad.any, out);
+    base::store_keys_and_values(carry.bad.any, out);
+    base::add_parts(carry, turn, out);
+  }
+
+  void begin_chunk() {
+    for (const tile<A>& t : {dwrite, dv, dlogit}) std::fill_n(t.data, rows * t.stride, A(0));
+    if (base::is_cut) std::fill_n(key_term.data, rows * width, A(0));
+    if (base::is_cut && base::keyed) std::fill_n(base::dkappa.data, rows * base::dkappa.stride, A(0));
+    if (base::is_cut || base::moved()) std::fill_n(dtotal.data, values * stored, A(0));
+    std::fill_n(r_start, width, A(0));
+  }
+
+  /// What rows [start, last] give, all but what D gives. `before` is the state before the chunk.
+  void backward_run(std::int64_t start, std::int64_t last, const tile<A>& before, bool start_needed,
+                    const gradients& out) {
+    const std::int64_t length = last + 1 - start;
+    base::enter_keys(last);
+    base::enter_queries(start, last);
     // Through the reading of the state.
-    base::transpose(entered, stored, values, base::state_transposed);
-    multiply(dout.row(start), dout.stride, 1, base::state_transposed.data, base::state_transposed.stride,
-             dread.row(start), dread.stride, length, stored, values, false);
-    // Through the triangle: dP, then P, in the same place.
-    base::lower_triangle(dout, v_transposed, values, start, last);
-    multiply(scores.row(start), scores.stride, 1, write.data, write.stride, dread.row(start), dread.stride, length,
-             stored, last + 1, true);
-    multiply(scores.row(start), 1, scores.stride, read.row(start), read.stride, dwrite.data, dwrite.stride, last + 1,
-             stored, length, true);
-    base::transpose(write, last + 1, depth, base::write_transposed);
-    base::lower_triangle(read, base::write_transposed, depth, start, last);
-    multiply(scores.row(start), 1, scores.stride, dout.row(start), dout.stride, dv.data, dv.stride, last + 1, values,
-             length, true);
-    // qhat^T do in the frame of the chunk's start.
-    multiply(read.row(start), 1, read.stride, dout.row(start), dout.stride, entered.data, entered.stride, depth, values,
-             length, false);
-    for (std::int64_t i = 0; i < depth; ++i) {
-      const T by = rescale[i % from->keys];
-      for (std::int64_t j = 0; j < values; ++j) d_start.row(i)[j] += by * entered.row(i)[j];
+    if (before.data != nullptr) {
+      multiply(dout.row(start), dout.stride, 1, before.data, before.stride, dread.row(start), dread.stride, length,
+               stored, from->values, false, base::fetch);
+      if (base::moved()) scale_columns(dread, start, last);
     }
-    gather_terms(start, last, final_run, out);
+    // Through the triangle.
+    lower_triangle(dout, v_transposed, dscores, from->values, start, last, base::fetch);
+    multiply_triangle(dscores, write, dread, stored, start, last, before.data != nullptr, base::fetch);
+    multiply_triangle_transposed(dscores, read, dwrite, stored, start, last, base::fetch);
+    transpose(write, last + 1, from->stored_keys, write_transposed);
+    lower_triangle(read, write_transposed, scores, from->stored_keys, start, last);
+    multiply_triangle_transposed(scores, dout, dv, values, start, last);
+    // qhat^T do, in the frame of the chunk's start.
+    if (start_needed) {
+      const bool in_parts = base::is_cut || base::moved();
+      const tile<A>& product = in_parts ? total : dtotal;
+      multiply(dout.row(start), 1, dout.stride, read.row(start), read.stride, product.data, product.stride,
+               from->values, stored, length, false, base::fetch);
+      const A* const by = base::spread(rescale, base::by_row);
+      if (in_parts) {
+        base::each_element([&](std::int64_t row, std::int64_t place) {
+          store_lanes(dtotal.data + place,
+                      load_lanes(dtotal.data + place) + load_lanes(by + row) * load_lanes(total.data + place));
+        });
+      }
+    }
+    base::gather_reads(start, last, out);
+    if constexpr (base::sums && !base::running) sum_tail(start, last, read_term);
   }
 
-  /// From the encoded factors' gradients to those of q, of kappa, and of log w and log Z.
-  void gather_terms(std::int64_t start, std::int64_t last, bool final_run, const gradients& out) {
-    for (std::int64_t s = 0; s <= last; ++s) {
-      base::decode(base::plain_write, dwrite, base::dwrite_plain, s, out);
-      for (std::int64_t i = 0; i < keys; ++i) {
-        key_term.row(s)[i] += base::plain_write.row(s)[i] * base::dwrite_plain.row(s)[i];
-        if constexpr (Recurrence::keyed) dkappa.row(s)[i] += weight.row(s)[i] * base::dwrite_plain.row(s)[i];
+  /// Adds -w_s sum_{t >= s} terms_t / Z_t over the rows [start, last] to the logits' gradients, and the whole sum to what
+  /// goes to r.
+  void sum_tail(std::int64_t start, std::int64_t last, const tile<A>& terms) {
+    base::each_register(width, [&](std::int64_t c) {
+      lane sum{};
+      for (std::int64_t s = last; s >= 0; --s) {
+        if (s >= start) sum = multiply_add(load_lanes(terms.row(s) + c), load_lanes(inverse.row(s) + c), sum);
+        A* const to = dlogit.row(s) + c;
+        store_lanes(to, load_lanes(to) - load_lanes(weight.row(s) + c) * sum);
+      }
+      A* const to = r_start + c;
+      store_lanes(to, load_lanes(to) + load_lanes(rescale + c) * sum);
+    });
+  }
+
+  void scale_columns(const tile<A>& rows_of, std::int64_t start, std::int64_t last) const {
+    const A* const by = base::spread(rescale, base::by_row);
+    for (std::int64_t t = start; t <= last; ++t) {
+      A* const row = rows_of.row(t);
+      for (std::int64_t i = 0; i < stored; i += base::lane_width) {
+        store_lanes(row + i, load_lanes(row + i) * load_lanes(by + i));
       }
     }
-    for (std::int64_t t = start; t <= last; ++t) {
-      base::decode(base::plain_read, dread, base::dread_plain, t, out);
-      for (std::int64_t i = 0; i < keys; ++i) {
-        base::dq.row(t)[i] = base::dread_plain.row(t)[i] * inverse.row(t)[i];
-        read_term.row(t)[i] = base::plain_read.row(t)[i] * base::dread_plain.row(t)[i];
-      }
+  }
+
+  /// D and r at the chunk's end, D in the frame of the last run. A decay's r starts anew from rowsum(S * dS): over long
+  /// sequences a sum that runs on loses digits.
+  void take_gradient(const carry_type& carry, std::int64_t index, bool end_known) {
+    if (!end_known) {
+      std::fill_n(r, width, A(0));
+      return;
     }
     if constexpr (base::sums) {
-      std::fill_n(tail, keys, T(0));
-      for (std::int64_t s = last; s >= 0; --s) {
-        for (std::int64_t i = 0; i < keys; ++i) {
-          if (s >= start) tail[i] += read_term.row(s)[i] * inverse.row(s)[i];
-          dlogit.row(s)[i] -= weight.row(s)[i] * (tail[i] + (final_run ? r[i] : T(0)));
-        }
-      }
-      for (std::int64_t i = 0; i < keys; ++i) r_start[i] += rescale[i] * tail[i];
+      std::copy_n(carry.r, width, r);
+      std::copy_n(carry.d.data, values * stored, d.data);
+    } else {
+      base::sum_products(carry.state_at(index + 1), carry.d, r);
+      base::scale(carry.d, d, base::gain);
     }
+  }
+
+  /// D and r at the chunk's start.
+  void pass_gradient(carry_type& carry) const {
+    const A* const by = base::spread(base::keep, base::by_row);
+    base::each_element([&](std::int64_t row, std::int64_t place) {
+      A* const to = carry.d.data + place;
+      store_lanes(to, load_lanes(by + row) * load_lanes(to) + load_lanes(dtotal.data + place));
+    });
+    for (std::int64_t i = 0; base::sums && i < width; ++i) carry.r[i] = rescale[i] * carry.r[i] + r_start[i];
   }
 
   /// The gradients of the logits from those of log w and log Z.
-  void finish_logits(const gradients& out) {
-    if constexpr (base::sums) {
-      for (std::int64_t i = 0; i < rows * dlogit.stride; ++i) dlogit.data[i] += key_term.data[i];
-    } else {
-      std::copy_n(r, keys, tail);
-      T total = T(0);
+  void finish_logits() {
+    if constexpr (base::running) {
+      for (std::int64_t i = 0; i < rows * width; ++i) read_term.data[i] -= key_term.data[i];
+      for (std::int64_t start = 0, last; start < rows; start = last + 1) {
+        last = base::is_cut ? base::last_of_run(start) : rows - 1;
+        if (base::is_cut) {
+          base::enter_frame(last, last == rows - 1 ? base::end_frame() : base::frame.row(last));
+          base::enter_queries(start, last);
+        }
+        sum_tail(start, last, read_term);
+      }
+    }
+    base::each_register(width, [&](std::int64_t c) {
+      lane sum = load_lanes(r + c);
       for (std::int64_t t = rows; t-- > 0;) {
-        for (std::int64_t i = 0; i < from->keys; ++i) {
-          tail[i] += read_term.row(t)[i] - key_term.row(t)[i];
-          dlogit.row(t)[i] = tail[i];
-          if (base::on[t]) total += tail[i];
+        A* const to = dlogit.row(t) + c;
+        if constexpr (base::sums) {
+          const lane own = base::running ? lane{} : load_lanes(key_term.row(t) + c);
+          store_lanes(to, load_lanes(to) + (own - load_lanes(weight.row(t) + c) * sum));
+        } else {
+          sum += load_lanes(read_term.row(t) + c) - load_lanes(key_term.row(t) + c);
+          const lane reset = all_lanes<lane>(reset_logit);  // what does not depend on the state before has no gradient
+          store_lanes(to, load_lanes(base::logit.row(t) + c) <= reset ? lane{} : sum);
         }
       }
-      if (out.log_decay) out.log_decay(b, h) += total;
-    }
+    });
   }
 };
 
-/// The gradients of the causal traversal with respect to everything in `arguments`.
+/// The gradients of one pass of an ordered traversal with respect to everything in `arguments`.
 template <class Recurrence, class Position, int Dims, class T>
 void linear_recurrence_backward(execution<cpu>& on, const recurrence_arguments<Recurrence, Dims, T, cpu>& arguments,
                                 const recurrence_gradients<Dims, T, cpu>& gradients) {
   using pullback = causal_pullback<Recurrence, Position, Dims, T>;
-  execution<cpu>::scope scratch{on};
-  pullback* const pullbacks = make_each<pullback>(on, scratch, arguments);
-  parallel_for(on, arguments.batch * arguments.heads, [&](std::int64_t item, int thread) {
-    pullbacks[thread].backward(item / arguments.heads, item % arguments.heads, gradients);
-  });
+  for_each_line<pullback, typename pullback::carry_type>(
+      on, arguments, false,
+      [&](const auto& heads, const auto& team) { team.walks[0].backward(team, heads, gradients); });
 }
 
 }  // namespace detail

@@ -1,94 +1,146 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cpu/linear_recurrence_backward.hpp>
+#include <lightnet/backend/cpu/recurrence_pullback.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// The global traversal of a commutative recurrence: one reduction gives the total (m, Z, U), then every token reads it,
-///   o = (q / Z_N) U_N,
-/// which for the additive recurrence is Q (softmax over tokens(K))^T V. An encoding that mixes channels of different
-/// weights needs the weights normalised before it: then a first pass finds (m, Z), and khat carries 1 / Z.
-template <class Recurrence, class Position, int Dims, class T>
-struct global_walk : causal_walk<Recurrence, Position, Dims, T> {
-  using base = causal_walk<Recurrence, Position, Dims, T>;
-  using typename base::arguments, typename base::outputs;
-  using base::rows, base::keys, base::values, base::count, base::v, base::read, base::write, base::from, base::state;
+/// What both ways through the global traversal of a commutative recurrence share: one reduction gives the total
+/// (m, Z, U), then every token reads it. An encoding that mixes channels of different weights needs the weights normalised
+/// before it: then a first pass finds (m, Z), and khat carries 1 / Z.
+template <class Recurrence, class Position, class Walk>
+struct global_reduction : Walk {
+  using base = Walk;
+  using typename base::A, typename base::arguments, typename base::lane;
+  using base::rows, base::keys, base::values, base::width, base::line, base::h, base::v, base::write, base::from;
 
   static constexpr bool normalise_first = Recurrence::per_channel && Position::mixes_channels;
 
-  T* inverse_total;  // [d]: 1 / Z_N
+  struct carry_type : base::carry_type {
+    A* inverse;       // [width]: 1 / Z_N
+    tile<A> d_plain;  // [d', e]: D once more, for a gradient
+    carry_type(const recurrence_sizes& sizes, execution<cpu>::scope& scratch, const arguments& a, bool with_input)
+        : base::carry_type(sizes, scratch, a, with_input),
+          inverse{scratch.take<A>(sizes.width)},
+          d_plain{this->make(scratch, false)} {}
+  };
 
-  global_walk(const arguments& a, execution<cpu>::scope& scratch)
-      : base(a, scratch), inverse_total{scratch.take<T>(keys)} {}
+  /// A reduction has no triangle, so that more rows only save passes over the state.
+  global_reduction(const arguments& a, execution<cpu>::scope& scratch) : base(a, scratch, 64) {}
 
-  /// The total of all tokens and the initial state.
-  void reduce() {
-    for (std::int64_t i = 0; i < base::chunks(); ++i) {
-      if constexpr (normalise_first) {
-        base::load(i, false);
-        base::weigh();
-        base::enter_end();
-        base::leave();
-      } else {
-        base::absorb_chunk(i);
+  /// The totals of all tokens and the initial states. What is bad anywhere is bad everywhere.
+  template <class Crew>
+  void reduce(const Crew& team, const head_group<carry_type>& heads, const token_line& of_line) {
+    const std::int64_t chunks = base::size.chunks(of_line.length);
+    heads.each([&](std::int64_t head, carry_type& carry) { base::begin(carry, of_line, head); });
+    team.each_chunk(chunks, [&](auto& walk, std::int64_t index) {
+      heads.each([&](std::int64_t head, carry_type& carry) {
+        if constexpr (normalise_first) {
+          walk.load(of_line, head, index, false);
+          walk.weigh();
+          carry.normaliser_turn.wait(index);
+          walk.enter(carry);
+          carry.normaliser_turn.pass(index);
+        } else {
+          const auto [next_head, next] = heads.after(head, index, team.step());
+          walk.fetch.expect(of_line, next_head, next * rows, rows, from->k, from->v, from->logits);
+          walk.absorb_chunk(carry, of_line, head, index);
+        }
+      });
+    });
+    heads.each([&](std::int64_t, carry_type& carry) {
+      for (std::int64_t i = 0; i < width; ++i) {
+        carry.inverse[i] = carry.normaliser[i] == A(0) ? A(0) : A(1) / carry.normaliser[i];
       }
-    }
-    for (std::int64_t i = 0; i < keys; ++i) inverse_total[i] = base::reciprocal(base::carried_normaliser[i]);
+      carry.open();
+    });
     if constexpr (normalise_first) {
-      for (std::int64_t i = 0; i < base::chunks(); ++i) {
-        weigh_chunk(i);
-        multiply(write.data, 1, write.stride, v.data, v.stride, base::entered.data, base::entered.stride,
-                 from->stored_keys, values, rows, false);
-        add(base::entered, state);
-      }
+      team.each_chunk(chunks, [&](auto& walk, std::int64_t index) {
+        heads.each([&](std::int64_t head, carry_type& carry) {
+          walk.weigh_chunk(carry, of_line, head, index);
+          walk.multiply_total();
+          carry.state_turn.wait(index);
+          walk.each_element([&](std::int64_t, std::int64_t place) {
+            A* const to = carry.state.data + place;
+            store_lanes(to, load_lanes(to) + load_lanes(walk.total.data + place));
+          });
+          carry.state_turn.pass(index);
+        });
+      });
     }
-  }
-
-  void add(const tile<T>& source, const tile<T>& to) const {
-    for (std::int64_t i = 0; i < from->stored_keys * to.stride; ++i) to.data[i] += source.data[i];
+    heads.each([&](std::int64_t, carry_type& carry) {
+      carry.open();
+      if (!carry.bad.any) return;
+      if (carry.bad.token < of_line.length) carry.bad.token = 0;
+      for (std::int64_t j = 0; j < from->values; ++j) {
+        if (carry.bad.column[j] < of_line.length) carry.bad.column[j] = 0;
+      }
+    });
   }
 
   /// Reads chunk `index` and its weights in the frame of the total.
-  void weigh_chunk(std::int64_t index) {
-    base::load(index, false);
+  void weigh_chunk(const carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index) {
+    base::load(of_line, head, index, false);
     base::weigh();
-    for (std::int64_t t = 0; t < rows; ++t) {
-      base::weigh_row(t, base::carried_exponent);
-      if constexpr (normalise_first) {
-        for (std::int64_t i = 0; i < keys; ++i) base::plain_write.row(t)[i] *= inverse_total[i];
-      }
-      base::encode(base::plain_write, write, t);
+    base::enter_after(carry.exponent, carry.normaliser);
+    if constexpr (normalise_first) {
+      base::each_register(width, [&](std::int64_t c) {
+        const lane by = load_lanes(carry.inverse + c);
+        for (std::int64_t r = 0; r < rows; ++r) {
+          A* const w = base::weight.row(r) + c;
+          store_lanes(w, load_lanes(w) * by);
+        }
+      });
     }
+    base::enter_keys(rows - 1);
   }
 
-  /// Reads chunk `index` and qhat = q / Z. The bad entries were remembered by `reduce`.
-  void load_queries(std::int64_t index) {
-    base::load(index, true);
-    for (std::int64_t t = 0; t < rows; ++t) {
-      for (std::int64_t i = 0; i < keys; ++i) {
-        base::plain_read.row(t)[i] = base::q.row(t)[i] * (normalise_first ? T(1) : inverse_total[i]);
+  /// Reads the queries of chunk `index`, qhat = q / Z.
+  void read_chunk(const carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index) {
+    base::move_to(of_line, head, index);
+    base::bad.copy(carry.bad);
+    base::load_queries();
+    const lane one = all_lanes<lane>(A(1));
+    base::each_register(keys, [&](std::int64_t c) {
+      const lane by = normalise_first ? one : load_lanes(carry.inverse + (Recurrence::per_channel ? c : 0));
+      for (std::int64_t r = 0; r < rows; ++r) {
+        store_lanes(base::plain_read.row(r) + c, load_lanes(base::q.row(r) + c) * by);
       }
-      base::encode(base::plain_read, read, t);
-    }
+    });
+    for (std::int64_t r = 0; Position::encodes && r < rows; ++r) base::encode(base::plain_read, base::read, r);
   }
+};
 
-  void forward(std::int64_t batch, std::int64_t head, const outputs& out) {
-    base::begin(batch, head);
-    reduce();
-    if (base::poisoned < from->tokens) base::poisoned = 0;
-    for (std::int64_t j = 0; j < from->values; ++j) {
-      if (base::poisoned_column[j] < from->tokens) base::poisoned_column[j] = 0;
-    }
-    for (std::int64_t i = 0; i < base::chunks(); ++i) {
-      load_queries(i);
-      multiply(read.data, read.stride, 1, state.data, state.stride, base::o.data, base::o.stride, rows, values,
-               from->stored_keys, false);
-      for (std::int64_t t = 0; t < count; ++t) base::store_row(t, base::o, out.o, out.accumulate, from->values, true);
-    }
-    base::store_state(out.state);
+/// The global traversal, o = (q / Z_N) U_N, which for the additive recurrence is Q (softmax over tokens(K))^T V. Least
+/// traffic a token and head: 2 d + 2 e elements, and those of the logits.
+template <class Recurrence, class Position, int Dims, class T>
+struct global_walk : global_reduction<Recurrence, Position, recurrence_walk<Recurrence, Position, Dims, T, false>> {
+  using base = global_reduction<Recurrence, Position, recurrence_walk<Recurrence, Position, Dims, T, false>>;
+  using typename base::A, typename base::arguments, typename base::carry_type;
+  using base::rows, base::values, base::read, base::from;
+
+  tile<A> o;  // [rows, e]
+
+  global_walk(const arguments& a, execution<cpu>::scope& scratch)
+      : base(a, scratch), o{base::make(scratch, rows, a.values)} {}
+
+  template <class Outputs>
+  void forward(const crew<global_walk>& team, const head_group<carry_type>& heads, const Outputs& out) {
+    const token_line of_line = from->lines[heads.line_index];
+    base::reduce(team, heads, of_line);
+    team.each_chunk(base::size.chunks(of_line.length), [&](global_walk& walk, std::int64_t index) {
+      heads.each([&](std::int64_t head, const carry_type& carry) {
+        const auto [next_head, next] = heads.after(head, index, team.step());
+        walk.fetch.expect(of_line, next_head, next * rows, rows, from->q, out.o);
+        walk.read_chunk(carry, of_line, head, index);
+        multiply(walk.read.data, walk.read.stride, 1, carry.state.data, carry.state.stride, walk.o.data, walk.o.stride,
+                 rows, values, from->stored_keys, false, walk.fetch);
+        walk.store_rows(walk.o, out.o, out.accumulate, from->values, true);
+      });
+    });
+    heads.each([&](std::int64_t head, const carry_type& carry) { base::store_state(carry, of_line, head, out.state); });
   }
 };
 
@@ -96,113 +148,140 @@ struct global_walk : causal_walk<Recurrence, Position, Dims, T> {
 ///   D = sum_t qhat_t^T do_t in the frame of the total,  dq = (do U^T) / Z,  dv = khat D,
 ///   dk = khat * (V D^T - r),  r = sum_t R_t / Z.
 template <class Recurrence, class Position, int Dims, class T>
-struct global_pullback : recurrence_pullback<global_walk<Recurrence, Position, Dims, T>> {
-  using base = recurrence_pullback<global_walk<Recurrence, Position, Dims, T>>;
-  using typename base::arguments, typename base::gradients;
-  using base::rows, base::keys, base::stored, base::values, base::b, base::h, base::v, base::read, base::write;
-  using base::weight, base::from, base::state, base::dout, base::dread, base::dwrite, base::d, base::r;
-  using base::normalise_first, base::inverse_total;
+struct global_pullback : global_reduction<Recurrence, Position, recurrence_pullback<Recurrence, Position, Dims, T>> {
+  using base = global_reduction<Recurrence, Position, recurrence_pullback<Recurrence, Position, Dims, T>>;
+  using typename base::A, typename base::arguments, typename base::gradients, typename base::carry_type;
+  using typename base::lane;
+  using base::rows, base::keys, base::stored, base::values, base::width, base::line, base::h, base::v, base::read;
+  using base::write, base::weight, base::from, base::dout, base::dread, base::dwrite, base::dv;
+  using base::normalise_first;
 
-  std::int32_t* total_exponent;  // [d]: m_N
+  tile<A> ones;  // [rows, width]
 
   global_pullback(const arguments& a, execution<cpu>::scope& scratch)
-      : base(a, scratch), total_exponent{scratch.take<std::int32_t>(keys)} {}
+      : base(a, scratch), ones{base::make(scratch, rows, width)} {
+    std::fill_n(ones.data, rows * ones.stride, A(1));
+  }
 
-  void backward(std::int64_t batch, std::int64_t head, const gradients& out) {
-    base::begin(batch, head);
-    base::reduce();
-    base::begin_gradient(out);
-    base::transpose(state, stored, values, base::state_transposed);
-    for (std::int64_t i = 0; i < base::chunks(); ++i) backward_queries(i, out);
-    base::transpose(d, stored, values, base::d_transposed);
-    if constexpr (normalise_first) {
-      std::fill_n(r, keys, T(0));
-      for (std::int64_t i = 0; i < base::chunks(); ++i) gather_key_terms(i, out);
+  void backward(const crew<global_pullback>& team, const head_group<carry_type>& heads, const gradients& out) {
+    const token_line of_line = from->lines[heads.line_index];
+    const std::int64_t chunks = base::size.chunks(of_line.length);
+    const auto each_chunk = [&](const auto& body) {
+      team.each_chunk(chunks, [&](global_pullback& walk, std::int64_t index) {
+        walk.line_index = heads.line_index;
+        heads.each([&](std::int64_t head, carry_type& carry) {
+          body(walk, head, carry, index);
+          walk.add_parts(carry, index, out);
+        });
+      });
+      heads.each([&](std::int64_t, carry_type& carry) { carry.open(); });
+    };
+    base::reduce(team, heads, of_line);
+    heads.each([&](std::int64_t head, carry_type& carry) {
+      base::begin_gradient(carry, heads.line_index, of_line, head, out);
+    });
+    each_chunk([&](global_pullback& walk, std::int64_t head, carry_type& carry, std::int64_t index) {
+      walk.read_chunk(carry, of_line, head, index);
+      walk.backward_queries(carry, index, out);
+    });
+    heads.each([&](std::int64_t, carry_type& carry) { transpose(carry.d, from->values, stored, carry.d_plain); });
+    if constexpr (normalise_first) {  // weights that are normalised first owe the normaliser sum_s A_s
+      heads.each([&](std::int64_t, carry_type& carry) { std::fill_n(carry.r, width, A(0)); });
+      gradients without_angles = out;
+      without_angles.theta = {};
+      each_chunk([&](global_pullback& walk, std::int64_t head, carry_type& carry, std::int64_t index) {
+        walk.pull_keys(carry, of_line, head, index, without_angles);
+        walk.add_in_turn(carry, index, walk.key_term, ones);
+      });
     }
-    for (std::int64_t i = 0; i < base::chunks(); ++i) backward_keys(i, out);
-    enter_initial_frame();
-    base::end_gradient(out);
+    each_chunk([&](global_pullback& walk, std::int64_t head, carry_type& carry, std::int64_t index) {
+      walk.backward_keys(carry, of_line, head, index, out);
+    });
+    heads.each([&](std::int64_t head, carry_type& carry) {
+      enter_initial_frame(carry, of_line, head);
+      base::end_gradient(carry, heads.line_index, of_line, head, carry.bad.any, out);
+    });
+  }
+
+ private:
+  void backward_queries(carry_type& carry, std::int64_t index, const gradients& out) {
+    base::copy_rows(out.o, dout, A(0));
+    multiply(dout.data, dout.stride, 1, carry.state.data, carry.state.stride, dread.data, dread.stride, rows, stored,
+             from->values, false);
+    multiply(dout.data, 1, dout.stride, read.data, read.stride, base::total.data, base::total.stride, from->values,
+             stored, rows, false);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      std::copy_n(normalise_first ? ones.row(r) : carry.inverse, width, base::inverse.row(r));
+    }
+    base::gather_reads(0, rows - 1, out);
+    add_in_turn(carry, index, base::read_term, base::inverse);
+    base::store_queries(carry.bad.any, out);
+  }
+
+  /// Adds the sums of terms * factors over the rows to r, and the queries' share to D; in the order of the chunks.
+  void add_in_turn(carry_type& carry, std::int64_t index, const tile<A>& terms, const tile<A>& factors) const {
+    carry.state_turn.wait(index);
+    base::each_register(width, [&](std::int64_t c) {
+      lane sum{};
+      for (std::int64_t t = 0; t < rows; ++t) {
+        sum = multiply_add(load_lanes(terms.row(t) + c), load_lanes(factors.row(t) + c), sum);
+      }
+      store_lanes(carry.r + c, load_lanes(carry.r + c) + sum);
+    });
+    if (terms.data == base::read_term.data) {
+      base::each_element([&](std::int64_t, std::int64_t place) {
+        A* const to = carry.d.data + place;
+        store_lanes(to, load_lanes(to) + load_lanes(base::total.data + place));
+      });
+    }
+    carry.state_turn.pass(index);
+  }
+
+  /// The gradient of the weights of chunk `index`.
+  void pull_keys(const carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index,
+                 const gradients& out) {
+    base::weigh_chunk(carry, of_line, head, index);
+    multiply(v.data, v.stride, 1, carry.d.data, carry.d.stride, dwrite.data, dwrite.stride, rows, stored, from->values,
+             false);
+    base::gather_keys(rows - 1, false, out);
+  }
+
+  void backward_keys(const carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index,
+                     const gradients& out) {
+    pull_keys(carry, of_line, head, index, out);
+    multiply(write.data, write.stride, 1, carry.d_plain.data, carry.d_plain.stride, dv.data, dv.stride, rows, values,
+             from->stored_keys, false);
+    base::each_register(width, [&](std::int64_t c) {
+      const lane r = load_lanes(carry.r + c);
+      for (std::int64_t t = 0; t < rows; ++t) {
+        store_lanes(base::dlogit.row(t) + c, load_lanes(base::key_term.row(t) + c) - load_lanes(weight.row(t) + c) * r);
+      }
+    });
+    base::store_keys_and_values(carry.bad.any, out);
   }
 
   /// D and r as the initial state sees them: it joined the total with the factor 2^(m_0 - m_N).
-  void enter_initial_frame() {
-    std::copy_n(base::carried_exponent, keys, total_exponent);
-    const bool bad = base::any_poison;
-    base::begin(b, h);
-    base::any_poison = bad;
-    for (std::int64_t i = 0; i < keys; ++i) {
-      base::running[i] = scale_by_power_of_two(T(1), base::carried_exponent[i] - total_exponent[i]);
-      r[i] *= base::running[i];
+  void enter_initial_frame(carry_type& carry, const token_line& of_line, std::int64_t head) {
+    typename base::exponent_type* const total_exponent = base::top;
+    std::copy_n(carry.exponent, width, total_exponent);
+    const bool poisoned = carry.bad.any;
+    base::begin(carry, of_line, head);
+    carry.bad.any = poisoned;
+    for (std::int64_t i = 0; i < width; ++i) {
+      base::rescale[i] = lower_by_power_of_two(A(1), static_cast<std::int32_t>(carry.exponent[i] - total_exponent[i]));
+      carry.r[i] *= base::rescale[i];
     }
-    base::scale_rows(d, d, base::running);
-  }
-
-  void backward_queries(std::int64_t index, const gradients& out) {
-    base::load_queries(index);
-    base::load_gradients(out);
-    multiply(dout.data, dout.stride, 1, base::state_transposed.data, base::state_transposed.stride, dread.data,
-             dread.stride, rows, stored, values, false);
-    multiply(read.data, 1, read.stride, dout.data, dout.stride, base::entered.data, base::entered.stride,
-             from->stored_keys, values, rows, false);
-    base::add(base::entered, d);
-    for (std::int64_t t = 0; t < rows; ++t) {
-      base::decode(base::plain_read, dread, base::dread_plain, t, out);
-      for (std::int64_t i = 0; i < keys; ++i) {
-        const T dread_scaled = base::dread_plain.row(t)[i] * (normalise_first ? T(1) : inverse_total[i]);
-        base::dq.row(t)[i] = dread_scaled;
-        r[i] += base::plain_read.row(t)[i] * dread_scaled;
-      }
-    }
-    base::store_queries(out);
-  }
-
-  /// The gradient of the encoded and then of the plain weights of chunk `index`.
-  void pull_keys(std::int64_t index, const gradients& out) {
-    base::weigh_chunk(index);
-    multiply(v.data, v.stride, 1, base::d_transposed.data, base::d_transposed.stride, dwrite.data, dwrite.stride, rows,
-             stored, values, false);
-    for (std::int64_t t = 0; t < rows; ++t) base::decode(base::plain_write, dwrite, base::dwrite_plain, t, out);
-  }
-
-  /// Weights that are normalised first owe the normaliser sum_s khat_s * dkhat_s.
-  void gather_key_terms(std::int64_t index, const gradients& out) {
-    gradients without_angles = out;
-    without_angles.theta = {};
-    pull_keys(index, without_angles);
-    for (std::int64_t t = 0; t < rows; ++t) {
-      for (std::int64_t i = 0; i < keys; ++i) r[i] += base::plain_write.row(t)[i] * base::dwrite_plain.row(t)[i];
-    }
-  }
-
-  void backward_keys(std::int64_t index, const gradients& out) {
-    pull_keys(index, out);
-    multiply(write.data, write.stride, 1, d.data, d.stride, base::dv.data, base::dv.stride, rows, values,
-             from->stored_keys, false);
-    for (std::int64_t t = 0; t < rows; ++t) {
-      const T* const factor = base::plain_write.row(t);
-      const T* const dfactor = base::dwrite_plain.row(t);
-      for (std::int64_t i = 0; i < keys; ++i) {
-        if constexpr (Recurrence::keyed) {
-          base::dkappa.row(t)[i] = weight.row(t)[i] * dfactor[i];
-        } else {
-          base::dlogit.row(t)[i] = factor[i] * dfactor[i] - (normalise_first ? factor[i] : weight.row(t)[i]) * r[i];
-        }
-      }
-    }
-    base::store_keys_and_values(out);
+    base::scale(carry.d, carry.d, base::rescale);
   }
 };
 
 /// The outputs o and the final state of the global traversal.
-template <class Recurrence, class Position, int Dims, class T>
+template <class Recurrence, class Position, int Dims, class T, class Outputs>
 void linear_reduction_forward(execution<cpu>& on, const recurrence_arguments<Recurrence, Dims, T, cpu>& arguments,
-                              const recurrence_outputs<Recurrence, Dims, T, cpu>& outputs) {
+                              const Outputs& outputs) {
   using walk = global_walk<Recurrence, Position, Dims, T>;
-  execution<cpu>::scope scratch{on};
-  walk* const walks = make_each<walk>(on, scratch, arguments);
-  parallel_for(on, arguments.batch * arguments.heads, [&](std::int64_t item, int thread) {
-    walks[thread].forward(item / arguments.heads, item % arguments.heads, outputs);
-  });
+  for_each_line<walk, typename walk::carry_type>(
+      on, arguments, false, [&](const auto& heads, const auto& team) { team.walks[0].forward(team, heads, outputs); });
 }
 
 /// The gradients of the global traversal with respect to everything in `arguments`.
@@ -210,11 +289,9 @@ template <class Recurrence, class Position, int Dims, class T>
 void linear_reduction_backward(execution<cpu>& on, const recurrence_arguments<Recurrence, Dims, T, cpu>& arguments,
                                const recurrence_gradients<Dims, T, cpu>& gradients) {
   using pullback = global_pullback<Recurrence, Position, Dims, T>;
-  execution<cpu>::scope scratch{on};
-  pullback* const pullbacks = make_each<pullback>(on, scratch, arguments);
-  parallel_for(on, arguments.batch * arguments.heads, [&](std::int64_t item, int thread) {
-    pullbacks[thread].backward(item / arguments.heads, item % arguments.heads, gradients);
-  });
+  for_each_line<pullback, typename pullback::carry_type>(
+      on, arguments, false,
+      [&](const auto& heads, const auto& team) { team.walks[0].backward(team, heads, gradients); });
 }
 
 }  // namespace detail

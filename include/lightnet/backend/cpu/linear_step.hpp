@@ -6,85 +6,142 @@
 #include <lightnet/core/concepts.hpp>
 #include <lightnet/core/math.hpp>
 
+#include <algorithm>
+
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// An empty channel holds nothing, whatever lies there.
-template <class T>
-void clear_channel(const framed_state<T, cpu>& state, std::int64_t b, std::int64_t h, std::int64_t channel) {
-  state.normaliser(b, h, channel) = T(0);
-  for (std::int64_t i = channel; i < state.sum.extent(2); i += state.normaliser.extent(2)) {
-    for (std::int64_t j = 0; j < state.sum.extent(3); ++j) state.sum(b, h, i, j) = T(0);
-  }
-}
+/// One token of one sequence and head: the state takes it in, in the frame of the recurrence's monoid, and is read.
+template <class Recurrence, class Position, int Dims, class T>
+struct recurrence_step {
+  using A = accumulator<T>;
+  using arguments = recurrence_arguments<Recurrence, Dims, T, cpu>;
+  using outputs = recurrence_outputs<Recurrence, Dims, T, cpu>;
+  static constexpr bool running = Recurrence::weight == weight_of::running_sum;
 
-/// One token of every sequence and head: the state takes it in, in the frame of the recurrence's monoid, and is read.
-/// `outputs.state` is read and written in place; `arguments.state` is not used.
+  const arguments* from;
+  A *read, *write, *input;  // [d], then encoded [d']: q / Z, kappa w, kappa
+  A* keep;                  // [d or 1]: what the old state is multiplied by
+
+  recurrence_step(const arguments& a, execution<cpu>::scope& scratch)
+      : from{&a},
+        read{scratch.take<A>(a.keys + a.stored_keys)},
+        write{scratch.take<A>(a.keys + a.stored_keys)},
+        input{scratch.take<A>(a.keys + a.stored_keys)},
+        keep{scratch.take<A>(a.keys)} {}
+
+  void take(std::int64_t b, std::int64_t h, const outputs& out) const {
+    T* const o = out.o.token(b, h, 0);
+    const std::int64_t o_stride = out.o.channel_stride();
+    for (std::int64_t j = 0; j < from->values; ++j) o[j * o_stride] = static_cast<T>(A(0));
+    if constexpr (Recurrence::framed) {
+      for (std::int64_t i = 0; i < from->weights(); ++i) {
+        if (out.state.exponent(b, h, i) <= empty_exponent) clear_weight(b, h, i, out);
+      }
+    }
+    if (from->mask && !from->mask(b, 0)) return;
+    for (std::int64_t i = 0; i < from->weights(); ++i) enter_weight(b, h, i, out);
+    for (std::int64_t i = 0; i < from->keys; ++i) enter_channel(b, h, i, out);
+
+    const A* const qhat = encode(h, read);
+    const A* const khat = encode(h, write);
+    const A* const kappa = running ? encode(h, input) : nullptr;
+    const T* const v = from->v.token(b, h, 0);
+    for (std::int64_t j = 0; j < from->values; ++j) {
+      const A value = static_cast<A>(v[j * from->v.channel_stride()]);
+      A sum = A(0);
+      for (std::int64_t i = 0; i < from->stored_keys; ++i) {
+        A& s = out.state.sum(b, h, i, j);
+        s = keep[Recurrence::per_channel ? i % from->keys : 0] * s + khat[i] * value;  // 0 keeps a NaN
+        sum += qhat[i] * s;
+        if constexpr (running) {
+          if (out.state.input) out.state.input(b, h, i, j) += kappa[i] * value;
+        }
+      }
+      o[j * o_stride] = static_cast<T>(sum);
+    }
+  }
+
+ private:
+  /// The logit or decay of weight i; NaN where it is none that scan takes.
+  A logit(std::int64_t b, std::int64_t h, std::int64_t i) const {
+    A x = A(0);
+    if constexpr (Recurrence::logits == logits_from::keys) x = channel(from->k, b, h, i);
+    if constexpr (Recurrence::logits == logits_from::tokens) x = channel(from->logits, b, h, i);
+    if constexpr (Recurrence::logits == logits_from::head) x = from->head_logits(h);
+    bool good = x < std::numeric_limits<A>::infinity();
+    if constexpr (Recurrence::weight == weight_of::inverse_decay) {
+      good = Recurrence::with_sign ? x >= A(-1) && x <= A(1) : x <= A(0);
+    }
+    return good ? x : std::numeric_limits<A>::quiet_NaN();
+  }
+
+  static A channel(const head_sequence<Dims, const T, cpu>& sequence, std::int64_t b, std::int64_t h, std::int64_t i) {
+    return static_cast<A>(sequence.token(b, h, 0)[i * sequence.channel_stride()]);
+  }
+
+  /// Takes the logit of weight i into the state. Leaves its weight in write[i] and the reciprocal of Z in read[i].
+  void enter_weight(std::int64_t b, std::int64_t h, std::int64_t i, const outputs& out) const {
+    const A x = logit(b, h, i);
+    if constexpr (Recurrence::framed) {
+      const bool bad = x != x;
+      const scaled<A> w = scaled_exponential(bad ? A(0) : x);
+      std::int32_t& m = out.state.exponent(b, h, i);
+      A& z = out.state.normaliser(b, h, i);
+      const std::int32_t frame = std::max(m, w.exponent);
+      const A weight = bad ? x : lower_by_power_of_two(w.mantissa, w.exponent - frame);
+      keep[i] = lower_by_power_of_two(A(1), m - frame);
+      z = keep[i] * z + weight;
+      m = frame;
+      write[i] = running ? z : weight;
+      read[i] = z == A(0) ? A(0) : A(1) / z;
+    } else {
+      keep[i] = Recurrence::with_sign ? x : exponential(x);
+      if (out.state.decay) out.state.decay(b, h, i) *= keep[i];
+      write[i] = read[i] = A(1);
+    }
+  }
+
+  /// An empty channel holds nothing, whatever lies there.
+  void clear_weight(std::int64_t b, std::int64_t h, std::int64_t i, const outputs& out) const {
+    out.state.normaliser(b, h, i) = A(0);
+    for (std::int64_t row = 0; row < from->stored_keys; ++row) {
+      if (Recurrence::per_channel && row % from->keys != i) continue;
+      for (std::int64_t j = 0; j < from->values; ++j) out.state.sum(b, h, row, j) = A(0);
+    }
+  }
+
+  /// From the weights to the factors of channel i; one weight for all channels is used last where it lies.
+  void enter_channel(std::int64_t b, std::int64_t h, std::int64_t i, const outputs&) const {
+    const std::int64_t c = from->keys - 1 - i, own = Recurrence::per_channel ? c : 0;
+    A kappa = A(1);
+    if constexpr (Recurrence::kappa == kappa_of::key) kappa = channel(from->k, b, h, c);
+    if constexpr (Recurrence::kappa == kappa_of::complement) kappa = one_minus_exponential(logit(b, h, c));
+    input[c] = kappa;
+    write[c] = kappa * write[own];
+    read[c] = channel(from->q, b, h, c) * read[own];
+  }
+
+  const A* encode(std::int64_t h, A* plain) const {
+    if constexpr (Position::encodes) {
+      const std::int64_t head = from->cosine.extent(0) == 1 ? 0 : h;
+      Position::apply(plain, plain + from->keys, from->cosine.data() + head * from->cosine.stride(0),
+                      from->sine.data() + head * from->sine.stride(0), from->keys, from->cosine.extent(2));
+      return plain + from->keys;
+    }
+    return plain;
+  }
+};
+
+/// One token of every sequence and head. `outputs.state` is read and written in place; `arguments.state` is not used.
 template <class Recurrence, class Position, int Dims, class T>
 void linear_recurrence_step(execution<cpu>& on, const recurrence_arguments<Recurrence, Dims, T, cpu>& arguments,
                             const recurrence_outputs<Recurrence, Dims, T, cpu>& outputs) {
-  const auto& a = arguments;
   execution<cpu>::scope scratch{on};
-  const std::int64_t room = a.keys + a.stored_keys;
-  T* const rooms = scratch.take<T>(on.threads() * (2 * room + 2 * a.keys));
-  parallel_for(on, a.batch * a.heads, [&](std::int64_t item, int thread) {
-    const std::int64_t b = item / a.heads, h = item % a.heads;
-    const T* const q = a.q.token(b, h, 0);
-    const T* const k = a.k.token(b, h, 0);
-    const T* const v = a.v.token(b, h, 0);
-    T* const o = outputs.o.token(b, h, 0);
-    T* const read = rooms + thread * (2 * room + 2 * a.keys);  // [d], then encoded [d']
-    T* const write = read + room;                              // [d], then encoded [d']
-    T* const keep = write + room;                              // [d]: what the old state is multiplied by
-    const bool on_token = !a.mask || a.mask(b, 0);
-    for (std::int64_t j = 0; j < a.values; ++j) o[j * outputs.o.channel_stride()] = T(0);
-    if (!on_token) return;
-
-    for (std::int64_t i = 0; i < a.keys; ++i) {
-      const T key = k[i * a.k.channel_stride()], kappa = Recurrence::keyed ? key : T(1);
-      T logit = T(0);
-      if constexpr (Recurrence::logits == logits_from::keys) logit = key;
-      if constexpr (Recurrence::logits == logits_from::head) logit = a.log_decay(h);
-      read[i] = q[i * a.q.channel_stride()];
-      if constexpr (Recurrence::framed) {
-        using monoid = typename Recurrence::template monoid<T>;
-        const bool bad = !(logit < std::numeric_limits<T>::infinity());
-        const scaled<T> w = scaled_exponential(bad ? T(0) : logit);
-        std::int32_t& m = outputs.state.exponent(b, h, i);
-        T& z = outputs.state.normaliser(b, h, i);
-        const auto by = monoid::rescale(m, w.exponent);
-        if (m <= empty_exponent) clear_channel(outputs.state, b, h, i);
-        const T weight = bad ? std::numeric_limits<T>::quiet_NaN() : by.right * w.mantissa;
-        z = by.left * z + weight;
-        m = by.exponent;
-        keep[i] = by.left;
-        write[i] = kappa * weight;
-        read[i] *= z == T(0) ? T(0) : T(1) / z;
-      } else {
-        keep[i] = exponential(logit);
-        write[i] = kappa;
-      }
-    }
-    T* encoded_read = read;
-    T* encoded_write = write;
-    if constexpr (Position::encodes) {
-      encoded_read += a.keys;
-      encoded_write += a.keys;
-      const std::int64_t head = a.cosine.extent(0) == 1 ? 0 : h;
-      const T* const cosine = a.cosine.data() + head * a.cosine.stride(0);
-      const T* const sine = a.sine.data() + head * a.sine.stride(0);
-      Position::apply(read, encoded_read, cosine, sine, a.keys, a.cosine.extent(2));
-      Position::apply(write, encoded_write, cosine, sine, a.keys, a.cosine.extent(2));
-    }
-    for (std::int64_t i = 0; i < a.stored_keys; ++i) {
-      const T by = keep[i % a.keys];  // 0 after a long jump: NaN stays NaN
-      for (std::int64_t j = 0; j < a.values; ++j) {
-        T& s = outputs.state.sum(b, h, i, j);
-        s = by * s + encoded_write[i] * v[j * a.v.channel_stride()];
-        o[j * outputs.o.channel_stride()] += encoded_read[i] * s;
-      }
-    }
+  auto* const steps = make_each<recurrence_step<Recurrence, Position, Dims, T>>(on, scratch, arguments);
+  parallel_for(on, arguments.items(), [&](std::int64_t item, int thread) {
+    steps[thread].take(item / arguments.heads, item % arguments.heads, outputs);
   });
 }
 

@@ -3,6 +3,8 @@
 
 #include <lightnet/backend/cpu/execution.hpp>
 
+#include <atomic>
+#include <thread>
 #include <type_traits>
 
 LIGHTNET_BEGIN_NAMESPACE

@@ -1,13 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cpu/execution.hpp>
-#include <lightnet/backend/cpu/tile.hpp>
-#include <lightnet/backend/linear_recurrence.hpp>
-#include <lightnet/core/concepts.hpp>
-#include <lightnet/core/math.hpp>
-
-#include <algorithm>
+#include <lightnet/backend/cpu/recurrence_rows.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -16,311 +10,303 @@ namespace detail {
 /// Frames within one run of rows stay this close: 64 / ln 2, so that nothing overflows in float or bfloat16 range.
 inline constexpr std::int32_t frame_range = 92;
 
-/// More rows than this would only make the triangle of a chunk larger, and its sums longer.
-inline constexpr std::int64_t most_rows = 256;
+/// A log decay that leaves nothing: e^-1e4 is zero in every type, and the sum of a chunk of them keeps its digits.
+inline constexpr int reset_logit = -10000;
 
-/// One chunk of one sequence and head, in the scratch memory of a thread: what it reads, and the factors
+/// One chunk of one line and head, in the scratch memory of a thread: what it reads, and the factors
 ///   khat_s = kappa_s w_s 2^-f,   qhat_t = q_t / (Z_t 2^-f)
-/// of its matrix products in a frame f, a power of two a channel.
+/// of its matrix products in a frame f, a power of two for each weight.
 ///
 /// Frames are exact, so they change no bit; what they buy is that no factor overflows. A chunk whose running frame
 /// climbs by more than `frame_range` is cut into runs of rows, each evaluated in the frame of its own last row.
 template <class Recurrence, class Position, int Dims, class T>
-struct recurrence_tile {
-  using arguments = recurrence_arguments<Recurrence, Dims, T, cpu>;
+struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
+  using base = recurrence_rows<Recurrence, Position, Dims, T>;
+  using typename base::A, typename base::arguments, typename base::lane, typename base::exponent_lane;
+  using carry_type = recurrence_carry<A>;
+  using exponent_type = typename carry_type::exponent_type;
+  using base::rows, base::keys, base::stored, base::width, base::line, base::h, base::first, base::count, base::from;
+  using base::q, base::kappa, base::logit, base::on, base::bad, base::any_poison, base::decays, base::keyed;
+  using base::each_register, base::lane_width;
+
   static constexpr bool sums = Recurrence::normaliser == normaliser_of::sum;
+  static constexpr bool running = Recurrence::weight == weight_of::running_sum;
+  static constexpr bool weights_are_keys = !keyed && Recurrence::per_channel && !running;  // khat = w
 
-  const arguments* from;
-  std::int64_t rows, keys, stored, values;  // of the chunk, padded: d, d', e in whole registers
-  std::int64_t b, h, first, count;          // where the chunk lies; count rows of it are tokens
+  tile<A> mantissa;                  // [rows, width]: w = mantissa 2^exponent
+  tile<exponent_type> exponent;      // [rows, width]
+  tile<A> weight, normaliser;        // [rows, width]: the weights in frame f, and Z 2^-f
+  tile<A> inverse;                   // [rows, width]: 1 / (Z 2^-f)
+  tile<exponent_type> frame;         // [rows, width]: the largest exponent so far, where the chunk is cut
+  tile<A> plain_read, plain_write;   // [rows, d]: qhat and khat
+  tile<A> read, write;               // [rows, d']: the same, encoded
+  exponent_type *begin_frame, *top;  // [width]: m at the chunk's start, and its frame at the end
+  A* begin_normaliser;               // [width]: Z at the chunk's start
+  A *rescale, *keep, *gain;          // [width]: 2^(m - f); the next state is keep U + gain khat^T V
+  bool is_cut = false;               // into runs
 
-  tile<T> q, kappa, v;                 // [rows, d], [rows, d], [rows, e], as read
-  tile<T> mantissa, weight, inverse;   // [rows, d]: w = mantissa 2^exponent, w 2^-f, 1 / (Z 2^-f)
-  tile<std::int32_t> exponent, frame;  // [rows, d]; frame: the largest exponent so far
-  tile<T> read, write;                 // [rows, d']: qhat and khat, encoded
-  tile<T> plain_read, plain_write;     // [rows, d]: the same before the encoding
-  std::int32_t* carried_exponent;      // [d] m and
-  T* carried_normaliser;               // [d] Z at the chunk's start
-  T* rescale;                          // [d] 2^(m - f)
-  T* running;                          // [d] sums along the rows: of log decays, and of weights
-  T* running_error;                    // [d] the rounding error of the first
-  T* settled;                          // [d] of the second, the segments before the one at hand
-  bool* on;                            // [rows]: a token that is not masked
-  std::int64_t poisoned;               // the first token with a bad logit, or `tokens`
-  std::int64_t* poisoned_column;       // [e]: the first token with a bad value, or `tokens`
-  bool any_poison;
-
-  recurrence_tile(const arguments& a, execution<cpu>::scope& scratch)
-      : from{&a},
-        rows{std::clamp<std::int64_t>(a.tokens, 1, std::min(a.chunk, most_rows))},
-        keys{whole_lanes<T>(a.keys)},
-        stored{Position::encodes ? whole_lanes<T>(a.stored_keys) : whole_lanes<T>(a.keys)},
-        values{whole_lanes<T>(a.values)},
-        q{make<T>(scratch, keys)},
-        kappa{make<T>(scratch, Recurrence::keyed ? keys : 0)},
-        v{make<T>(scratch, values)},
-        mantissa{make<T>(scratch, keys)},
-        weight{make<T>(scratch, keys)},
-        inverse{make<T>(scratch, keys)},
-        exponent{make<std::int32_t>(scratch, keys)},
-        frame{make<std::int32_t>(scratch, keys)},
-        read{make<T>(scratch, stored)},
-        write{make<T>(scratch, stored)},
-        plain_read{Position::encodes ? make<T>(scratch, keys) : read},
-        plain_write{Position::encodes ? make<T>(scratch, keys) : write},
-        carried_exponent{scratch.take<std::int32_t>(keys)},
-        carried_normaliser{scratch.take<T>(keys)},
-        rescale{scratch.take<T>(keys)},
-        running{scratch.take<T>(keys)},
-        running_error{scratch.take<T>(keys)},
-        settled{scratch.take<T>(keys)},
-        on{scratch.take<bool>(rows)},
-        poisoned_column{scratch.take<std::int64_t>(values)} {
-    std::fill_n(read.data, rows * stored, T(0));  // the padding beyond d' stays zero
-    std::fill_n(write.data, rows * stored, T(0));
+  recurrence_tile(const arguments& a, execution<cpu>::scope& scratch, std::int64_t usual_rows, std::int64_t row_step)
+      : base(a, scratch, usual_rows, row_step),
+        mantissa{base::template make<A>(scratch, width)},
+        exponent{base::template make<exponent_type>(scratch, width)},
+        weight{base::template make<A>(scratch, width)},
+        normaliser{sums ? base::template make<A>(scratch, width) : weight},
+        inverse{base::template make<A>(scratch, width)},
+        frame{base::template make<exponent_type>(scratch, width)},
+        plain_read{base::template make<A>(scratch, keys)},
+        plain_write{weights_are_keys ? weight : base::template make<A>(scratch, keys)},
+        read{Position::encodes ? base::template make<A>(scratch, stored) : plain_read},
+        write{Position::encodes ? base::template make<A>(scratch, stored) : plain_write},
+        begin_frame{scratch.take<exponent_type>(width)},
+        top{scratch.take<exponent_type>(width)},
+        begin_normaliser{scratch.take<A>(width)},
+        rescale{scratch.take<A>(width)},
+        keep{scratch.take<A>(width)},
+        gain{scratch.take<A>(width)} {
+    if constexpr (Position::encodes) {  // the padding beyond d' stays zero
+      std::fill_n(read.data, rows * stored, A(0));
+      std::fill_n(write.data, rows * stored, A(0));
+    }
   }
 
-  std::int64_t chunks() const { return (from->tokens + rows - 1) / rows; }
+  /// What a row of weights holds for channel i of the key.
+  template <class U>
+  static U of(const U* weights, std::int64_t i) {
+    return weights[Recurrence::per_channel ? i : 0];
+  }
 
-  /// Begins a sequence and head: the normaliser before its first token, from the initial state where there is one.
-  void begin(std::int64_t batch, std::int64_t head) {
-    b = batch;
-    h = head;
-    poisoned = from->tokens;
-    std::fill_n(poisoned_column, values, from->tokens);
-    any_poison = false;
-    restart(Recurrence::sink ? 0 : empty_exponent, Recurrence::sink ? T(1) : T(0));
-    if constexpr (Recurrence::framed) {
-      if (from->state) {
-        for (std::int64_t i = 0; i < from->keys; ++i) {
-          carried_exponent[i] = std::max(from->state.exponent(b, h, i), empty_exponent);
-          carried_normaliser[i] = carried_exponent[i] == empty_exponent ? T(0) : from->state.normaliser(b, h, i);
+  /// Turns logits into weights, mantissa 2^exponent, and finds the largest exponent. Bad logits become neutral.
+  void weigh() {
+    if (!weigh_rows()) return;
+    base::clean_logits();
+    weigh_rows();
+  }
+
+  /// The same for logits as they are; whether there were bad ones among them.
+  bool weigh_rows() {
+    exponent_lane found{};
+    each_register(width, [&](std::int64_t c) {
+      exponent_lane most = exponent_lane{} + empty_exponent;
+      compensated<lane> total{};
+      scaled<lane> product{all_lanes<lane>(A(1)), exponent_lane{}};
+      for (std::int64_t r = 0; r < rows; ++r) {
+        lane x = load_lanes(logit.row(r) + c);
+        found |= base::bad_logit(x);
+        scaled<lane> w;
+        if constexpr (Recurrence::kappa == kappa_of::complement)
+          store_lanes(base::k_room.row(r) + c, one_minus_exponential(x));
+        if constexpr (Recurrence::with_sign) {
+          w = divide(product, x);
+          product = w;
+        } else if constexpr (!decays) {
+          w = scaled_exponential(x);
+        } else {
+          const lane least = all_lanes<lane>(reset_logit);
+          x = x < least ? least : x;
+          total = total.plus(-x);
+          w = scaled_exponential(total.sum, total.error);
         }
+        store_lanes(mantissa.row(r) + c, w.mantissa);
+        store_exponents(exponent.row(r) + c, w.exponent);
+        most = w.exponent > most ? w.exponent : most;
       }
+      store_exponents(top + c, most);
+    });
+    if constexpr (Recurrence::kappa == kappa_of::complement) kappa = {base::k_room.data, base::k_room.stride};
+    return base::any_lane(found);
+  }
+
+  /// Puts the chunk after what was carried to it: its frame, its weights in that frame, the running normaliser; and
+  /// carries all but the state on.
+  void enter(carry_type& carry) {
+    if (any_poison) carry.bad.add(bad);
+    if (carry.bad.any) bad.copy(carry.bad);
+    enter_after(carry.exponent, carry.normaliser);
+    if constexpr (sums) {
+      std::copy_n(top, width, carry.exponent);
+      std::copy_n(normaliser.row(rows - 1), width, carry.normaliser);
     } else {
-      restart(0, T(1));
+      for (std::int64_t i = 0; i < width; ++i) carry.decay[i] *= keep[i];
     }
   }
 
-  void restart(std::int32_t m, T normaliser) {
-    std::fill_n(carried_exponent, keys, m);
-    std::fill_n(carried_normaliser, keys, normaliser);
-  }
-
-  std::int64_t token(std::int64_t row) const { return from->reversed ? from->tokens - 1 - (first + row) : first + row; }
-
-  /// Reads chunk `index`: q too where `with_queries`. Rows past the last token and masked ones are neutral, and so are
-  /// bad entries, which are remembered.
-  void load(std::int64_t index, bool with_queries) {
-    first = index * rows;
-    count = std::min(rows, from->tokens - first);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      on[r] = r < count && (!from->mask || from->mask(b, token(r)));
-      if (with_queries) load_row(from->q, r, q, from->keys, T(0));
-      load_row(from->v, r, v, from->values, T(0));
-      if constexpr (Recurrence::keyed) load_row(from->k, r, kappa, from->keys, T(0));
-      // mantissa holds the logits until `weigh`
-      if constexpr (Recurrence::logits == logits_from::keys) {
-        load_row(from->k, r, mantissa, from->keys, -std::numeric_limits<T>::infinity());
-      } else {
-        T logit = T(0);
-        if constexpr (Recurrence::logits == logits_from::head) logit = from->log_decay(h);
-        if (!on[r]) logit = Recurrence::weight == weight_of::exponential ? -std::numeric_limits<T>::infinity() : T(0);
-        std::fill_n(mantissa.row(r), keys, logit);
-      }
-    }
-    if constexpr (Recurrence::logits == logits_from::keys) {
-      clean(mantissa, from->keys, -std::numeric_limits<T>::infinity(), false,
-            [this](std::int64_t r, std::int64_t) { poisoned = std::min(poisoned, first + r); });
-    }
-    clean(v, from->values, T(0), true, [this](std::int64_t r, std::int64_t column) {
-      poisoned_column[column] = std::min(poisoned_column[column], first + r);
+  /// The same after m and Z, carrying nothing on.
+  void enter_after(const exponent_type* m, const A* z) {
+    std::copy_n(m, width, begin_frame);
+    std::copy_n(z, width, begin_normaliser);
+    for (std::int64_t i = 0; i < width; ++i) top[i] = std::max(top[i], begin_frame[i]);
+    is_cut = cut();
+    enter_frame(rows - 1, end_frame());
+    each_register(width, [&](std::int64_t c) {  // a decay starts the next chunk in a new frame
+      const lane by = sums ? all_lanes<lane>(A(1)) : reciprocal(load_lanes(normaliser.row(rows - 1) + c));
+      store_lanes(gain + c, by);
+      store_lanes(keep + c, by * load_lanes(rescale + c));
     });
   }
 
-  /// Turns logits into weights, mantissa 2^exponent, and walks the frame down the rows.
-  void weigh() {
-    std::fill_n(running, keys, T(0));
-    std::fill_n(running_error, keys, T(0));
-    const std::int32_t* before = carried_exponent;
-    for (std::int64_t r = 0; r < rows; ++r) {
-      T* const p = mantissa.row(r);
-      std::int32_t* const n = exponent.row(r);
-      std::int32_t* const f = frame.row(r);
-      LIGHTNET_OMP(omp simd)
-      for (std::int64_t i = 0; i < keys; ++i) {
-        compensated<T> logit{p[i], T(0)};
-        if constexpr (Recurrence::weight == weight_of::inverse_decay) {
-          constexpr T least = T(-1e5);  // e^-1e5 is zero in every type, and sums of it keep their digits
-          logit = compensated<T>{running[i], running_error[i]}.plus(-(p[i] < least ? least : p[i]));
-          running[i] = logit.sum;
-          running_error[i] = logit.error;
-        }
-        const scaled<T> w = scaled_exponential(logit.sum, logit.error);
-        p[i] = w.mantissa;
-        n[i] = w.exponent;
-        f[i] = n[i] > before[i] ? n[i] : before[i];
-      }
-      before = f;
-    }
+  /// The frame of the last run, in which the chunk joins the state. A decay that is not cut stays in that of its start.
+  const exponent_type* end_frame() const { return sums || is_cut ? top : begin_frame; }
+
+  /// Whether the frame of the last run differs from that of what was carried to the chunk.
+  bool moved() const {
+    return std::any_of(rescale, rescale + width, [](A by) { return by != A(1); });
   }
 
-  /// The last row of the run that starts at row `start`.
+  /// Whether the chunk has to be cut into runs; then it knows the frame of every row.
+  bool cut() {
+    bool wide = false;
+    for (std::int64_t i = 0; i < width; ++i) {
+      wide |= top[i] - (begin_frame[i] == empty_exponent ? lowest_exponent(i, top[i]) : begin_frame[i]) > frame_range;
+    }
+    if (!wide) return false;
+    const exponent_type* before = begin_frame;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      exponent_type* const f = frame.row(r);
+      for (std::int64_t i = 0; i < width; ++i) f[i] = std::max(exponent.row(r)[i], before[i]);
+      before = f;
+    }
+    return true;
+  }
+
+  /// The last row of the run that starts at row `start` of a chunk that is cut.
   std::int64_t last_of_run(std::int64_t start) const {
-    if (start == 0 && !jumps(0, rows - 1, true)) return rows - 1;
     std::int64_t last = start;
-    while (last + 1 < rows && !jumps(start, last + 1, false)) ++last;
+    while (last + 1 < rows && !jumps(start, last + 1)) ++last;
     return last;
   }
 
-  /// The factors of rows [start, last] in the frame of `last`, and the weights of all rows up to it. The normaliser is
-  /// summed exactly as `multiply` sums U, so values of 1 give U = Z to the bit.
-  void enter_run(std::int64_t start, std::int64_t last) {
-    const std::int32_t* const f = frame.row(last);
-    LIGHTNET_OMP(omp simd)
-    for (std::int64_t i = 0; i < keys; ++i) {
-      rescale[i] = scale_by_power_of_two(T(1), carried_exponent[i] - f[i]);
-      running[i] = T(0);
-      settled[i] = T(0);
-    }
-    for (std::int64_t r = 0; r <= last; ++r) {
-      weigh_row(r, f);
-      encode(plain_write, write, r);
-      if constexpr (sums) {
-        const T* const w = weight.row(r);
-        const bool settle = r % segment == 0;
-        LIGHTNET_OMP(omp simd)
-        for (std::int64_t i = 0; i < keys; ++i) {
-          settled[i] += settle ? running[i] : T(0);
-          running[i] = (settle ? T(0) : running[i]) + w[i];
+  /// The weights of rows [0, last] in frame f, and their normaliser. It is summed exactly as `multiply` sums U, so values
+  /// of 1 give U = Z to the bit.
+  void enter_frame(std::int64_t last, const exponent_type* f) {
+    each_register(width, [&](std::int64_t c) {
+      const exponent_lane to = load_exponents(f + c);
+      const lane by = lower_by_power_of_two(all_lanes<lane>(A(1)), load_exponents(begin_frame + c) - to);
+      store_lanes(rescale + c, by);
+      const lane before = by * load_lanes(begin_normaliser + c);
+      lane sum{}, settled{};  // the weights of the segment at hand, and of those before it
+      for (std::int64_t r = 0; r <= last; ++r) {
+        const lane p = load_lanes(mantissa.row(r) + c);
+        const exponent_lane n = load_exponents(exponent.row(r) + c) - to;
+        lane w;
+        if constexpr (sums) {
+          w = lower_by_power_of_two(p, n);
+          if (r % segment == 0) {
+            settled += sum;
+            sum = lane{};
+          }
+          sum += w;
+          store_lanes(normaliser.row(r) + c, before + (settled + sum));
+        } else {  // in the frame of the chunk's start the exponents of a decay are positive
+          const exponent_lane up = n > 0 ? n : exponent_lane{}, down = n > 0 ? exponent_lane{} : n;
+          w = lower_by_power_of_two(p, down) * raise(up);
         }
+        store_lanes(weight.row(r) + c, w);
       }
-      if (r >= start) enter_query(r);
+    });
+  }
+
+  /// khat of rows [0, last].
+  void enter_keys(std::int64_t last) {
+    const tile<A>& factor = running ? normaliser : weight;
+    if constexpr (!weights_are_keys) {
+      each_register(keys, [&](std::int64_t c) {
+        for (std::int64_t r = 0; r <= last; ++r) {
+          const lane w = load_lanes(factor.row(r) + (Recurrence::per_channel ? c : 0));
+          if constexpr (keyed) {
+            store_lanes(plain_write.row(r) + c, load_lanes(kappa.row(r) + c) * w);
+          } else {
+            store_lanes(plain_write.row(r) + c, w);
+          }
+        }
+      });
+    }
+    if constexpr (Position::encodes) {
+      for (std::int64_t r = 0; r <= last; ++r) encode(plain_write, write, r);
     }
   }
 
-  /// qhat of row r: its query over the normaliser so far.
-  void enter_query(std::int64_t r) {
-    T* const z = inverse.row(r);
-    T* const to = plain_read.row(r);
-    const T* const w = weight.row(r);
-    const T* const query = q.row(r);
-    LIGHTNET_OMP(omp simd)
-    for (std::int64_t i = 0; i < keys; ++i) {
-      z[i] = reciprocal(sums ? normaliser(i) : w[i]);
-      to[i] = query[i] * z[i];
-    }
-    encode(plain_read, read, r);
-  }
-
-  /// Z of channel i at the row that was entered last.
-  T normaliser(std::int64_t i) const { return rescale[i] * carried_normaliser[i] + (settled[i] + running[i]); }
-
-  /// The weight of one row in frame f, and kappa times it.
-  void weigh_row(std::int64_t r, const std::int32_t* f) {
-    T* const w = weight.row(r);
-    T* const to = plain_write.row(r);
-    const T* const p = mantissa.row(r);
-    const std::int32_t* const n = exponent.row(r);
-    LIGHTNET_OMP(omp simd)
-    for (std::int64_t i = 0; i < keys; ++i) w[i] = scale_by_power_of_two(p[i], n[i] - f[i]);
-    if constexpr (Recurrence::keyed) {
-      for (std::int64_t i = 0; i < keys; ++i) to[i] = kappa.row(r)[i] * w[i];
-    } else {
-      for (std::int64_t i = 0; i < keys; ++i) to[i] = w[i];
-    }
-  }
-
-  /// Leaves the chunk whose last run was entered last: m and Z at its end.
-  void leave() {
-    const std::int32_t* const f = frame.row(rows - 1);
-    for (std::int64_t i = 0; i < keys; ++i) {
-      carried_exponent[i] = f[i];
-      if constexpr (sums) {
-        carried_normaliser[i] = normaliser(i);
-      } else {
-        carried_normaliser[i] = weight.row(rows - 1)[i];
+  /// qhat of rows [start, last].
+  void enter_queries(std::int64_t start, std::int64_t last) {
+    const auto row = [&](std::int64_t r, std::int64_t c, const lane& by) {
+      store_lanes(plain_read.row(r) + c, load_lanes(q.row(r) + c) * by);
+    };
+    each_register(width, [&](std::int64_t c) {
+      for (std::int64_t r = start; r <= last; ++r) {
+        const lane by = reciprocal(load_lanes(normaliser.row(r) + c));
+        store_lanes(inverse.row(r) + c, by);
+        if constexpr (Recurrence::per_channel) row(r, c, by);
       }
+    });
+    if constexpr (!Recurrence::per_channel) {
+      each_register(keys, [&](std::int64_t c) {
+        for (std::int64_t r = start; r <= last; ++r) row(r, c, load_lanes(inverse.row(r)));
+      });
+    }
+    if constexpr (Position::encodes) {
+      for (std::int64_t r = start; r <= last; ++r) encode(plain_read, read, r);
     }
   }
 
-  void encode(const tile<T>& plain, const tile<T>& encoded, std::int64_t r) const {
+  void encode(const tile<A>& plain, const tile<A>& encoded, std::int64_t r) const {
     if constexpr (Position::encodes) {
       Position::apply(plain.row(r), encoded.row(r), cosine(r), sine(r), from->keys, from->cosine.extent(2));
     }
   }
-  const T* cosine(std::int64_t r) const { return table(from->cosine, r); }
-  const T* sine(std::int64_t r) const { return table(from->sine, r); }
+  const A* cosine(std::int64_t r) const { return table(from->cosine, r); }
+  const A* sine(std::int64_t r) const { return table(from->sine, r); }
 
-  static T reciprocal(T z) { return z == T(0) ? T(0) : T(1) / (z == T(0) ? T(1) : z); }
-
-  /// Reads row r of a sequence into a tile; a row that is off becomes `neutral`, and so does the padding.
-  void load_row(const head_sequence<Dims, const T, cpu>& sequence, std::int64_t r, const tile<T>& to,
-                std::int64_t channels, T neutral) const {
-    T* const row = to.row(r);
-    std::int64_t i = 0;
-    if (on[r]) {
-      const T* const source = sequence.token(b, h, token(r));
-      const std::int64_t stride = sequence.channel_stride();
-      if (stride == 1) {
-        for (; i < channels; ++i) row[i] = source[i];
-      } else {
-        for (; i < channels; ++i) row[i] = source[i * stride];
-      }
-    }
-    for (; i < to.stride; ++i) row[i] = neutral;
+  /// 1 / z; 0 for the normaliser of an empty channel.
+  static lane reciprocal(const lane& z) {
+    const lane one = all_lanes<lane>(A(1));
+    return z == lane{} ? lane{} : reciprocal_lanes<A>(z == lane{} ? one : z);
   }
+
+  static exponent_lane load_exponents(const exponent_type* at) {
+    exponent_lane value;
+    std::memcpy(&value, at, sizeof value);
+    return value;
+  }
+  static void store_exponents(exponent_type* at, const exponent_lane& value) { std::memcpy(at, &value, sizeof value); }
 
  private:
-  template <class U>
-  tile<U> make(execution<cpu>::scope& scratch, std::int64_t columns) const {
-    return {scratch.take<U>(rows * columns), columns};
-  }
-
-  const T* table(const dynamic_view<3, const T, cpu>& angles, std::int64_t r) const {
+  const A* table(const dynamic_view<3, const A, cpu>& angles, std::int64_t r) const {
     const std::int64_t head = angles.extent(0) == 1 ? 0 : h;
-    return angles.data() + head * angles.stride(0) + (r < count ? token(r) : 0) * angles.stride(1);
+    return angles.data() + head * angles.stride(0) + (r < count ? base::token(r) - line.origin : 0) * angles.stride(1);
   }
 
-  /// Whether the frame of row `last` is too far from the frame at the start: of the chunk where `whole`, else of row
-  /// `start`. An empty channel counts from its first key.
-  bool jumps(std::int64_t start, std::int64_t last, bool whole) const {
-    const std::int32_t* const end = frame.row(last);
-    const std::int32_t* const begin = whole ? carried_exponent : frame.row(start);
-    bool wide = false;
-    for (std::int64_t i = 0; i < keys; ++i) wide |= end[i] - begin[i] > frame_range;
-    if (!wide) return false;
-    for (std::int64_t i = 0; i < keys; ++i) {
-      std::int32_t from_frame = begin[i];
-      for (std::int64_t r = start; from_frame == empty_exponent && r <= last; ++r) from_frame = frame.row(r)[i];
-      if (!(end[i] - from_frame <= frame_range)) return true;
+  /// 2^n for n from 0 to some more than `frame_range`.
+  static lane raise(const exponent_lane& n) { return (lane)((n + binary<A>::bias) << binary<A>::mantissa); }
+
+  /// x / a, lane by lane.
+  static scaled<lane> divide(const scaled<lane>& x, const lane& a) {
+    scaled<lane> y;
+    for (std::int64_t i = 0; i < lane_width; ++i) {
+      const scaled<A> one = divide_scaled(scaled<A>{x.mantissa[i], static_cast<std::int32_t>(x.exponent[i])}, a[i]);
+      y.mantissa[i] = one.mantissa;
+      y.exponent[i] = one.exponent;
+    }
+    return y;
+  }
+
+  /// The lowest exponent of weight i that is not empty; `none` where all are.
+  exponent_type lowest_exponent(std::int64_t i, exponent_type none) const {
+    exponent_type low = none;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const exponent_type n = exponent.row(r)[i];
+      low = n != empty_exponent && n < low ? n : low;
+    }
+    return low;
+  }
+
+  /// Whether the frame of row `last` is too far from that of row `start`. An empty channel counts from its first key.
+  bool jumps(std::int64_t start, std::int64_t last) const {
+    for (std::int64_t i = 0; i < width; ++i) {
+      const exponent_type end = frame.row(last)[i];
+      exponent_type low = frame.row(start)[i];
+      for (std::int64_t r = start + 1; low == empty_exponent && r <= last; ++r) low = frame.row(r)[i];
+      if (!(end - low <= frame_range)) return true;
     }
     return false;
-  }
-
-  template <class Remember>
-  void clean(const tile<T>& t, std::int64_t columns, T neutral, bool negative_too, const Remember& remember) {
-    const T infinity = std::numeric_limits<T>::infinity();
-    bool bad = false;
-    for (std::int64_t r = 0; r < rows; ++r) {
-      const T* const row = t.row(r);
-      int bad_row = 0;
-      LIGHTNET_OMP(omp simd reduction(| : bad_row))
-      for (std::int64_t i = 0; i < columns; ++i) {
-        bad_row |= !(row[i] < infinity) || (negative_too && row[i] == -infinity);
-      }
-      bad |= bad_row != 0;
-    }
-    if (!bad) return;
-    any_poison = true;
-    for (std::int64_t r = 0; r < rows; ++r) {
-      for (std::int64_t i = 0; i < columns; ++i) {
-        T& x = t.row(r)[i];
-        if (x < infinity && !(negative_too && x == -infinity)) continue;
-        x = neutral;
-        remember(r, i);
-      }
-    }
   }
 };
 

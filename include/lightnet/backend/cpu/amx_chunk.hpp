@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/backend/cpu/amx.hpp>
+#include <lightnet/backend/cpu/recurrence_carry.hpp>
+
+#include <cstddef>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+namespace detail {
+
+/// What types that AMX does not know have in place of amx_chunk.
+struct no_amx {
+  no_amx(const recurrence_sizes&, execution<cpu>::scope&) {}
+  static constexpr bool usable() { return false; }
+  /// More would make the triangle of a chunk larger, fewer the passes over the state more.
+  static constexpr std::int64_t usual_rows() { return 32; }
+  static constexpr std::int64_t row_step() { return 1; }
+  template <class... Argument>
+  void absorb(const Argument&...) const {}
+  template <class... Argument>
+  void read(const Argument&...) const {}
+};
+
+/// The products of a chunk of the causal walk on AMX, for bfloat16 storage where the processor has it: operands are rounded
+/// to bfloat16, sums are float. Each operand is packed once: the values serve the outputs and the state, the queries the
+/// triangle and the state.
+class amx_chunk {
+ public:
+  amx_chunk(const recurrence_sizes& size, execution<cpu>::scope& scratch) : usable_{amx_available() && size.in_steps} {
+    if (!usable_) return;
+    const std::int64_t longest = std::max(size.stored, size.values);
+    values_ = scratch.take<std::byte>(packed_bytes(size.values, size.rows));
+    left_ = scratch.take<std::byte>(packed_bytes(std::max(size.stored, size.rows), std::max(size.stored, size.rows)));
+    right_ = scratch.take<std::byte>(packed_bytes(std::max(longest, size.rows), size.stored));
+  }
+
+  bool usable() const { return usable_; }
+  /// A triangle is cheap here, and packing a state is not.
+  static std::int64_t usual_rows() { return amx_available() ? 64 : no_amx::usual_rows(); }
+  static std::int64_t row_step() { return amx_available() ? tile_rows : no_amx::row_step(); }
+
+  /// total [d', e] = khat^T V.
+  void absorb(const tile<float>& write, const tile<float>& v, const tile<float>& total, std::int64_t rows,
+              std::int64_t stored_keys, std::int64_t columns) const {
+    const amx_session session;
+    multiply_packed(session, pack_left(write.data, 1, write.stride, stored_keys, rows, left_),
+                    pack_right(v.data, v.stride, 1, rows, columns, values_), total.data, total.stride, false);
+  }
+
+  /// o = tril(qhat khat^T) V + qhat U for rows [start, last] of `rows`; U may be missing.
+  void read(const tile<float>& read, const tile<float>& write, const tile<float>& v, const tile<float>& state,
+            const tile<float>& scores, const tile<float>& o, std::int64_t rows, std::int64_t stored_keys,
+            std::int64_t columns, std::int64_t start, std::int64_t last) const {
+    const amx_session session;
+    const std::int64_t length = last + 1 - start;
+    const packed_left queries = pack_left(read.row(start), read.stride, 1, length, stored_keys, left_);
+    multiply_packed(session, queries, pack_right(write.data, 1, write.stride, stored_keys, rows, right_),
+                    scores.row(start), scores.stride, false);
+    for (std::int64_t t = start; t <= last; ++t) std::fill(scores.row(t) + t + 1, scores.row(t) + rows, 0.0F);
+    if (state.data != nullptr) {
+      multiply_packed(session, queries, pack_right(state.data, state.stride, 1, stored_keys, columns, right_),
+                      o.row(start), o.stride, false);
+    }
+    multiply_packed(session, pack_left(scores.row(start), scores.stride, 1, length, rows, left_),
+                    pack_right(v.data, v.stride, 1, rows, columns, values_), o.row(start), o.stride,
+                    state.data != nullptr);
+  }
+
+ private:
+  static constexpr std::int64_t tile_rows = 16;
+
+  bool usable_;
+  std::byte *values_ = nullptr, *left_ = nullptr, *right_ = nullptr;
+};
+
+}  // namespace detail
+
+LIGHTNET_END_NAMESPACE
