@@ -152,11 +152,26 @@ TEST_CASE_TEMPLATE("math: sigmoid and silu", T, float, double) {
   CHECK(std::isnan(ln::silu(quiet_nan<T>)));
 }
 
+TEST_CASE_TEMPLATE("math: the logarithm of sigmoid", T, float, double) {
+  double worst = 0;
+  for (const T x : arguments<T>(std::is_same_v<T, float> ? 80 : 600, 100000)) {
+    const auto a = static_cast<long double>(x);
+    worst = std::max(worst, ulps<T>(ln::log_sigmoid(x), std::min(a, 0.0L) - std::log1p(std::exp(-std::abs(a)))));
+  }
+  CHECK(worst <= 4);
+  MESSAGE("log_sigmoid: worst error ", worst, " ulp");
+  CHECK(ln::log_sigmoid(infinity<T>) == 0);
+  CHECK(ln::log_sigmoid(-infinity<T>) == -infinity<T>);
+  CHECK(ln::log_sigmoid(std::numeric_limits<T>::lowest()) == std::numeric_limits<T>::lowest());
+  CHECK(std::isnan(ln::log_sigmoid(quiet_nan<T>)));
+}
+
 TEST_CASE_TEMPLATE("math: an element's bits do not depend on its place", T, float, double) {
   const std::vector<T> x = arguments<T>(40, 130);
   CHECK(bits_have_no_place([](T a) { return ln::exponential(a); }, x));
   CHECK(bits_have_no_place([](T a) { return ln::silu(a); }, x));
   CHECK(bits_have_no_place([](T a) { return ln::dsilu(a); }, x));
+  CHECK(bits_have_no_place([](T a) { return ln::log_sigmoid(a); }, x));
   CHECK(bits_have_no_place([](T a) { return ln::scaled_exponential(a).mantissa; }, x));
 }
 

@@ -55,9 +55,25 @@ struct generator {
 
 const std::vector<double> extreme_logits = {0, 1, -1, 30, -30, 88, -88, 200, -200, 1e4, -1e4, -inf};
 
-bool rotates(encoding position) {
-  return position == encoding::rotate_halves || position == encoding::rotate_neighbours;
-}
+// A recurrence with what it may be told besides.
+struct variant {
+  recurrence kind;
+  bool per_head = false, with_sign = false;
+};
+const std::vector<variant> variants = {{recurrence::additive},
+                                       {recurrence::additive_gated},
+                                       {recurrence::additive_gated, true},
+                                       {recurrence::additive_plain},
+                                       {recurrence::additive_plain, true},
+                                       {recurrence::no_decay},
+                                       {recurrence::constant_decay},
+                                       {recurrence::constant_decay, false, true},
+                                       {recurrence::scalar_decay},
+                                       {recurrence::scalar_decay, false, true},
+                                       {recurrence::vector_decay},
+                                       {recurrence::vector_decay, false, true},
+                                       {recurrence::hgrn2},
+                                       {recurrence::hgrn2, false, true}};
 
 // Nothing here is a multiple of anything else, unless a test asks for a shape of its own.
 struct shape {
@@ -66,7 +82,7 @@ struct shape {
 };
 
 shape random_shape(generator& random) {
-  const std::vector<std::int64_t> grids[] = {{1}, {2}, {19}, {211}, {3, 5}, {13, 2}, {1, 7}, {2, 3, 5}, {5, 1, 3}};
+  const std::vector<std::int64_t> grids[] = {{1}, {2}, {19}, {71}, {3, 5}, {13, 2}, {1, 7}, {2, 3, 5}, {5, 1, 3}};
   shape some;
   some.where = {grids[random.integer(9)], random.integer(4), {}};
   for (std::int64_t axis = 0; axis < some.where.axes(); ++axis) some.where.offsets.push_back(random.integer(100));
@@ -78,32 +94,57 @@ shape random_shape(generator& random) {
   return some;
 }
 
-problem random_problem(generator& random, recurrence kind, traversal order, encoding position, bool masked,
-                       bool with_state, bool extreme = false, const shape& size = {}) {
+// What is asked for beside the recurrence.
+struct demand {
+  traversal order = traversal::causal;
+  encoding position = encoding::none;
+  bool masked = false, with_state = false, extreme = false, packed = false;
+};
+
+problem random_problem(generator& random, const variant& of, const demand& want, const shape& size = {}) {
   problem p;
-  p.kind = kind;
-  p.order = order;
-  p.position = position;
+  p.kind = of.kind;
+  p.per_head = of.per_head;
+  p.with_sign = of.with_sign;
+  p.order = want.order;
+  p.position = want.position;
   p.batch = size.batch;
   p.tokens = size.where.tokens();
   p.heads = size.heads;
   p.keys = size.keys;
   p.values = size.values;
-  p.q = random.numbers(p.batch * p.tokens * p.heads * p.keys, 2);
-  p.k = extreme ? random.choices(p.batch * p.tokens * p.heads * p.keys, extreme_logits)
-                : random.numbers(p.batch * p.tokens * p.heads * p.keys, 3);
-  p.v = random.numbers(p.batch * p.tokens * p.heads * p.values, 2);
-  if (masked) p.mask = random.choices(p.batch * p.tokens, {0, 1, 1});
-  if (kind == recurrence::constant_decay) {
-    p.log_decay = {-0.01, -1.7, random.integer(2) == 0 ? -inf : -90.0};
-    p.log_decay.resize(static_cast<std::size_t>(p.heads));
+  p.extents = size.where.extents;
+  const std::int64_t rows = p.batch * p.tokens * p.heads;
+  const auto logits = [&](std::int64_t count) {
+    return want.extreme ? random.choices(count, extreme_logits) : random.numbers(count, 3);
+  };
+  p.q = random.numbers(rows * p.keys, 2);
+  if (p.kind == recurrence::additive)
+    p.k = logits(rows * p.keys);
+  else if (p.kind != recurrence::hgrn2)
+    p.k = random.numbers(rows * p.keys, 2);
+  p.v = random.numbers(rows * p.values, 2);
+  if (p.has_logits()) p.logits = logits(rows * p.weights());
+  if (p.decays()) {
+    const std::int64_t count = p.kind == recurrence::constant_decay ? p.heads : rows * p.weights();
+    for (std::int64_t n = 0; n < count; ++n) {
+      const double mild = random.uniform(-1.7, 0), strong = random.choices(1, {0, -0.01, -90, -1e4, -inf})[0];
+      const double log_decay = random.integer(want.extreme ? 2 : 7) == 0 ? strong : mild;
+      p.log_decay.push_back(!p.with_sign             ? log_decay
+                            : random.integer(2) == 1 ? std::exp(log_decay)
+                                                     : -std::exp(log_decay));
+    }
+    if (p.kind == recurrence::constant_decay) p.log_decay[0] = p.with_sign ? -0.98 : -0.02;  // not all may forget
   }
-  p.angles = oracle::lrpe_angles(size.where, position, p.heads, p.keys);
-  if (with_state) {
-    p.s0 = random.numbers(p.batch * p.heads * p.features() * p.values, 2);
-    if (kind == recurrence::additive)
-      p.z0 = extreme ? random.choices(p.batch * p.heads * p.keys, extreme_logits)
-                     : random.numbers(p.batch * p.heads * p.keys, 3);
+  if (want.masked) p.mask = random.choices(p.batch * p.tokens, {0, 1, 1});
+  p.angles = oracle::lrpe_angles(size.where, p.position, p.heads, p.keys);
+  if (want.packed) {  // with an empty sequence, and the positions going on: the oracles take them as they are
+    const std::int64_t first = random.integer(p.tokens + 1), second = first + random.integer(p.tokens - first + 1);
+    p.cumulative_lengths = {0, first, first, second, p.tokens};
+  }
+  if (want.with_state) {
+    p.s0 = random.numbers(p.sequences() * p.heads * p.features() * p.values, 2);
+    if (p.additive()) p.z0 = logits(p.sequences() * p.heads * p.weights());
   }
   return p;
 }
@@ -112,21 +153,33 @@ problem random_problem(generator& random, recurrence kind, traversal order, enco
 template <class Body>
 void for_all_problems(std::uint64_t seed, Body body, bool random_shapes = false) {
   generator random(seed);
-  for (const auto kind : {recurrence::additive, recurrence::no_decay, recurrence::constant_decay})
-    for (const auto order : {traversal::causal, traversal::global, traversal::bidirectional})
+  for (const variant& of : variants)
+    for (const auto order : {traversal::causal, traversal::global, traversal::bidirectional, traversal::axial})
       for (const auto position :
            {encoding::none, encoding::cosine, encoding::rotate_halves, encoding::rotate_neighbours})
         for (const bool masked : {false, true})
           for (const bool with_state : {false, true})
-            for (const bool extreme : {false, true}) {
-              const bool additive = kind == recurrence::additive;
-              if (extreme && !additive) continue;
-              if (order == traversal::global && kind == recurrence::constant_decay) continue;
-              if (order == traversal::bidirectional && with_state) continue;
-              if (additive && rotates(position) && (order != traversal::global || with_state)) continue;
-              const shape size = random_shapes ? random_shape(random) : shape{};
-              body(random_problem(random, kind, order, position, masked, with_state, extreme, size));
-            }
+            for (const bool extreme : {false, true})
+              for (const bool packed : {false, true}) {
+                problem like;
+                like.kind = of.kind;
+                like.per_head = of.per_head;
+                like.position = position;
+                like.keys = 7;
+                const bool own_weights = like.rotates() && like.weights() > 1;
+                const bool two_ways = order == traversal::bidirectional || order == traversal::axial;
+                if (extreme && !like.additive() && !like.decays()) continue;
+                if (order == traversal::global && !like.commutes()) continue;
+                if (two_ways && with_state) continue;
+                if (own_weights && (order != traversal::global || with_state)) continue;
+                shape size = random_shapes ? random_shape(random) : shape{};
+                if (order == traversal::axial) size.where.prefix = 0;
+                if (packed) {
+                  size.batch = 1;
+                  if (order == traversal::axial) size.where = {{17}};
+                }
+                body(random_problem(random, of, {order, position, masked, with_state, extreme, packed}, size));
+              }
 }
 
 // A plain additive problem of one batch and head, causal.
@@ -141,8 +194,13 @@ problem small_problem(generator& random, std::int64_t tokens, std::int64_t keys,
   return p;
 }
 
+// In units of rounding; what is below the normal range has no digits.
+double units(const std::vector<double>& got, const std::vector<double>& expected, std::vector<double> unit) {
+  for (double& size : unit) size += 0x1p-1022 / oracle::double_epsilon;
+  return oracle::error_in_units(got, expected, unit, oracle::double_epsilon);
+}
 double units(const std::vector<double>& got, const oracle::recurrence_answer& expected) {
-  return oracle::error_in_units(got, expected.o_long, expected.unit, oracle::double_epsilon);
+  return units(got, expected.o, expected.unit);
 }
 
 double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
@@ -163,13 +221,13 @@ TEST_CASE("oracle: the recurrence and the quadratic form agree") {
   double worst_o = 0;
   double worst_s = 0;
   const auto check = [&](const problem& p) {
-    INFO("kind ", static_cast<int>(p.kind), " order ", static_cast<int>(p.order), " position ",
-         static_cast<int>(p.position), " masked ", !p.mask.empty(), " state ", !p.s0.empty(), " tokens ", p.tokens,
-         " keys ", p.keys);
+    INFO("kind ", static_cast<int>(p.kind), " per head ", p.per_head, " signed ", p.with_sign, " order ",
+         static_cast<int>(p.order), " position ", static_cast<int>(p.position), " masked ", !p.mask.empty(), " state ",
+         !p.s0.empty(), " packed ", !p.cumulative_lengths.empty(), " tokens ", p.tokens, " keys ", p.keys);
     const auto one = oracle::naive_recurrence(p);
     const auto two = oracle::quadratic_form(p);
     const double error_o = units(two.o, one);
-    const double error_s = oracle::error_in_units(two.s, one.s, one.s_unit, oracle::double_epsilon);
+    const double error_s = units(two.s, one.s, one.s_unit);
     CHECK(one.o.size() == p.v.size());
     CHECK(error_o < 32);
     CHECK(error_s < 32);
@@ -177,13 +235,16 @@ TEST_CASE("oracle: the recurrence and the quadratic form agree") {
     for (std::size_t n = 0; n < one.z.size(); ++n) {
       if (one.z[n] != two.z[n]) CHECK(std::abs(one.z[n] - two.z[n]) <= 0x1p-51 * (2 + std::abs(one.z[n])));
     }
-    for (std::size_t n = 0; n < one.o.size(); ++n) CHECK(std::abs(one.o[n]) <= one.unit[n] * (1 + 0x1p-50));
+    bool bounded = true;
+    for (std::size_t n = 0; n < one.o.size(); ++n)
+      bounded = bounded && std::abs(one.o[n]) <= one.unit[n] * (1 + 0x1p-50);
+    CHECK(bounded);
     worst_o = std::max(worst_o, error_o);
     worst_s = std::max(worst_s, error_s);
     ++problems;
   };
-  for (const std::uint64_t seed : {1U, 2U}) for_all_problems(seed, check);
-  for (const std::uint64_t seed : {3U, 4U, 5U}) for_all_problems(seed, check, true);
+  for_all_problems(1, check);
+  for_all_problems(3, check, true);
   MESSAGE(problems, " problems, worst error ", worst_o, " units of an output, ", worst_s, " of a state");
 }
 
@@ -191,53 +252,109 @@ TEST_CASE("oracle: a masked token is deleted, whatever its values") {
   for_all_problems(5, [&](problem p) {
     if (p.mask.empty()) return;
     std::fill(p.mask.begin(), p.mask.end(), 1.0);  // the same tokens in every sequence, so that they can be cut out
+    const std::vector<std::int64_t> deleted = {0, 4, 5, 16};
     for (std::int64_t b = 0; b < p.batch; ++b)
-      for (const std::int64_t t : {0, 4, 5, 16}) p.mask[problem::at(b, p.tokens, t)] = 0;
+      for (const std::int64_t t : deleted) p.mask[problem::at(b, p.tokens, std::min(t, p.tokens - 1))] = 0;
+    // Without them, and with values that say nothing.
+    const problem before = p;
     problem shorter = p;
     shorter.mask.clear();
-    shorter.tokens = p.tokens - 4;
-    for (auto* x : {&shorter.q, &shorter.k, &shorter.v}) x->clear();
-    shorter.angles.clear();
-    for (std::int64_t b = 0; b < p.batch; ++b)
-      for (std::int64_t t = 0; t < p.tokens; ++t)
-        for (std::int64_t h = 0; h < p.heads; ++h) {
-          const bool on = p.on(b, t);
-          for (std::int64_t i = 0; i < p.keys; ++i) {
-            const std::size_t place = problem::at(b, p.tokens, t, p.heads, h, p.keys, i);
-            if (on) shorter.q.push_back(p.q[place]);
-            if (on) shorter.k.push_back(p.k[place]);
-            if (!on) p.q[place] = p.k[place] = not_a_number;
-          }
-          for (std::int64_t j = 0; j < p.values; ++j) {
-            const std::size_t place = problem::at(b, p.tokens, t, p.heads, h, p.values, j);
-            if (on) shorter.v.push_back(p.v[place]);
-            if (!on) p.v[place] = not_a_number;
-          }
-          for (std::int64_t a = 0; a < p.angle_count() && on && b == 0; ++a)
-            shorter.angles.push_back(p.angle_at(t, h, a));
+    shorter.tokens = 0;
+    for (std::int64_t t = 0; t < p.tokens; ++t) shorter.tokens += p.on(0, t) ? 1 : 0;
+    const auto cut = [&](auto& x, auto& hidden, std::int64_t groups) {
+      x.clear();
+      const std::int64_t width = static_cast<std::int64_t>(hidden.size()) / (groups * p.tokens);
+      for (std::int64_t token = 0; token < groups * p.tokens; ++token)
+        for (std::int64_t n = 0; n < width; ++n) {
+          auto& number = hidden[problem::at(token, width, n)];
+          if (p.on(token / p.tokens, token % p.tokens))
+            x.push_back(number);
+          else if (groups == p.batch)
+            number = not_a_number;
         }
+    };
+    std::vector<long double> angles = p.angles;
+    cut(shorter.angles, angles, 1);
+    cut(shorter.q, p.q, p.batch);
+    cut(shorter.k, p.k, p.batch);
+    cut(shorter.v, p.v, p.batch);
+    cut(shorter.logits, p.logits, p.batch);
+    if (p.kind != recurrence::constant_decay) cut(shorter.log_decay, p.log_decay, p.batch);
+    for (std::int64_t& length : shorter.cumulative_lengths) {
+      std::int64_t kept = 0;
+      for (std::int64_t t = 0; t < length; ++t) kept += p.on(0, t) ? 1 : 0;
+      length = kept;
+    }
     const auto whole = oracle::naive_recurrence(p);
-    const auto expected = oracle::naive_recurrence(shorter);
+    CHECK(whole.o == oracle::naive_recurrence(before).o);
+    CHECK(units(oracle::quadratic_form(p).o, whole) < 32);
     std::vector<double> kept;
+    bool zero = true;
     for (std::size_t n = 0; n < whole.o.size(); ++n) {
       const auto token = static_cast<std::int64_t>(n) / (p.heads * p.values);
       if (p.on(token / p.tokens, token % p.tokens))
         kept.push_back(whole.o[n]);
       else
-        CHECK(whole.o[n] == 0);
+        zero = zero && whole.o[n] == 0;
     }
+    CHECK(zero);
+    if (p.order == traversal::axial) return;  // what is left is no grid
+    const auto expected = oracle::naive_recurrence(shorter);
     CHECK(kept == expected.o);
     CHECK(whole.s == expected.s);
     CHECK(whole.z == expected.z);
-    const auto quadratic = oracle::quadratic_form(p);
-    CHECK(units(quadratic.o, whole) < 32);
+  });
+}
+
+TEST_CASE("oracle: a packed sequence gives what it gives alone") {
+  for_all_problems(6, [&](const problem& p) {
+    if (p.cumulative_lengths.empty()) return;
+    const auto whole = oracle::naive_recurrence(p);
+    std::vector<double> o, s, z;
+    for (std::int64_t n = 0; n < p.sequences(); ++n) {
+      const oracle::span in = p.sequence(n);
+      problem one = p;
+      one.cumulative_lengths.clear();
+      one.tokens = in.last - in.first;
+      one.extents = {one.tokens};
+      const auto pick = [&](auto& x, std::int64_t first, std::int64_t last, std::int64_t all) {
+        const auto width = static_cast<std::int64_t>(x.size()) / all;
+        const auto from = x;
+        x.assign(from.begin() + first * width, from.begin() + last * width);
+      };
+      for (auto* x : {&one.q, &one.k, &one.v, &one.mask, &one.logits}) pick(*x, in.first, in.last, p.tokens);
+      if (p.kind != recurrence::constant_decay) pick(one.log_decay, in.first, in.last, p.tokens);
+      pick(one.angles, in.first, in.last, p.tokens);
+      for (auto* x : {&one.z0, &one.s0}) pick(*x, n, n + 1, p.sequences());
+      if (one.tokens > 0) {
+        const auto came = oracle::naive_recurrence(one);
+        o.insert(o.end(), came.o.begin(), came.o.end());
+        s.insert(s.end(), came.s.begin(), came.s.end());
+        z.insert(z.end(), came.z.begin(), came.z.end());
+        continue;
+      }
+      // Nothing: the state passes through, but what lies in an empty channel.
+      const std::int64_t width = p.features() * p.values, heads = p.heads;
+      if (p.order == traversal::bidirectional || p.order == traversal::axial) continue;
+      for (std::int64_t i = 0; i < heads * width; ++i) {
+        const std::int64_t weight = p.weights() == 1 ? 0 : i % width / p.values % p.keys;
+        const bool empty =
+            p.additive() && (one.z0.empty() || one.z0[problem::at(i / width, p.weights(), weight)] == -inf);
+        s.push_back(one.s0.empty() || empty ? 0 : one.s0[static_cast<std::size_t>(i)]);
+      }
+      for (std::int64_t i = 0; i < heads * p.weights() && p.additive(); ++i)
+        z.push_back(one.z0.empty() ? -inf : one.z0[static_cast<std::size_t>(i)]);
+    }
+    CHECK(whole.o == o);
+    CHECK(whole.s == s);
+    CHECK(whole.z == z);
   });
 }
 
 TEST_CASE("oracle: values of one are read as one") {
   generator random(7);
   for (const auto order : {traversal::causal, traversal::global}) {
-    problem p = random_problem(random, recurrence::additive, order, encoding::none, false, false, true);
+    problem p = random_problem(random, {recurrence::additive}, {order, encoding::none, false, false, true});
     for (std::int64_t b = 0; b < p.batch; ++b)
       for (std::int64_t h = 0; h < p.heads; ++h)
         for (std::int64_t i = 0; i < p.keys; ++i) p.k[problem::at(b, p.tokens, 0, p.heads, h, p.keys, i)] = -1e4;
@@ -302,6 +419,56 @@ TEST_CASE("oracle: numbers worked out by hand") {
   p.s0.clear();
   p.order = traversal::bidirectional;
   check(10 + (21 / 2.0 + 10), 2 * (5 + 21) + 2 * 21);
+  p.with_sign = true;
+  p.log_decay = {-0.5};
+  check(10 + (-21 / 2.0 + 10), 2 * (-5 + 21) + 2 * 21);
+  p.order = traversal::causal;
+  for (const auto kind : {recurrence::scalar_decay, recurrence::vector_decay}) {
+    p.kind = kind;
+    p.with_sign = false;
+    p.log_decay = {std::log(0.25), std::log(0.5)};
+    check(10, 2 * (5 + 21));
+    p.with_sign = true;
+    p.log_decay = {0.25, -0.5};
+    check(10, 2 * (-5 + 21));
+  }
+  p.kind = recurrence::hgrn2;
+  p.k.clear();
+  check(0.75 * 5, 2 * (-0.5 * 0.75 * 5 + 1.5 * 7));
+  p.with_sign = false;
+  p.log_decay = {std::log(0.25), std::log(0.5)};
+  check(0.75 * 5, 2 * (0.5 * 0.75 * 5 + 0.5 * 7));
+  p.log_decay.clear();
+  p.k = {2, -1};
+  p.logits = {std::log(1.0), std::log(3.0)};
+  for (const bool per_head : {false, true}) {
+    p.per_head = per_head;
+    p.kind = recurrence::additive_gated;
+    check(10, 2 * (10 - 21) / 4.0);
+    p.kind = recurrence::additive_plain;
+    check(10, 2 * (10 / 4.0 - 7));
+  }
+  p.logits[0] = -inf;  // nothing was there to be kept; then Z_1 / Z_2 = 0
+  check(0, 2 * -7.0);
+  p.logits = {std::log(3.0), -inf};  // nothing is added to Z
+  check(10, 2 * (10 - 7.0));
+
+  problem axial;
+  axial.order = traversal::axial;
+  axial.kind = recurrence::no_decay;
+  axial.tokens = 4;
+  axial.extents = {2, 2};
+  axial.q = axial.k = {1, 1, 1, 1};
+  axial.v = {1, 10, 100, 1000};
+  const std::vector<double> crosses = {4 + 110, 40 + 1001, 400 + 1001, 4000 + 110};
+  CHECK(oracle::naive_recurrence(axial).o == crosses);
+  CHECK(oracle::quadratic_form(axial).o == crosses);
+  axial.order = traversal::causal;
+  axial.cumulative_lengths = {0, 1, 1, 4};
+  const std::vector<double> apart = {1, 10, 110, 1110};
+  CHECK(oracle::naive_recurrence(axial).o == apart);
+  CHECK(oracle::quadratic_form(axial).o == apart);
+  CHECK(oracle::naive_recurrence(axial).s == std::vector<double>{1, 0, 1110});
 }
 
 TEST_CASE("oracle: logits shifted by a constant change nothing but z") {
@@ -318,10 +485,32 @@ TEST_CASE("oracle: logits shifted by a constant change nothing but z") {
   }
 }
 
-TEST_CASE("oracle: the order of the tokens matters to a decay only, and the state can be handed over") {
+namespace {
+
+// Tokens [first, last) of every sequence of a problem that is not packed.
+problem part_of(const problem& p, std::int64_t first, std::int64_t last) {
+  problem part = p;
+  part.tokens = last - first;
+  const auto cut = [&](auto& x, std::int64_t groups) {
+    const auto from = x;
+    const auto width = static_cast<std::int64_t>(x.size()) / (groups * p.tokens);
+    x.clear();
+    for (std::int64_t g = 0; g < groups; ++g)
+      for (std::int64_t t = first; t < last; ++t)
+        for (std::int64_t n = 0; n < width; ++n) x.push_back(from[problem::at(g, p.tokens, t, width, n)]);
+  };
+  for (auto* x : {&part.q, &part.k, &part.v, &part.mask, &part.logits}) cut(*x, p.batch);
+  if (p.kind != recurrence::constant_decay) cut(part.log_decay, p.batch);
+  cut(part.angles, 1);
+  return part;
+}
+
+}  // namespace
+
+TEST_CASE("oracle: the order of the tokens matters where it should, and the state can be handed over") {
   for_all_problems(10, [&](const problem& p) {
-    if (p.order == traversal::bidirectional) return;
-    const bool additive = p.kind == recurrence::additive;
+    if (p.order == traversal::bidirectional || p.order == traversal::axial || !p.cumulative_lengths.empty()) return;
+    INFO("kind ", static_cast<int>(p.kind), " signed ", p.with_sign, " position ", static_cast<int>(p.position));
     const auto whole = oracle::naive_recurrence(p);
 
     // Reversing the tokens, with their positions, leaves the total as it is.
@@ -334,42 +523,28 @@ TEST_CASE("oracle: the order of the tokens matters to a decay only, and the stat
           for (std::int64_t n = 0; n < width; ++n)
             x[problem::at(g, tokens, t, width, n)] = copy[problem::at(g, tokens, tokens - 1 - t, width, n)];
     };
-    for (auto* x : {&reversed.q, &reversed.k, &reversed.v, &reversed.mask})
+    for (auto* x : {&reversed.q, &reversed.k, &reversed.v, &reversed.mask, &reversed.logits})
       if (!x->empty()) reverse(*x, p.batch, p.tokens);
+    if (p.decays() && p.kind != recurrence::constant_decay) reverse(reversed.log_decay, p.batch, p.tokens);
     if (!p.angles.empty()) reverse(reversed.angles, 1, p.tokens);
     const auto other = oracle::naive_recurrence(reversed);
-    const double moved = oracle::error_in_units(other.s, whole.s, whole.s_unit, oracle::double_epsilon);
-    if (p.kind == recurrence::constant_decay)
-      CHECK(moved > 1e6);
-    else
+    const double moved = units(other.s, whole.s, whole.s_unit);
+    if (p.commutes())
       CHECK(moved < 4);
+    else
+      CHECK(moved > 1e6);
     CHECK(largest_difference(other.z, whole.z) <= 2e-12);  // one rounding of 1e4
 
     // The first 6 tokens, then the other 11 from the state that they left.
     if (p.order == traversal::global) return;
-    const auto part = [&](std::int64_t first, std::int64_t last) {
-      problem piece = p;
-      piece.tokens = last - first;
-      const auto cut = [&](auto& x, std::int64_t groups) {
-        const auto copy = x;
-        const auto width = static_cast<std::int64_t>(x.size()) / (groups * p.tokens);
-        x.clear();
-        for (std::int64_t g = 0; g < groups; ++g)
-          for (std::int64_t t = first; t < last; ++t)
-            for (std::int64_t n = 0; n < width; ++n) x.push_back(copy[problem::at(g, p.tokens, t, width, n)]);
-      };
-      for (auto* x : {&piece.q, &piece.k, &piece.v, &piece.mask}) cut(*x, p.batch);
-      cut(piece.angles, 1);
-      return piece;
-    };
-    const auto start = oracle::naive_recurrence(part(0, 6));
-    problem rest = part(6, p.tokens);
+    const auto start = oracle::naive_recurrence(part_of(p, 0, 6));
+    problem rest = part_of(p, 6, p.tokens);
     rest.z0 = start.z;
     rest.s0 = start.s;
     const auto end = oracle::naive_recurrence(rest);
     // z is handed over in double: one rounding of a logit of 1e4 is 1e-12 of every weight.
-    const double tolerance = additive ? 4e4 : 32;
-    CHECK(oracle::error_in_units(end.s, whole.s, whole.s_unit, oracle::double_epsilon) < tolerance);
+    const double tolerance = p.additive() ? 4e4 : 32;
+    CHECK(units(end.s, whole.s, whole.s_unit) < tolerance);
     std::vector<double> expected, unit;
     for (std::int64_t b = 0; b < p.batch; ++b) {
       const auto from = static_cast<std::ptrdiff_t>(problem::at(b, p.tokens, 6, p.heads * p.values, 0));
@@ -377,7 +552,33 @@ TEST_CASE("oracle: the order of the tokens matters to a decay only, and the stat
       expected.insert(expected.end(), whole.o.begin() + from, whole.o.begin() + to);
       unit.insert(unit.end(), whole.unit.begin() + from, whole.unit.begin() + to);
     }
-    CHECK(oracle::error_in_units(end.o, expected, unit, oracle::double_epsilon) < tolerance);
+    CHECK(units(end.o, expected, unit) < tolerance);
+
+    // The same 11 from nothing, and the two states merged by the monoid: with what each left of the first,
+    //   S = keep S_1 + share S_2,  or  keep (S_1 + X_2) + share S_2  with plain input.
+    rest.z0.clear();
+    rest.s0.clear();
+    const auto second = oracle::naive_recurrence(rest);
+    std::vector<double> merged;
+    for (std::size_t n = 0; n < whole.s.size(); ++n) {
+      const std::int64_t row = static_cast<std::int64_t>(n) / p.values, head = row / p.features();
+      const std::int64_t channel = row % p.features() % p.keys;
+      const std::size_t weight = problem::at(head, p.weights(), p.weights() == 1 ? 0 : channel);
+      double keep = 0, share = 1;
+      if (!p.additive()) {
+        keep = second.decay[weight];
+      } else if (whole.z[weight] != -inf) {
+        keep = std::exp(start.z[weight] - whole.z[weight]);
+        share = std::exp(second.z[weight] - whole.z[weight]);
+      }
+      const double input = p.kind == recurrence::additive_plain ? second.input[n] : 0;
+      merged.push_back(keep * (start.s[n] + input) + share * second.s[n]);
+    }
+    CHECK(units(merged, whole.s, whole.s_unit) < tolerance);
+    for (std::size_t n = 0; n < whole.decay.size(); ++n)
+      CHECK(whole.decay[n] == doctest::Approx(start.decay[n] * second.decay[n]).epsilon(1e-15));
+    for (std::size_t n = 0; n < whole.input.size(); ++n)
+      CHECK(std::abs(whole.input[n] - start.input[n] - second.input[n]) <= 0x1p-50 * whole.input_unit[n]);
   });
 }
 
@@ -441,7 +642,7 @@ TEST_CASE("oracle: what the encodings do to a vector") {
 TEST_CASE("oracle: outputs depend on differences of positions") {
   generator random(11);
   for (const auto position : {encoding::cosine, encoding::rotate_halves, encoding::rotate_neighbours}) {
-    problem p = random_problem(random, recurrence::constant_decay, traversal::causal, position, false, false);
+    problem p = random_problem(random, {recurrence::constant_decay}, {traversal::causal, position});
     p.angles = oracle::lrpe_angles({{p.tokens}}, position, p.heads, p.keys);
     const auto here = oracle::naive_recurrence(p);
     p.angles = oracle::lrpe_angles({{p.tokens}, 0, {65519}}, position, p.heads, p.keys);
@@ -458,13 +659,21 @@ TEST_CASE("oracle: questions without meaning are refused") {
     CHECK_THROWS_AS(oracle::quadratic_form(p), std::invalid_argument);
   };
   const auto make = [&](recurrence kind, traversal order, encoding position, bool with_state) {
-    return random_problem(random, kind, order, position, false, with_state);
+    return random_problem(random, {kind}, {order, position, false, with_state});
   };
   refused(make(recurrence::constant_decay, traversal::global, encoding::none, false));
   refused(make(recurrence::additive, traversal::causal, encoding::rotate_halves, false));
   refused(make(recurrence::additive, traversal::bidirectional, encoding::rotate_neighbours, false));
   refused(make(recurrence::additive, traversal::global, encoding::rotate_halves, true));
   refused(make(recurrence::no_decay, traversal::bidirectional, encoding::none, true));
+  refused(make(recurrence::no_decay, traversal::axial, encoding::none, false));  // with a prefix
+  for (const auto kind : {recurrence::additive_plain, recurrence::scalar_decay, recurrence::vector_decay})
+    refused(make(kind, traversal::global, encoding::none, false));
+  for (const auto kind : {recurrence::additive_gated, recurrence::vector_decay, recurrence::hgrn2})
+    refused(make(kind, traversal::causal, encoding::rotate_halves, false));
+  problem packed = make(recurrence::no_decay, traversal::causal, encoding::none, false);
+  packed.cumulative_lengths = {0, packed.tokens};
+  refused(packed);  // more than one in the batch
   problem p = make(recurrence::additive, traversal::causal, encoding::none, true);
   p.z0.clear();
   refused(p);

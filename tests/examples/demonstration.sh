@@ -49,6 +49,21 @@ mistake "--epochs" --resume "$saved" --epochs 3
 mistake "--seed" --resume "$saved" --seed 2
 mistake "--limit" --resume "$saved" --limit 701
 mistake "--epochs" --epochs 0
+mistake "--mixer: expected additive" --resume "$saved" --mixer retnet
+mistake "got retro" --mixer retro
+
+# Another mixer: any number of threads, a checkpoint that knows it, and all of them in a table.
+train axial --mixer hgrn2-axial --limit 300 --epochs 2 --threads 1 || fail "--mixer hgrn2-axial ends with $?"
+grep -q '^HGRN2, axial: ' "$here/log" || fail "another mixer than hgrn2-axial"
+train threads --mixer hgrn2-axial --limit 300 --epochs 2 --threads 2 || fail "--mixer hgrn2-axial ends with $?"
+[ "$(curve threads)" = "$(curve axial)" ] || fail "another curve of hgrn2-axial"
+saved=$here/axial/fashion_mnist.safetensors
+train axial --resume "$saved" --threads 2 || fail "--resume after hgrn2-axial ends with $?"
+[ "$(curve threads)" = "$(curve axial)" ] || fail "another curve of hgrn2-axial after its end"
+mistake "--mixer: expected hgrn2-axial" --resume "$saved" --mixer additive
+train table --compare --seeds 1 --epochs 1 --limit 130 --threads 2 || fail "--compare ends with $?"
+[ "$(grep -c '^| .* | [124] | 94,378 | ' "$here/log")" -eq 4 ] || fail "not four rows of mixers"
+
 data=/no/such/folder
 mistake "$data/train-images"
 echo "the demonstration keeps its promises"

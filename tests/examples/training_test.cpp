@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "arguments.hpp"
 #include "batches.hpp"
+#include "command_line.hpp"
 #include "recorder.hpp"
 #include "train/tiny_model.hpp"
 
@@ -107,7 +107,7 @@ TEST_CASE("recorder: a curve that survives a stop") {
     });
   };
   trainer whole{{}, tiny::options()}, first{{}, tiny::options()}, second{{}, tiny::options()};
-  fashion_mnist::recorder expected{4}, before{4}, after{4};
+  fashion_mnist::recorder expected{4, "one"}, before{4, "one"}, after{4, "one"}, other{4, "another"};
   run(whole, expected, 0);
   run(first, before, 18);
   before.save(path, first, "a test");
@@ -115,6 +115,9 @@ TEST_CASE("recorder: a curve that survives a stop") {
     const ln::checkpoint saved{path};
     CHECK_THROWS_AS(after.restore(saved, "another test"), ln::file_error);
     CHECK(after.curve().empty());
+    CHECK_THROWS_WITH_AS(other.restore(saved, "a test"), doctest::Contains("made with the mixer 'one'"),
+                         ln::file_error);
+    CHECK(fashion_mnist::recorder::mixer_of(saved) == "one");
     after.restore(saved, "a test");
     saved.load(second);
   }
@@ -128,6 +131,10 @@ TEST_CASE("recorder: a curve that survives a stop") {
                        ln::file_error);
   ln::checkpoint_extras extras;
   extras.metadata["description"] = "a test";
+  ln::save_checkpoint(path, first, extras);
+  CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, "a test"), doctest::Contains("not made by this program"),
+                       ln::file_error);
+  extras.metadata["mixer"] = "one";
   ln::save_checkpoint(path, first, extras);
   CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, "a test"), doctest::Contains("window"), ln::file_error);
   std::vector<double> numbers(7, -1.0);
@@ -145,10 +152,12 @@ TEST_CASE("arguments: what is not given stays open") {
   CHECK_FALSE(code);
   CHECK_FALSE(none.epochs);
   CHECK_FALSE(none.resume);
+  CHECK_FALSE(none.mixer);
+  CHECK_FALSE(none.compare);
   CHECK(none.threads == 0);
   CHECK(none.data == fashion_mnist::default_folder);
   const auto all = parsed({"--epochs", "3", "--seed", "18446744073709551615", "--threads=2", "--resume", "file",
-                           "--data", "d", "--output", "o", "--limit", "5"},
+                           "--data", "d", "--output", "o", "--limit", "5", "--mixer", "retnet"},
                           code);
   CHECK_FALSE(code);
   CHECK(all.epochs == 3);
@@ -158,6 +167,26 @@ TEST_CASE("arguments: what is not given stays open") {
   CHECK(all.data == "d");
   CHECK(all.output == "o");
   CHECK(all.limit == 5);
+  CHECK(all.mixer == "retnet");
+}
+
+TEST_CASE("arguments: a comparison takes all mixers and goes on from nothing") {
+  std::optional<int> code;
+  const auto given = parsed({"--compare", "--seeds", "2", "--epochs", "1", "--seed", "7"}, code);
+  CHECK_FALSE(code);
+  CHECK(given.compare);
+  CHECK(given.seeds == 2);
+  const auto chosen = fashion_mnist::settings_of(given);
+  CHECK(chosen.epochs == 1);
+  CHECK(chosen.seed == 7);
+  for (const std::vector<std::string>& wrong : {std::vector<std::string>{"--compare", "--mixer", "retnet"},
+                                                {"--compare", "--resume", "file"},
+                                                {"--seeds", "2"},
+                                                {"--compare", "--seeds", "0"}}) {
+    code.reset();
+    parsed(wrong, code);
+    CHECK(code == 2);
+  }
 }
 
 TEST_CASE("settings: make a training") {

@@ -123,10 +123,14 @@ TEST_CASE("shares of sequences and heads are added in their order") {
   for (std::size_t i = 0; i < two.size(); ++i) two[i] = static_cast<double>(i);
   for (std::size_t i = 0; i < three.size(); ++i) three[i] = static_cast<double>(i);
   list<double> heads = numbers::unwritten(2), each = numbers::unwritten(2 * 5), shared = numbers::unwritten(5);
-  ln::detail::sum_shares(on, numbers::view_of<2>(two, {3, 2}), numbers::view_of<1>(heads, {2}));
+  ln::detail::sum_shares(on, numbers::view_of<2>(two, {3, 2}), numbers::view_of<1>(heads, {2}), false);
   CHECK(heads == list<double>{6, 9});
-  ln::detail::sum_shares(on, numbers::view_of<3>(three, {3, 2, 5}), numbers::view_of<2>(each, {2, 5}));
+  ln::detail::sum_shares(on, numbers::view_of<2>(two, {3, 2}), numbers::view_of<1>(heads, {2}), true);
+  CHECK(heads == list<double>{12, 18});
+  ln::detail::sum_shares(on, numbers::view_of<3>(three, {3, 2, 5}), numbers::view_of<2>(each, {2, 5}), false);
   CHECK(each == list<double>{30, 33, 36, 39, 42, 45, 48, 51, 54, 57});
-  ln::detail::sum_shares(on, numbers::view_of<3>(three, {3, 2, 5}), numbers::view_of<2>(shared, {1, 5}));
+  ln::detail::sum_shares(on, numbers::view_of<3>(three, {3, 2, 5}), numbers::view_of<2>(shared, {1, 5}), false);
   CHECK(shared == list<double>{75, 81, 87, 93, 99});
+  ln::detail::sum_shares(on, numbers::view_of<3>(three, {3, 2, 5}), numbers::view_of<2>(shared, {1, 5}), true);
+  CHECK(shared == list<double>{150, 162, 174, 186, 198});
 }

@@ -28,6 +28,13 @@ struct eight_layers : learned_per_head {
   static constexpr int layers = 8, gate_rank = 3;
 };
 
+template <class Recurrence, class Traversal>
+struct with : paper {
+  static constexpr int gate_rank = 9;
+  using recurrence = Recurrence;
+  using traversal = Traversal;
+};
+
 template <class Options>
 void check_attention(const std::string& name, bool masked, const ln::grid<2>& where) {
   check::tokens_question<ln::attention<Options, 2, double>, 2> q(where, 3, masked);
@@ -41,6 +48,20 @@ TEST_CASE("attention with one global scan is its formula, with the gradients of 
   check_attention<paper>("attention with mask, prefix and offset", true, {{3, 5}, 2, {4, 1}});
   check_attention<later_code>("attention as in the later code, learned theta", true, {{3, 5}, 1, {}});
   check_attention<learned_per_head>("attention with learned theta per head", false, {{3, 5}, 0, {}});
+  MESSAGE(oracle::gradient_report());
+}
+
+TEST_CASE_TEMPLATE("attention with logits of its own is its formula, with the gradients of finite differences",
+                   Recurrence, ln::additive_gated, ln::additive_gated_per_head) {
+  const std::string name = Recurrence::name;
+  check_attention<with<Recurrence, ln::global>>(name + " global", false, {{3, 5}, 0, {}});
+  check_attention<with<Recurrence, ln::global>>(name + " global with mask and prefix", true, {{3, 5}, 2, {4, 1}});
+  check_attention<with<Recurrence, ln::causal>>(name + " causal", false, {{3, 5}, 1, {}});
+  check_attention<with<Recurrence, ln::causal>>(name + " causal with mask", true, {{3, 5}, 0, {}});
+  check_attention<with<Recurrence, ln::bidirectional>>(name + " bidirectional", false, {{3, 5}, 0, {}});
+  check_attention<with<Recurrence, ln::bidirectional>>(name + " bidirectional with mask", true, {{3, 5}, 2, {}});
+  check_attention<with<Recurrence, ln::axial>>(name + " axial", false, {{5, 3}, 0, {}});
+  check_attention<with<Recurrence, ln::axial>>(name + " axial with mask", true, {{3, 5}, 0, {4, 1}});
   MESSAGE(oracle::gradient_report());
 }
 

@@ -3,8 +3,9 @@
 #pragma once
 
 #include <lightnet/model/image_classifier.hpp>
-#include <lightnet/recurrence/constant_decay.hpp>
+#include <lightnet/recurrence.hpp>
 
+#include <cmath>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -31,33 +32,113 @@ inline list<double> values(const parameter_block& all, const std::string& name) 
   return {part.data(), part.data() + part.size()};
 }
 
+// What the oracles call a recurrence of the library.
+template <oracle::recurrence Kind>
+struct formula_of {
+  static constexpr oracle::recurrence kind = Kind;
+  static constexpr bool per_head = false, with_sign = false, sink = false;
+  static double rate(double h, double heads) { return -std::exp2(-8 * h / heads); }  // log lambda_h, h from 1
+};
+template <class Recurrence>
+struct formula;
+template <>
+struct formula<ln::additive> : formula_of<oracle::recurrence::additive> {};
+template <>
+struct formula<ln::additive_with_sink> : formula<ln::additive> {
+  static constexpr bool sink = true;
+};
+template <>
+struct formula<ln::additive_gated> : formula_of<oracle::recurrence::additive_gated> {};
+template <>
+struct formula<ln::additive_gated_per_head> : formula<ln::additive_gated> {
+  static constexpr bool per_head = true;
+};
+template <>
+struct formula<ln::additive_plain> : formula_of<oracle::recurrence::additive_plain> {};
+template <>
+struct formula<ln::additive_plain_per_head> : formula<ln::additive_plain> {
+  static constexpr bool per_head = true;
+};
+template <>
+struct formula<ln::no_decay> : formula_of<oracle::recurrence::no_decay> {};
+template <>
+struct formula<ln::constant_decay> : formula_of<oracle::recurrence::constant_decay> {};
+template <>
+struct formula<ln::scalar_decay> : formula_of<oracle::recurrence::scalar_decay> {};
+template <>
+struct formula<ln::vector_decay> : formula_of<oracle::recurrence::vector_decay> {};
+template <>
+struct formula<ln::hgrn2> : formula_of<oracle::recurrence::hgrn2> {};
+template <class Decay>
+struct formula<ln::signed_decay<Decay>> : formula<Decay> {
+  static constexpr bool with_sign = true;
+};
+
+template <class Traversal>
+constexpr oracle::traversal order_of = std::is_same_v<Traversal, ln::global>          ? oracle::traversal::global
+                                       : std::is_same_v<Traversal, ln::bidirectional> ? oracle::traversal::bidirectional
+                                       : std::is_same_v<Traversal, ln::axial>         ? oracle::traversal::axial
+                                                                                      : oracle::traversal::causal;
+
+// The logits or decays that attention makes of x, where the recurrence reads some.
+template <class Options, class Project>
+void make_logits(oracle::problem& p, const parameter_block& all, const std::string& prefix, const Project& project) {
+  using kinds = oracle::recurrence;
+  using rule = formula<typename Options::recurrence>;
+  const auto log_sigmoid = [](double y) { return -std::log1p(std::exp(-y)); };
+  const auto decays = [&](list<double> y, double scale) {
+    for (double& a : y) a = rule::with_sign ? 2 * oracle::sigmoid(a) - 1 : scale * log_sigmoid(a);
+    return y;
+  };
+  if (p.has_logits()) p.logits = project("logits_proj", Options::width);
+  if (p.kind == kinds::hgrn2) p.log_decay = decays(project("f_proj", Options::width), 1);
+  if (p.kind == kinds::vector_decay) {
+    const list<double> inner = project("gk_proj.0", Options::width);
+    p.log_decay =
+        decays(oracle::linear(inner, values(all, prefix + "gk_proj.1.weight"), Options::decay_rank), 1.0 / 16);
+  }
+  if (p.kind == kinds::scalar_decay) {
+    p.log_decay = project("a_proj", Options::width);
+    if (rule::with_sign) {
+      p.log_decay = decays(p.log_decay, 1);
+    } else {
+      const list<double> rate = values(all, prefix + "A_log"), bias = values(all, prefix + "dt_bias");
+      for (std::size_t i = 0; i < p.log_decay.size(); ++i) {
+        const std::size_t h = i % rate.size();
+        p.log_decay[i] = -std::exp(rate[h]) * std::log1p(std::exp(p.log_decay[i] + bias[h]));
+      }
+    }
+  }
+  for (int h = 0; h < Options::heads && p.kind == kinds::constant_decay; ++h) {
+    const double rate = rule::rate(h + 1, Options::heads);
+    p.log_decay.push_back(rule::with_sign ? std::exp(rate) : rate);
+  }
+}
+
 template <class Options>
 list<double> attention(const parameter_block& all, const std::string& prefix, const list<double>& x, const places& at) {
+  using rule = formula<typename Options::recurrence>;
   constexpr std::size_t width = Options::width, heads = Options::heads;
   const auto project = [&](const char* name, const list<double>& from, std::size_t in) {
     return oracle::linear(from, values(all, prefix + name + ".weight"), in);
   };
-  oracle::problem p{
-      .kind = std::is_same_v<typename Options::recurrence, ln::constant_decay> ? oracle::recurrence::constant_decay
-                                                                               : oracle::recurrence::additive,
-      .order = std::is_same_v<typename Options::traversal, ln::global>          ? oracle::traversal::global
-               : std::is_same_v<typename Options::traversal, ln::bidirectional> ? oracle::traversal::bidirectional
-                                                                                : oracle::traversal::causal,
-      .position = Options::position::encodes ? oracle::encoding::cosine : oracle::encoding::none,
-      .batch = at.batch,
-      .tokens = at.where.tokens(),
-      .heads = heads,
-      .keys = width / heads,
-      .values = width / heads,
-      .q = oracle::silu(project("q_proj", x, width)),
-      .k = project("k_proj", x, width),
-      .v = project("v_proj", x, width),
-      .mask = at.mask};
-  if (p.kind == oracle::recurrence::constant_decay) {
-    for (std::size_t h = 0; h < heads; ++h) {
-      p.log_decay.push_back(-std::exp2(-8 * static_cast<double>(h + 1) / static_cast<double>(heads)));
-    }
-  }
+  oracle::problem p{.kind = rule::kind,
+                    .order = order_of<typename Options::traversal>,
+                    .position = Options::position::encodes ? oracle::encoding::cosine : oracle::encoding::none,
+                    .per_head = rule::per_head,
+                    .with_sign = rule::with_sign,
+                    .batch = at.batch,
+                    .tokens = at.where.tokens(),
+                    .heads = heads,
+                    .keys = width / heads,
+                    .values = width / heads,
+                    .q = oracle::silu(project("q_proj", x, width)),
+                    .v = project("v_proj", x, width),
+                    .mask = at.mask,
+                    .extents = at.where.extents};
+  if (p.kind != oracle::recurrence::hgrn2) p.k = project("k_proj", x, width);
+  if (rule::sink) p.z0.assign(static_cast<std::size_t>(p.batch * p.heads * p.weights()), 0.0);
+  make_logits<Options>(p, all, prefix, [&](const char* name, std::size_t in) { return project(name, x, in); });
   std::vector<long double> theta;
   if constexpr (Options::learned_theta) {
     for (const double angle : values(all, prefix + "theta")) theta.push_back(angle);

@@ -66,6 +66,10 @@ TEST_CASE("MD-TPE in double is the direct long convolution, and its gradients ar
   check_values(one_mode({23}, 2, 0, false));
   check_values(one_mode({23}, 2, 3, true));
   check_gradients(one_mode({7}, 2, 2, true), "md_tpe 1-D, both ways");
+  check_gradients(one_mode({71}, 2, 2, true), "md_tpe 1-D, both ways, a long line");
+  using wide = tpe::question<24, 9, true, 2, double>;
+  check_values(wide({{37, 2}}, 2, 0, false));
+  check_gradients(wide({{3, 35}}, 1, 0, false), "md_tpe 2-D, both ways, whole registers");
   using three_modes = tpe::question<11, 3, false, 2, double>;
   check_values(three_modes({{5, 9}}, 2, 0, false));
   check_values(three_modes({{5, 9}}, 3, 2, true));

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "ask.hpp"
 #include "cases.hpp"
 
-#define LIGHTNET_CASE(recurrence, traversal, position, dims) make<recurrence, traversal, position, dims, double>()
+#define LIGHTNET_CASE(...) list.push_back(make<__VA_ARGS__, double>());
 
-std::vector<cases::operation> cases::additive_double() { return {LIGHTNET_CASES_ADDITIVE(LIGHTNET_CASE)}; }
+std::vector<cases::operation> cases::additive_double() {
+  std::vector<operation> list;
+  LIGHTNET_CASES_ADDITIVE(LIGHTNET_CASE, LIGHTNET_CASE, LIGHTNET_CASE)
+  return list;
+}

@@ -124,9 +124,9 @@ template <class Error, class Change>
 void backward_refuses(const std::vector<std::string>& words, const Change& change) {
   arguments all;
   auto in = all.inputs<ln::constant_decay>();
-  ln::scan_incoming<> incoming;
+  ln::scan_incoming<ln::constant_decay> incoming;
   incoming.o = all.incoming.view();
-  ln::scan_gradients<> out;
+  ln::scan_gradients<ln::constant_decay> out;
   out.q = all.dq.view();
   out.k = all.dk.view();
   out.v = all.dv.view();
@@ -269,9 +269,10 @@ TEST_CASE("scan refuses outputs whose elements share a place, and reads inputs t
 
 TEST_CASE("scan refuses wrong values and what is not for it") {
   using ln::value_error;
-  scan_refuses<value_error>({" chunk: ", "one or more", "0"}, [](auto&, auto& in, auto&) { in.chunk = 0; });
+  scan_refuses<value_error>({" chunk: ", "zero or more", "-1"}, [](auto&, auto& in, auto&) { in.chunk = -1; });
   scan_refuses<value_error>({" grid.prefix: ", "-1"}, [](auto&, auto& in, auto&) { in.grid.prefix = -1; });
-  scan_refuses<value_error>({" log_decay: "}, [](auto& all, auto& in, auto&) { in.log_decay = all.log_decay.view(); });
+  scan_refuses<value_error>({" log_decay: "}, [](auto& all, auto& in, auto&) { in.log_decay = all.q.view(); });
+  scan_refuses<value_error>({" logits: "}, [](auto& all, auto& in, auto&) { in.logits = all.q.view(); });
   scan_refuses<value_error>({" theta: "}, [](auto& all, auto& in, auto&) { in.theta = all.theta.view(); });
   for (const float wrong : {nan_value, 0.5F, std::numeric_limits<float>::infinity()}) {
     decay_refuses<value_error>({" log_decay: ", "zero or less", "head 1"}, [&](auto& all, auto& in, auto&) {
@@ -282,7 +283,7 @@ TEST_CASE("scan refuses wrong values and what is not for it") {
   decay_refuses<value_error>({" state: ", "traversal"},
                              [](auto& all, auto& in, auto&) { in.state = {all.sum.view()}; });
   decay_refuses<value_error>({" outputs.state: "}, [](auto& all, auto&, auto& out) { out.state = {all.dsum.view()}; });
-  backward_refuses<value_error>({" gradients.log_decay: ", "default"},
+  backward_refuses<value_error>({" gradients.log_decay: ", "not given"},
                                 [](auto& all, auto&, auto&, auto& out) { out.log_decay = all.dlog_decay.view(); });
   backward_refuses<value_error>({" gradients.theta: "},
                                 [](auto& all, auto&, auto&, auto& out) { out.theta = all.dtheta.view(); });
@@ -299,6 +300,132 @@ TEST_CASE("scan refuses wrong values and what is not for it") {
   out.state = all.state();
   refuses<value_error>(all, {"lightnet: scan: outputs.state: "},
                        [&] { ln::scan<ln::additive, ln::global, ln::md_lrpe_rotate>(all.on, in, out); });
+}
+
+namespace {
+
+// A call with all that the recurrence needs, but for one change.
+template <class R, class V, int Dims = 1, class Error, class Give, class Change>
+void one_refuses(const std::vector<std::string>& words, const Give& give, const Change& change) {
+  arguments all;
+  auto in = all.inputs<R, Dims>();
+  auto out = all.outputs<R, Dims>();
+  give(all, in);
+  change(all, in, out);
+  refuses<Error>(all, words, [&] { ln::scan<R, V, ln::no_position, Dims>(all.on, in, out); });
+}
+
+}  // namespace
+
+TEST_CASE("scan refuses logits and decays that do not fit") {
+  using ln::device_error, ln::shape_error, ln::value_error;
+  const auto logits = [](auto& all, auto& in) { in.logits = all.k.view(); };
+  const auto of_head = [](auto& all, auto& in) { in.logits = all.k.view().slice(3, 2, 1); };
+  const auto decays = [](auto& all, auto& in) { in.log_decay = all.k.view(); };
+  const auto signed_decays = [](auto& all, auto& in) { in.decay = all.k.view().slice(3, 0, 1); };
+  one_refuses<ln::additive_gated, ln::global, 1, device_error>({" logits: "}, logits,
+                                                               [](auto&, auto& in, auto&) { in.logits = {}; });
+  one_refuses<ln::additive_gated, ln::global, 1, shape_error>(
+      {" logits: ", "5 channels", "[2, 6, 3, 1]"}, logits,
+      [](auto& all, auto& in, auto&) { in.logits = all.k.view().slice(3, 0, 1); });
+  one_refuses<ln::additive_plain_per_head, ln::causal, 1, shape_error>(
+      {" logits: ", "1 channels"}, of_head, [](auto& all, auto& in, auto&) { in.logits = all.k.view(); });
+  one_refuses<ln::additive_gated, ln::global, 1, value_error>(
+      {" decay: "}, logits, [](auto& all, auto& in, auto&) { in.decay = all.k.view(); });
+  one_refuses<ln::vector_decay, ln::causal, 1, device_error>({" log_decay: "}, decays,
+                                                             [](auto&, auto& in, auto&) { in.log_decay = {}; });
+  one_refuses<ln::vector_decay, ln::axial, 1, shape_error>(
+      {" log_decay: "}, decays, [](auto& all, auto& in, auto&) { in.log_decay = all.k.view().slice(1, 0, 5); });
+  one_refuses<ln::vector_decay, ln::causal, 1, value_error>(
+      {" decay: "}, decays, [](auto& all, auto& in, auto&) { in.decay = all.k.view(); });
+  one_refuses<ln::signed_decay<ln::scalar_decay>, ln::causal, 1, device_error>(
+      {" decay: "}, signed_decays, [](auto&, auto& in, auto&) { in.decay = {}; });
+  one_refuses<ln::signed_decay<ln::scalar_decay>, ln::causal, 1, value_error>(
+      {" log_decay: "}, signed_decays, [](auto& all, auto& in, auto&) { in.log_decay = all.k.view().slice(3, 0, 1); });
+  one_refuses<ln::signed_decay<ln::scalar_decay>, ln::causal, 1, shape_error>(
+      {" decay: "}, signed_decays, [](auto& all, auto& in, auto&) { in.decay = all.k.view(); });
+  for (const float wrong : {nan_value, 1.25F, -1.5F}) {
+    one_refuses<ln::signed_decay<ln::constant_decay>, ln::causal, 1, value_error>(
+        {" decay: ", "-1 to 1", "head 2"}, [](auto& all, auto& in) { in.decay = all.log_decay.view(); },
+        [&](auto& all, auto&, auto&) { all.log_decay.data()[2] = wrong; });
+  }
+  one_refuses<ln::hgrn2, ln::causal, 1, value_error>({" k: ", "1 - a"}, decays, [](auto&, auto&, auto&) {});
+  one_refuses<ln::no_decay, ln::causal, 1, value_error>(
+      {" log_decay: "}, [](auto&, auto&) {}, [](auto& all, auto& in, auto&) { in.log_decay = all.k.view(); });
+}
+
+TEST_CASE("scan refuses states, prefixes and packed lengths that do not fit") {
+  using ln::shape_error, ln::value_error;
+  const auto nothing = [](auto&, auto&) {};
+  one_refuses<ln::additive, ln::causal, 1, value_error>({" outputs.state: ", "additive_plain"}, nothing,
+                                                        [](auto& all, auto&, auto& out) {
+                                                          out.state = all.state();
+                                                          out.state.input = all.dsum.view();
+                                                        });
+  one_refuses<ln::constant_decay, ln::causal, 1, shape_error>({" outputs.state: ", "[2, 3, 1]"}, nothing,
+                                                              [](auto& all, auto&, auto& out) {
+                                                                out.state.sum = all.dsum.view();
+                                                                out.state.decay = all.dz.view();
+                                                              });
+  one_refuses<ln::additive_gated_per_head, ln::causal, 1, shape_error>(
+      {" outputs.state: ", "[2, 3, 1]"}, [](auto& all, auto& in) { in.logits = all.k.view().slice(3, 0, 1); },
+      [](auto& all, auto&, auto& out) { out.state = all.state(); });
+  one_refuses<ln::additive, ln::axial, 1, value_error>({" grid.prefix: "}, nothing, [](auto&, auto& in, auto&) {
+    in.grid.prefix = 2;
+    in.grid.extents = {4};
+  });
+  one_refuses<ln::additive, ln::axial, 1, value_error>({" outputs.state: ", "traversal"}, nothing,
+                                                       [](auto& all, auto&, auto& out) { out.state = all.state(); });
+
+  ln::tensor<ln::rank<1>, std::int64_t> lengths{{{4}}};
+  const auto pack = [&](std::initializer_list<std::int64_t> ends) {
+    return [&lengths, ends](auto& all, auto& in) {
+      std::copy(ends.begin(), ends.end(), lengths.data());
+      for (auto* sequence : {&in.q, &in.k}) *sequence = all.q.view().slice(0, 0, 1);
+      in.v = all.v.view().slice(0, 0, 1);
+      in.cumulative_lengths = lengths.view();
+    };
+  };
+  const auto one_o = [](auto& all, auto&, auto& out) { out.o = all.o.view().slice(0, 0, 1); };
+  const std::vector<std::string> named = {" cumulative_lengths: ", "do not fall"};
+  one_refuses<ln::additive, ln::causal, 1, value_error>(named, pack({0, 2, 4, 5}), one_o);
+  one_refuses<ln::additive, ln::causal, 1, value_error>(named, pack({1, 2, 4, 6}), one_o);
+  one_refuses<ln::additive, ln::causal, 1, value_error>(named, pack({0, 4, 2, 6}), one_o);
+  one_refuses<ln::additive, ln::causal, 1, value_error>({" grid.prefix: "}, pack({0, 2, 4, 6}),
+                                                        [&](auto& all, auto& in, auto& out) {
+                                                          one_o(all, in, out);
+                                                          in.grid.prefix = 1;
+                                                          in.grid.extents = {5};
+                                                        });
+  one_refuses<ln::additive, ln::causal, 1, shape_error>(
+      {" q: ", "a batch of 1"}, nothing, [&](auto&, auto& in, auto&) { in.cumulative_lengths = lengths.view(); });
+  one_refuses<ln::additive, ln::causal, 2, value_error>(
+      {" cumulative_lengths: "}, nothing, [&](auto&, auto& in, auto&) { in.cumulative_lengths = lengths.view(); });
+  one_refuses<ln::additive, ln::causal, 1, shape_error>({" outputs.state: ", "[3, 3, 5, 4]"}, pack({0, 2, 4, 6}),
+                                                        [&](auto& all, auto& in, auto& out) {
+                                                          one_o(all, in, out);
+                                                          out.state = all.state();  // of two sequences
+                                                        });
+}
+
+TEST_CASE("merge_states refuses what does not fit") {
+  using ln::device_error, ln::shape_error;
+  arguments all;
+  ln::framed_state<float> one = all.state(), two = all.state();
+  one.sum = all.dsum.view();
+  const auto merge = [&](const auto& left, const auto& right, const auto& to) {
+    return [&all, left, right, to] { ln::merge_states<ln::additive, float>(all.on, left, right, to); };
+  };
+  two.normaliser = {};
+  refuses<device_error>(all, {"lightnet: merge_states: normaliser: "}, merge(one, two, one));
+  two = all.state();
+  two.sum = all.sum.view().slice(3, 0, 3);
+  refuses<shape_error>(all, {"lightnet: merge_states: sum: ", "[2, 3, 5, 4]", "[2, 3, 5, 3]"}, merge(one, two, one));
+  ln::matrix_state<float> decay{all.sum.view(), {}}, to{all.dsum.view(), {}};
+  refuses<device_error>(all, {"lightnet: merge_states: right.decay: "},
+                        [&] { ln::merge_states<ln::constant_decay, float>(all.on, decay, decay, to); });
+  refuses<device_error>(all, {"lightnet: merge_states: right.input: "},
+                        [&] { ln::merge_states<ln::additive_plain, float>(all.on, all.state(), all.state(), one); });
 }
 
 TEST_CASE("scan takes extents of zero") {
@@ -335,10 +462,10 @@ TEST_CASE("scan takes extents of zero") {
   passed.state = {some.dsum.view()};
   ln::scan<ln::constant_decay, ln::causal>(some.on, no_tokens, passed);
   CHECK(std::equal(some.sum.data(), some.sum.data() + some.sum.size(), some.dsum.data()));
-  ln::scan_incoming<> incoming;
+  ln::scan_incoming<ln::constant_decay> incoming;
   incoming.o = some.incoming.view().slice(1, 0, 0);
   incoming.state.sum = some.sum.view();
-  ln::scan_gradients<> gradients;
+  ln::scan_gradients<ln::constant_decay> gradients;
   std::fill_n(some.dsum.data(), some.dsum.size(), nan_value);
   gradients.state.sum = some.dsum.view();
   ln::scan_backward<ln::constant_decay, ln::causal>(some.on, no_tokens, incoming, gradients);

@@ -1,105 +1,97 @@
 // SPDX-License-Identifier: Apache-2.0
-// States that are passed on, and bits that depend on nothing but the numbers.
+// One question in pieces: chunks, splits, steps, packed sequences. The stated tolerance where sums are made in another
+// order, the same bits where they are not.
 #include <doctest/doctest.h>
 
 #include "../oracle/recurrence.hpp"
 #include "cases.hpp"
+#include "random_question.hpp"
 
 using namespace cases;
 
 namespace {
 
-// Tokens [first, last) of a question without prefix, cut along the first axis of its grid.
-question part_of(const question& x, std::int64_t first, std::int64_t last) {
-  question part = x;
-  problem& p = part.p;
-  const std::int64_t slice = x.where.stride(0);
-  part.where.extents[0] = last - first;
-  part.where.offsets[0] += first;
-  p.tokens = (last - first) * slice;
-  const auto cut = [&](numbers& values, std::int64_t width) {
-    const numbers whole = std::move(values);
-    values.clear();
-    for (std::int64_t b = 0; b < p.batch && !whole.empty(); ++b) {
-      const auto at = whole.begin() + static_cast<std::ptrdiff_t>((b * x.p.tokens + first * slice) * width);
-      values.insert(values.end(), at, at + static_cast<std::ptrdiff_t>(p.tokens * width));
-    }
-  };
-  cut(p.q, p.heads * p.keys);
-  cut(p.k, p.heads * p.keys);
-  cut(p.v, p.heads * p.values);
-  cut(p.mask, 1);
-  return part;
+// A grid of some 130 tokens, 130 along the first axis where it has but one.
+std::vector<std::int64_t> long_grid(int dims) {
+  std::vector<std::int64_t> grid = {dims == 1 ? 130 : 13, 5, 2, 1};
+  grid.resize(static_cast<std::size_t>(dims));
+  return grid;
 }
 
-// One sequence of a question, or one head of it.
-question alone(const question& x, std::int64_t b, std::int64_t h) {
-  question one = x;
-  problem& p = one.p;
-  const problem& all = x.p;
-  p.batch = 1;
-  p.heads = 1;
-  const auto pick = [&](numbers& values, std::int64_t outer, std::int64_t width) {  // [B, outer, H, width]
-    const numbers whole = std::move(values);
-    values.clear();
-    for (std::int64_t n = 0; n < outer && !whole.empty(); ++n) {
-      const auto at = whole.begin() + static_cast<std::ptrdiff_t>(((b * outer + n) * all.heads + h) * width);
-      values.insert(values.end(), at, at + static_cast<std::ptrdiff_t>(width));
-    }
-  };
-  pick(p.q, p.tokens, p.keys);
-  pick(p.k, p.tokens, p.keys);
-  pick(p.v, p.tokens, p.values);
-  pick(p.z0, 1, p.keys);
-  pick(p.s0, 1, p.features() * p.values);
-  if (!p.mask.empty()) p.mask.assign(all.mask.begin() + b * p.tokens, all.mask.begin() + (b + 1) * p.tokens);
-  if (!p.log_decay.empty()) p.log_decay = {all.log_decay[static_cast<std::size_t>(h)]};
-  one.default_log_decay = false;  // its default depends on the number of heads
-  if (!x.theta.empty()) {
-    const std::int64_t share = oracle::lrpe_share(p.position, p.keys, x.where.axes());
-    const std::int64_t row = static_cast<std::int64_t>(x.theta.size()) == share ? 0 : h;
-    one.theta.assign(x.theta.begin() + row * share, x.theta.begin() + (row + 1) * share);
+// The largest |a - b| over the largest |b|.
+double relative_error(const numbers& a, const numbers& b) {
+  REQUIRE(a.size() == b.size());
+  double difference = 0, largest = 0;
+  for (std::size_t n = 0; n < a.size(); ++n) {
+    if (!(a[n] == b[n])) difference = std::isfinite(a[n] - b[n]) ? std::max(difference, std::abs(a[n] - b[n])) : inf;
+    largest = std::max(largest, std::abs(b[n]));
   }
-  return one;
+  return difference == 0 ? 0 : difference / largest;
 }
 
-// The numbers of one sequence and head in an array [B, outer, H, width].
-numbers picked(const numbers& all, const problem& p, std::int64_t b, std::int64_t h, std::int64_t outer,
-               std::int64_t width) {
-  numbers some;
-  for (std::int64_t n = 0; n < outer && !all.empty(); ++n) {
-    const auto at = all.begin() + static_cast<std::ptrdiff_t>(((b * outer + n) * p.heads + h) * width);
-    some.insert(some.end(), at, at + static_cast<std::ptrdiff_t>(width));
+// Sequences of the batch one after the other: token arrays [B, first part, ..] and [B, second part, ..] as one.
+numbers joined(const numbers& first, const numbers& second, std::int64_t batch) {
+  numbers all;
+  for (std::int64_t b = 0; b < batch; ++b) {
+    for (const numbers* part : {&first, &second}) {
+      const auto size = static_cast<std::ptrdiff_t>(part->size()) / batch;
+      all.insert(all.end(), part->begin() + b * size, part->begin() + (b + 1) * size);
+    }
   }
-  return some;
-}
-
-incoming random_incoming(const operation& op, const question& x, generator& random) {
-  incoming to{random.many(static_cast<std::int64_t>(x.p.v.size()), 1), {}, {}};
-  if (!op.stateful) return to;
-  to.s = random.many(x.p.batch * x.p.heads * x.p.features() * x.p.values, 1);
-  if (op.additive()) to.z = random.many(x.p.batch * x.p.heads * x.p.keys, 1);
-  return to;
-}
-
-bool same(const raw_state& a, const raw_state& b) {
-  return a.exponent == b.exponent && cases::same(a.normaliser, b.normaliser) && cases::same(a.sum, b.sum);
-}
-bool same(const gradients& a, const gradients& b) {
-  return cases::same(a.q, b.q) && cases::same(a.k, b.k) && cases::same(a.v, b.v) && cases::same(a.z0, b.z0) &&
-         cases::same(a.s0, b.s0) && cases::same(a.log_decay, b.log_decay) && cases::same(a.theta, b.theta);
+  return all;
 }
 
 }  // namespace
 
-TEST_CASE("scan: whole, split anywhere and step by step give the same") {
+TEST_CASE("scan: every chunk size gives the same") {
+  generator random(21);
+  double worst = 0, worst_gradient = 0;
+  for (const operation& op : operations()) {
+    question x = random_question(op, random,
+                                 {.masked = random.coin(),
+                                  .with_state = true,
+                                  .keys = 7,
+                                  .values = 3,
+                                  .batch = 1,
+                                  .heads = 2,
+                                  .grid = long_grid(op.dims),
+                                  .prefix = 0});
+    for (std::int64_t& offset : x.where.offsets) offset %= 4;  // the gradient of theta is a sum of places
+    give_angles(x);
+    INFO(describe(op, x));
+    const auto expected = oracle::naive_recurrence(x.p);
+    for (x.chunk = 1; x.chunk <= 128; ++x.chunk) {
+      const answer came = op.forward(x);
+      const double error = op.output_error(came.o, expected.o_long, expected.unit);
+      CHECK(error <= op.tolerance());
+      worst = std::max(worst, error);
+      if (!op.stateful) continue;
+      CHECK(op.state_error(mean_state(came.state, x.p), expected.s, expected.s_unit) <= op.tolerance());
+    }
+    if (!op.is_double()) continue;
+    const incoming to = random_incoming(op, x, random);
+    x.chunk = 32;
+    const gradients whole = op.backward(x, to);
+    for (const std::int64_t chunk : {1, 2, 3, 7, 16, 33, 64, 100, 128}) {
+      x.chunk = chunk;
+      const gradients d = op.backward(x, to);
+      for (numbers gradients::*part : {&gradients::q, &gradients::k, &gradients::v, &gradients::logits, &gradients::z0,
+                                       &gradients::s0, &gradients::theta}) {
+        const double error = relative_error(d.*part, whole.*part);
+        CHECK(error <= 1e-12);
+        worst_gradient = std::max(worst_gradient, error);
+      }
+    }
+  }
+  MESSAGE("worst error in units ", worst, ", of gradients ", worst_gradient);
+}
+
+TEST_CASE("scan: split anywhere, the state handed over, gives the same") {
   generator random(11);
   double worst = 0;
   for (const operation& op : operations()) {
     if (!op.stateful) continue;
-    const std::int64_t length = op.dims == 1 ? 130 : 13;
-    std::vector<std::int64_t> grid = {length, 5, 2};
-    grid.resize(static_cast<std::size_t>(op.dims));
+    const std::vector<std::int64_t> grid = long_grid(op.dims);
     for (int round = 0; round < 2; ++round) {
       const question x = random_question(op, random,
                                          {.masked = round == 1,
@@ -112,35 +104,82 @@ TEST_CASE("scan: whole, split anywhere and step by step give the same") {
                                           .grid = grid,
                                           .prefix = 0});
       INFO(describe(op, x));
-      auto expected = oracle::naive_recurrence(x.p);
-      for (numbers* unit : {&expected.unit, &expected.s_unit}) {
-        for (double& size : *unit) size += op.smallest() / op.epsilon();
-      }
-      for (std::int64_t cut = 0; cut <= length; ++cut) {
-        question second = part_of(x, cut, length);
+      const auto expected = oracle::naive_recurrence(x.p);
+      for (std::int64_t cut = 0; cut <= grid[0]; ++cut) {
+        question second = part_of(x, cut, grid[0]);
         const answer one = op.forward(part_of(x, 0, cut));
         second.with_state = true;
         second.raw = one.state;
         const answer two = op.forward(second);
-        const auto error = [&](const numbers& got, const auto& wanted, const numbers& unit) {
-          const double units = oracle::error_in_units(got, wanted, unit, op.epsilon());
-          worst = std::max(worst, units);
-          return units;
-        };
-        CHECK(error(mean_state(two.state, x.p), expected.s, expected.s_unit) <= 32);
-        if (op.order != oracle::traversal::causal) continue;
-        numbers o;
-        for (std::int64_t b = 0; b < x.p.batch; ++b) {
-          for (const answer* half : {&one, &two}) {
-            const auto size = static_cast<std::ptrdiff_t>(half->o.size()) / x.p.batch;
-            o.insert(o.end(), half->o.begin() + b * size, half->o.begin() + (b + 1) * size);
-          }
-        }
-        CHECK(error(o, expected.o_long, expected.unit) <= 32);
+        const double state = op.state_error(mean_state(two.state, x.p), expected.s, expected.s_unit);
+        CHECK(state <= op.tolerance());
+        worst = std::max(worst, state);
+        if (!op.causal()) continue;
+        const double error = op.output_error(joined(one.o, two.o, x.p.batch), expected.o_long, expected.unit);
+        CHECK(error <= op.tolerance());
+        worst = std::max(worst, error);
       }
     }
   }
   MESSAGE("worst error in units ", worst);
+}
+
+TEST_CASE("scan: a packed sequence has the bits that it has alone") {
+  generator random(22);
+  for (const operation& op : operations()) {
+    if (op.dims != 1) continue;
+    for (int round = 0; round < 3; ++round) {
+      question x = random_question(op, random,
+                                   {.masked = round == 1,
+                                    .with_state = round > 0,
+                                    .extreme = round == 2,
+                                    .packed = true,
+                                    .heads = 2,
+                                    .grid = {97 + 10 * round}});
+      x.default_log_decay = false;
+      x.threads = 1 + round;
+      INFO(describe(op, x));
+      const problem& p = x.p;
+      const incoming to = random_incoming(op, x, random);
+      const answer whole = op.forward(x);
+      const gradients gradient = op.backward(x, to);
+      CHECK_FALSE(whole.outside);
+      CHECK_FALSE(gradient.outside);
+      answer came;
+      gradients d;
+      for (std::int64_t s = 0; s < p.sequences(); ++s) {
+        const oracle::span in = p.sequence(s);
+        const auto slice = [&](const numbers& from, std::int64_t first, std::int64_t last, std::int64_t width) {
+          if (from.empty()) return numbers{};
+          return numbers(from.begin() + first * width, from.begin() + last * width);
+        };
+        const auto append = [](numbers& all, const numbers& part) { all.insert(all.end(), part.begin(), part.end()); };
+        question one = unpacked(x, s);
+        one.memory = random.one_of<layout>({layout::dense, layout::gapped, layout::tangled});
+        const answer part = op.forward(one);
+        append(came.o, part.o);
+        append(came.state.normaliser, part.state.normaliser);
+        append(came.state.sum, part.state.sum);
+        append(came.state.input, part.state.input);
+        append(came.state.decay, part.state.decay);
+        came.state.exponent.insert(came.state.exponent.end(), part.state.exponent.begin(), part.state.exponent.end());
+        const gradients share = op.backward(
+            one, {slice(to.o, in.first, in.last, p.heads * p.values), slice(to.z, s, s + 1, p.heads * p.weights()),
+                  slice(to.s, s, s + 1, p.heads * p.features() * p.values)});
+        append(d.q, share.q);
+        append(d.k, share.k);
+        append(d.v, share.v);
+        append(d.z0, share.z0);
+        append(d.s0, share.s0);
+        if (logit_width(p) > 0) append(d.logits, share.logits);
+      }
+      CHECK(same(came.o, whole.o));
+      CHECK(same(came.state, whole.state));
+      if (logit_width(p) == 0) d.logits = gradient.logits;  // of a head: a sum over the sequences
+      d.theta = gradient.theta;
+      CHECK(same(d, gradient));
+    }
+  }
 }
 
 TEST_CASE("scan: the bits depend neither on threads nor on the rest of the batch") {
@@ -158,32 +197,61 @@ TEST_CASE("scan: the bits depend neither on threads nor on the rest of the batch
       const incoming to = random_incoming(op, x, random);
       const answer expected = op.forward(x);
       const gradients gradient = op.backward(x, to);
-      for (int threads = 1; threads <= 5; ++threads) {
+      for (const int threads : {2 + round, 6 + 3 * round}) {
         x.threads = threads;
         const answer came = op.forward(x);
         CHECK(cases::same(came.o, expected.o));
-        CHECK(same(came.state, expected.state));
-        CHECK(same(op.backward(x, to), gradient));
+        CHECK(cases::same(came.state, expected.state));
+        CHECK(cases::same(op.backward(x, to), gradient));
       }
       const problem& p = x.p;
-      for (std::int64_t b = 0; b < p.batch; ++b) {
-        for (std::int64_t h = 0; h < p.heads; ++h) {
-          question one = alone(x, b, h);
-          one.memory = random.one_of<layout>({layout::dense, layout::gapped, layout::tangled});
-          const answer came = op.forward(one);
-          CHECK(cases::same(came.o, picked(expected.o, p, b, h, p.tokens, p.values)));
-          CHECK(cases::same(came.state.sum, picked(expected.state.sum, p, b, h, 1, p.features() * p.values)));
-          CHECK(cases::same(came.state.normaliser, picked(expected.state.normaliser, p, b, h, 1, p.keys)));
-          const gradients d =
-              op.backward(one, {picked(to.o, p, b, h, p.tokens, p.values), picked(to.z, p, b, h, 1, p.keys),
-                                picked(to.s, p, b, h, 1, p.features() * p.values)});
-          CHECK(cases::same(d.q, picked(gradient.q, p, b, h, p.tokens, p.keys)));
-          CHECK(cases::same(d.k, picked(gradient.k, p, b, h, p.tokens, p.keys)));
-          CHECK(cases::same(d.v, picked(gradient.v, p, b, h, p.tokens, p.values)));
-          CHECK(cases::same(d.z0, picked(gradient.z0, p, b, h, 1, p.keys)));
-          CHECK(cases::same(d.s0, picked(gradient.s0, p, b, h, 1, p.features() * p.values)));
-        }
-      }
+      const std::int64_t b = random.integer(p.batch), h = random.integer(p.heads);
+      question one = alone(x, b, h);
+      one.threads = 1;
+      one.memory = random.one_of<layout>({layout::dense, layout::gapped, layout::tangled});
+      const answer came = op.forward(one);
+      CHECK(same(came.o, picked(expected.o, p, b, h, p.tokens, p.values)));
+      CHECK(same(came.state.sum, picked(expected.state.sum, p, b, h, 1, p.features() * p.values)));
+      CHECK(same(came.state.input, picked(expected.state.input, p, b, h, 1, p.features() * p.values)));
+      CHECK(same(came.state.normaliser, picked(expected.state.normaliser, p, b, h, 1, p.weights())));
+      CHECK(same(came.state.decay, picked(expected.state.decay, p, b, h, 1, p.weights())));
+      const gradients d =
+          op.backward(one, {picked(to.o, p, b, h, p.tokens, p.values), picked(to.z, p, b, h, 1, p.weights()),
+                            picked(to.s, p, b, h, 1, p.features() * p.values)});
+      CHECK(same(d.q, picked(gradient.q, p, b, h, p.tokens, p.keys)));
+      CHECK(same(d.k, picked(gradient.k, p, b, h, p.tokens, p.keys)));
+      CHECK(same(d.v, picked(gradient.v, p, b, h, p.tokens, p.values)));
+      if (logit_width(p) > 0) CHECK(same(d.logits, picked(gradient.logits, p, b, h, p.tokens, p.weights())));
+      CHECK(same(d.z0, picked(gradient.z0, p, b, h, 1, p.weights())));
+      CHECK(same(d.s0, picked(gradient.s0, p, b, h, 1, p.features() * p.values)));
+    }
+  }
+}
+
+TEST_CASE("scan: one long sequence of one head has the same bits for 1 to 17 threads") {
+  generator random(23);
+  for (const operation& op : operations()) {
+    if (op.dims != 1 || op.type == dtype::float64 || op.like.order == oracle::traversal::axial) continue;
+    question x = random_question(op, random,
+                                 {.masked = random.coin(),
+                                  .with_state = true,
+                                  .extreme = random.coin(),
+                                  .keys = 11,
+                                  .values = 21,
+                                  .batch = 1,
+                                  .heads = 1,
+                                  .grid = {700},
+                                  .prefix = 1});
+    x.chunk = 8;  // 88 chunks: several for each of 17 threads
+    INFO(describe(op, x));
+    const incoming to = random_incoming(op, x, random);
+    const answer expected = op.forward(x);
+    const gradients gradient = op.backward(x, to);
+    for (x.threads = 2; x.threads <= 17; ++x.threads) {
+      const answer came = op.forward(x);
+      CHECK(same(came.o, expected.o));
+      CHECK(same(came.state, expected.state));
+      CHECK(same(op.backward(x, to), gradient));
     }
   }
 }
@@ -207,8 +275,8 @@ TEST_CASE("scan: the bits of a column do not depend on its place") {
       one.p.v = column(p.v);
       one.p.s0 = column(p.s0);
       const answer came = op.forward(one);
-      CHECK(cases::same(came.o, column(expected.o)));
-      CHECK(cases::same(came.state.sum, column(expected.state.sum)));
+      CHECK(same(came.o, column(expected.o)));
+      CHECK(same(came.state.sum, column(expected.state.sum)));
     }
   }
 }

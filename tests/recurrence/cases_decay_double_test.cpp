@@ -1,6 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-#include "cases.hpp"
-
-#define LIGHTNET_CASE(recurrence, traversal, position, dims) make<recurrence, traversal, position, dims, double>()
-
-std::vector<cases::operation> cases::decay_double() { return {LIGHTNET_CASES_DECAY(LIGHTNET_CASE)}; }

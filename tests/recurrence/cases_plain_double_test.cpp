@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ask.hpp"
+#include "cases.hpp"
+
+#define LIGHTNET_CASE(...) list.push_back(make<__VA_ARGS__, double>());
+
+std::vector<cases::operation> cases::plain_double() {
+  std::vector<operation> list;
+  LIGHTNET_CASES_PLAIN(LIGHTNET_CASE, LIGHTNET_CASE, LIGHTNET_CASE)
+  return list;
+}
