@@ -10,6 +10,7 @@
 #include <lightnet/train/checkpoint.hpp>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "curve.hpp"
@@ -19,8 +20,19 @@ namespace fashion_mnist {
 /// Points of the curve, each the mean of the updates since the last, and the seconds of training so far.
 class recorder {
  public:
-  /// A point every `interval` updates, and at the end of an epoch.
-  explicit recorder(std::int64_t interval) : interval_(std::max<std::int64_t>(interval, 1)) {}
+  /// A point every `interval` updates, and at the end of an epoch; `mixer` is the name of what is trained.
+  recorder(std::int64_t interval, std::string mixer)
+      : interval_(std::max<std::int64_t>(interval, 1)), mixer_(std::move(mixer)) {}
+
+  /// The name of the mixer that a checkpoint was made with. Throws lightnet::file_error where it was made by something
+  /// else.
+  static const std::string& mixer_of(const lightnet::checkpoint& saved) {
+    const auto& extras = saved.extras();
+    if (extras.size() != 2 || !extras.contains("description") || !extras.contains("mixer")) {
+      throw lightnet::file_error(saved.path().string(), "was not made by this program");
+    }
+    return extras.at("mixer");
+  }
 
   [[nodiscard]] std::span<const curve_point> curve() const noexcept { return curve_; }
   [[nodiscard]] double seconds() const noexcept { return window_[3]; }
@@ -54,6 +66,7 @@ class recorder {
     const std::vector<std::int64_t> shape{static_cast<std::int64_t>(curve_.size()), curve_point::size};
     lightnet::checkpoint_extras extras;
     extras.metadata["description"] = description;
+    extras.metadata["mixer"] = mixer_;
     extras.tensors.push_back(lightnet::store("curve", shape, std::span<const double>(values)));
     extras.tensors.push_back(lightnet::store("window", {4}, std::span<const double>(window_)));
     lightnet::save_checkpoint(path, trainer, extras);
@@ -65,10 +78,11 @@ class recorder {
     const auto fail = [&saved](const std::string& reason) {
       throw lightnet::file_error(saved.path().string(), reason);
     };
-    const auto made_by = saved.extras().find("description");
-    if (made_by == saved.extras().end() || saved.extras().size() != 1) fail("was not made by this program");
-    if (made_by->second != description) {
-      fail("was made by another version of this program: " + lightnet::io_detail::printable(made_by->second));
+    const auto& mixer = mixer_of(saved);
+    if (mixer != mixer_) fail("was made with the mixer " + lightnet::io_detail::printable(mixer));
+    const auto& made_by = saved.extras().at("description");
+    if (made_by != description) {
+      fail("was made by another version of this program: " + lightnet::io_detail::printable(made_by));
     }
     const auto numbers = [&](const char* name, auto fits) {
       const auto* tensor = saved.extra(name);
@@ -94,6 +108,7 @@ class recorder {
 
  private:
   std::int64_t interval_;
+  std::string mixer_;
   std::vector<curve_point> curve_;
   std::array<double, 4> window_{};  // since the last point: loss added up, right, counted; seconds since the start
 };

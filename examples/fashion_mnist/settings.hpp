@@ -9,9 +9,12 @@
 #include <lightnet/train/training_state.hpp>
 #include <string>
 
+#include "arguments.hpp"
+
 namespace fashion_mnist {
 
-/// The network: 28 x 28 pixels in 7 x 7 patches, MD-TPE, blocks with one global scan each.
+/// The network: 28 x 28 pixels in 7 x 7 patches, MD-TPE, blocks with one global scan each. Other mixers change recurrence
+/// and traversal, and nothing else.
 struct model_options : lightnet::image_classifier_options {
   static constexpr int width = 64;
   static constexpr int heads = 2;
@@ -21,7 +24,6 @@ struct model_options : lightnet::image_classifier_options {
   static constexpr int patch = 4;
   static constexpr int modes = 16;
 };
-using model = lightnet::image_classifier<model_options, 2>;
 
 struct settings {
   std::uint64_t seed = 1;
@@ -38,6 +40,14 @@ struct settings {
   int shift = 0;          // and moved by up to so many pixels each way
   int curve_points = 10;  // of an epoch
 };
+
+/// The settings, with what the command line says.
+inline settings settings_of(const arguments& given) {
+  settings chosen;
+  chosen.epochs = given.epochs.value_or(chosen.epochs);
+  chosen.seed = given.seed.value_or(chosen.seed);
+  return chosen;
+}
 
 /// The trainer's options, for so many training images.
 inline lightnet::trainer_options options_for(const settings& chosen, std::int64_t images) {

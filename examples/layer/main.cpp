@@ -47,7 +47,7 @@ bool run(const char* name) {
 
   double norm = 0;
   for (std::int64_t i = 0; i < dx.size(); ++i) norm += static_cast<double>(dx.data()[i]) * dx.data()[i];
-  std::printf("%-18s scans=%d parameters=%lld |dx|=%.4f\n", name, Mixer::traversal::scans,
+  std::printf("%-18s scans=%d parameters=%lld |dx|=%.4f\n", name, Mixer::traversal::scans(2),
               static_cast<long long>(Mixer::parameter_count), std::sqrt(norm));
   return std::isfinite(norm) && norm > 0;
 }

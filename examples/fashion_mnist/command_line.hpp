@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Reading the command line.
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <system_error>
+
+#include "arguments.hpp"
+
+namespace fashion_mnist {
+
+/// The folder of the running program.
+inline std::filesystem::path program_folder(const char* called_as) {
+  std::error_code failed;
+  auto self = std::filesystem::read_symlink("/proc/self/exe", failed);
+  if (failed) self = called_as;
+  return self.has_parent_path() ? self.parent_path() : std::filesystem::path(".");
+}
+
+/// Reads the command line; where the program has no more to do, `exit_code` says how it ends: 0 after --help, 2 after
+/// a mistake.
+inline arguments parse(int count, char** values, std::optional<int>& exit_code) {
+  arguments given;
+  given.output = program_folder(values[0]).string();
+  CLI::App app{"A LightNet learns to tell pictures of clothes apart (Fashion-MNIST), with one scan a layer."};
+  app.option_defaults()->always_capture_default();
+  app.add_option("--epochs", given.epochs, "Times that every training image is seen")->check(CLI::Range(1, 100'000));
+  app.add_option("--threads", given.threads, "Threads, 0 for all; they change no bit of the result")
+      ->check(CLI::Range(0, 4096));
+  app.add_option("--seed", given.seed, "Seed of all that is random")->check(CLI::NonNegativeNumber);
+  app.add_option("--resume", given.resume, "A checkpoint to go on from, with its settings")->type_name("FILE");
+  app.add_option("--data", given.data, "Folder of the gzipped IDX files")->type_name("DIR");
+  app.add_option("--output", given.output, "Folder of the checkpoint, the picture and the curve")->type_name("DIR");
+  app.add_option("--limit", given.limit, "Train on the first N images only")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  auto* const mixer = app.add_option("--mixer", given.mixer, "additive (the default), retnet, hgrn2 or hgrn2-axial");
+  auto* const compare = app.add_flag("--compare", given.compare, "Train all mixers, and print a table");
+  app.add_option("--seeds", given.seeds, "Trainings of each mixer, with seeds one apart")
+      ->needs(compare)
+      ->check(CLI::Range(1, 1000));
+  compare->excludes(mixer)->excludes("--resume");
+  try {
+    app.parse(count, values);
+  } catch (const CLI::ParseError& error) {
+    exit_code = app.exit(error) == 0 ? 0 : 2;
+  }
+  return given;
+}
+
+}  // namespace fashion_mnist

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// The demonstration and one training of the comparison, for the model of any mixer.
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <lightnet/backend/cpu/random.hpp>
+#include <lightnet/model/image_classifier.hpp>
+#include <lightnet/train/checkpoint.hpp>
+#include <lightnet/train/trainer.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "batches.hpp"
+#include "mixer.hpp"
+#include "picture.hpp"
+#include "progress.hpp"
+#include "recorder.hpp"
+
+namespace fashion_mnist {
+
+namespace detail {
+
+inline std::atomic<bool> stop{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may only touch what needs no lock");
+
+/// Ctrl-C asks for an end after the update; a second one ends at once.
+inline void stop_on_signals() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { stop.store(true); };
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+}
+inline void end_on_signals() {
+  std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGTERM, SIG_DFL);
+}
+
+/// What a checkpoint says and an argument contradicts is a mistake.
+template <class Number>
+void agree(const char* name, const std::optional<Number>& given, Number saved, const std::string& file) {
+  if (!given || *given == saved) return;
+  throw lightnet::value_error("--resume", name, std::to_string(saved) + " as in " + file + ", or nothing",
+                              std::to_string(*given));
+}
+
+inline lightnet::trainer_options options_of(const arguments& given, const std::optional<lightnet::checkpoint>& saved,
+                                            std::int64_t& images) {
+  if (!saved) {
+    if (given.limit) images = std::min(images, *given.limit);
+    return options_for(settings_of(given), images);
+  }
+  const auto file = saved->path().string();
+  agree("--epochs", given.epochs, saved->options().epochs, file);
+  agree("--seed", given.seed, saved->options().seed, file);
+  const auto& state = saved->state();
+  agree("--limit", given.limit, state.items, file);
+  if (state.items < 1 || state.items > images) {
+    throw lightnet::file_error(file,
+                               "trains on " + std::to_string(state.items) + " images, of " + std::to_string(images));
+  }
+  const auto updates = lightnet::updates_of_epoch(state.items, saved->options().batch);
+  if (state.step != state.epoch * updates + state.position / saved->options().batch) {
+    throw lightnet::file_error(file, "its step and its epoch contradict each other");
+  }
+  images = state.items;
+  return saved->options();
+}
+
+inline figure figure_of(const image_set& test, std::span<const std::int32_t> predicted) {
+  figure shown;
+  shown.classes.assign(class_names.begin(), class_names.end());
+  shown.confusion.resize(class_names.size() * class_names.size());
+  for (std::size_t i = 0; i < predicted.size(); ++i) {
+    if (predicted[i] < 0) throw lightnet::value_error("fashion_mnist", "logits", "numbers", "NaN");
+    const auto row = static_cast<std::size_t>(test.labels[i]), column = static_cast<std::size_t>(predicted[i]);
+    ++shown.confusion[row * class_names.size() + column];
+  }
+  shown.rows = test.rows;
+  shown.columns = test.columns;
+  shown.pixels = test.pixels;
+  shown.predicted = predicted;
+  shown.truth = test.labels;
+  return shown;
+}
+
+inline std::string text(const char* format, double value) {
+  char digits[64];
+  std::snprintf(digits, sizeof digits, format, value);
+  return digits;
+}
+
+inline double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// The median milliseconds of a call of the first layer's mixer: forward, for a batch of images, on one thread.
+template <class Options>
+double milliseconds_of_call(const lightnet::trainer<lightnet::image_classifier<Options, 2>>& trained,
+                            const image_set& images) {
+  using model = lightnet::image_classifier<Options, 2>;
+  using block = typename model::body::block_type;
+  using layer = typename block::token_mixer;
+  constexpr int calls = 201;
+  const lightnet::rank<4> shape{
+      {trained.options().batch, images.rows / Options::patch, images.columns / Options::patch, layer::width}};
+  lightnet::execution<lightnet::cpu> on{1};
+  lightnet::tensor<lightnet::rank<4>, float> x(shape), y(shape);
+  lightnet::fill_normal(on, lightnet::random_stream{1}, 0, x.view().reshape(std::array{x.size()}));
+  const lightnet::parameters_of<layer, const float> weights{
+      trained.parameters().view().data() + model::body_at + block::token_mixer_at, {}};
+  typename layer::template context<lightnet::infer> nothing;
+  std::vector<double> times;
+  for (int call = 0; call < calls; ++call) {
+    const auto start = std::chrono::steady_clock::now();
+    layer{}.forward(on, weights, std::as_const(x).view(), y.view(), nothing);
+    times.push_back(1e3 * seconds_since(start));
+  }
+  return median(times);
+}
+
+}  // namespace detail
+
+template <class Options>
+int demonstrate(const mixer& which, const arguments& given, const std::optional<lightnet::checkpoint>& saved) {
+  namespace fs = std::filesystem;
+  using model = lightnet::image_classifier<Options, 2>;
+  const settings standard;
+  const auto description = description_of(standard);
+  const auto data = load_fashion_mnist(given.data);
+  std::int64_t images = data.train.count;
+  const auto options = detail::options_of(given, saved, images);
+  const auto updates = lightnet::updates_of_epoch(images, options.batch);
+
+  lightnet::execution<lightnet::cpu> on{given.threads};
+  lightnet::trainer<model> trainer{model{}, options};
+  recorder record{updates / standard.curve_points, which.name};
+  if (saved) {
+    record.restore(*saved, description);
+    saved->load(trainer);
+  }
+  const fs::path folder = given.output;
+  std::error_code failed;
+  fs::create_directories(folder, failed);
+  if (failed) throw lightnet::file_error(folder.string(), "cannot be made a folder: " + failed.message());
+  const auto checkpoint_path = folder / "fashion_mnist.safetensors";
+  const auto parameters = detail::grouped(trainer.parameters().size());
+  std::printf("%s: %s parameters, %s training images, %d threads\n", which.title, parameters.c_str(),
+              detail::grouped(images).c_str(), on.threads());
+  std::fflush(stdout);
+
+  batches training{data.train, standard, images, options.seed};
+  detail::stop_on_signals();
+  bool finished = false;
+  {
+    progress_bar bar{stdout, options.epochs * updates, updates, std::min(options.batch, images), trainer.state().step};
+    auto last = std::chrono::steady_clock::now();
+    finished = trainer.run(on, training, detail::stop, [&](const lightnet::training_progress& now) {
+      bar.update(now.step, now.loss, now.accuracy);
+      const auto time = std::chrono::steady_clock::now();
+      record.add(now, std::chrono::duration<double>(time - last).count(), bar.images_per_second());
+      last = time;
+      if (!now.epoch_finished) return;
+      record.save(checkpoint_path, trainer, description);
+      bar.finish_epoch(now.epoch + 1, now.loss, now.accuracy);
+    });
+  }
+  if (!finished) {
+    record.save(checkpoint_path, trainer, description);
+    std::printf("stopped after update %s of %s; to go on: --resume %s\n", std::to_string(trainer.state().step).c_str(),
+                std::to_string(options.epochs * updates).c_str(), checkpoint_path.c_str());
+    return 130;
+  }
+  detail::end_on_signals();
+
+  std::vector<std::int32_t> predicted(static_cast<std::size_t>(data.test.count));
+  batches testing{data.test, standard, data.test.count};
+  const auto result = trainer.evaluate(on, testing, predicted);
+  record.finish(result.accuracy());
+  write_curve(folder / "fashion_mnist.csv", record.curve());
+  const double rate = static_cast<double>(options.epochs * images) / record.seconds();
+  auto shown = detail::figure_of(data.test, predicted);
+  shown.title = std::string{which.title} + " on Fashion-MNIST";
+  shown.subtitle = parameters + " parameters, " +
+                   (which.scans == 1 ? "one scan" : std::to_string(which.scans) + " scans") + " a layer, " +
+                   std::to_string(options.epochs) + " epochs of " + detail::grouped(images) + " images";
+  shown.facts = {{detail::text("%.2f %%", 100 * result.accuracy()), "test accuracy"},
+                 {detail::text("%.1f s", record.seconds()), "training"},
+                 {detail::text("%.0f", rate), "images a second"}};
+  write_picture(folder / "fashion_mnist.png", shown);
+  std::printf("%s\n%s\n%s\n", checkpoint_path.c_str(), (folder / "fashion_mnist.png").c_str(),
+              (folder / "fashion_mnist.csv").c_str());
+  std::printf("accuracy=%.4f images=%lld parameters=%lld train_seconds=%.1f images_per_second=%.0f\n",
+              result.accuracy(), static_cast<long long>(result.counted),
+              static_cast<long long>(trainer.parameters().size()), record.seconds(), rate);
+  return 0;
+}
+
+template <class Options>
+trial train(const mixer& which, const settings& chosen, const data_set& data, std::int64_t images, int threads) {
+  using model = lightnet::image_classifier<Options, 2>;
+  lightnet::execution<lightnet::cpu> on{threads};
+  lightnet::trainer<model> trainer{model{}, options_for(chosen, images)};
+  batches training{data.train, chosen, images, chosen.seed}, testing{data.test, chosen, data.test.count};
+  const std::atomic<bool> never{false};
+  const auto start = std::chrono::steady_clock::now();
+  trainer.run(on, training, never, [&](const lightnet::training_progress& now) {
+    if (!now.epoch_finished) return;
+    std::printf("%s, seed %llu, epoch %lld/%lld: loss %.4f, accuracy %.2f %%\n", which.name,
+                static_cast<unsigned long long>(chosen.seed), static_cast<long long>(now.epoch + 1),
+                static_cast<long long>(chosen.epochs), now.loss, 100 * now.accuracy);
+    std::fflush(stdout);
+  });
+  trial result{};
+  result.images_per_second = static_cast<double>(chosen.epochs * images) / detail::seconds_since(start);
+  result.parameters = trainer.parameters().size();
+  result.accuracy = trainer.evaluate(on, testing).accuracy();
+  result.milliseconds = detail::milliseconds_of_call<Options>(trainer, data.train);
+  return result;
+}
+
+/// The mixer with what its options make of the programs above.
+template <class Options>
+constexpr mixer mixer_with(const char* name, const char* title, const char* description) {
+  return {name, title, description, Options::traversal::scans(2), demonstrate<Options>, train<Options>};
+}
+
+}  // namespace fashion_mnist
