@@ -220,7 +220,8 @@ LIGHTNET_HOST_DEVICE constexpr V lower_by_power_of_two(V x, detail::exponent_of<
   } else {
     using word = detail::exponent_of<V>;
     const auto normal = (exponent >= lowest) & (x != V{});
-    return normal ? (V)((word)x + (exponent << binary::mantissa)) : V{};
+    const word shift = normal ? exponent : word{};
+    return normal ? (V)((word)x + (shift << binary::mantissa)) : V{};
   }
 }
 
