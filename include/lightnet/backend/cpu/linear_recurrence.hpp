@@ -338,9 +338,9 @@ void linear_recurrence_forward(execution<cpu>& on, const recurrence_arguments<Re
   using walk = causal_walk<Recurrence, Position, Dims, T>;
   bool with_input = false;
   if constexpr (Recurrence::framed) with_input = static_cast<bool>(outputs.state.input);
-  for_each_line<walk, typename walk::carry_type>(on, arguments, with_input, [&](const auto& heads, const auto& team) {
-    team.walks[0].forward(team, heads, outputs);
-  });
+  for_each_line<walk, typename walk::carry_type>(
+      on, arguments, with_input, true,
+      [&](const auto& heads, const auto& team) { team.walks[0].forward(team, heads, outputs); });
 }
 
 }  // namespace detail

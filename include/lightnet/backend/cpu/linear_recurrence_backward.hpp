@@ -293,7 +293,7 @@ void linear_recurrence_backward(execution<cpu>& on, const recurrence_arguments<R
                                 const recurrence_gradients<Dims, T, cpu>& gradients) {
   using pullback = causal_pullback<Recurrence, Position, Dims, T>;
   for_each_line<pullback, typename pullback::carry_type>(
-      on, arguments, false,
+      on, arguments, false, !(gradients.head_logits || gradients.theta),
       [&](const auto& heads, const auto& team) { team.walks[0].backward(team, heads, gradients); });
 }
 

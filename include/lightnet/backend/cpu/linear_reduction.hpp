@@ -280,8 +280,9 @@ template <class Recurrence, class Position, int Dims, class T, class Outputs>
 void linear_reduction_forward(execution<cpu>& on, const recurrence_arguments<Recurrence, Dims, T, cpu>& arguments,
                               const Outputs& outputs) {
   using walk = global_walk<Recurrence, Position, Dims, T>;
-  for_each_line<walk, typename walk::carry_type>(
-      on, arguments, false, [&](const auto& heads, const auto& team) { team.walks[0].forward(team, heads, outputs); });
+  for_each_line<walk, typename walk::carry_type>(on, arguments, false, true, [&](const auto& heads, const auto& team) {
+    team.walks[0].forward(team, heads, outputs);
+  });
 }
 
 /// The gradients of the global traversal with respect to everything in `arguments`.
@@ -290,7 +291,7 @@ void linear_reduction_backward(execution<cpu>& on, const recurrence_arguments<Re
                                const recurrence_gradients<Dims, T, cpu>& gradients) {
   using pullback = global_pullback<Recurrence, Position, Dims, T>;
   for_each_line<pullback, typename pullback::carry_type>(
-      on, arguments, false,
+      on, arguments, false, !(gradients.head_logits || gradients.theta),
       [&](const auto& heads, const auto& team) { team.walks[0].backward(team, heads, gradients); });
 }
 

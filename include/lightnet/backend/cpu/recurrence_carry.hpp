@@ -174,16 +174,17 @@ inline std::int64_t heads_of_group(std::int64_t lines, std::int64_t heads, std::
 }
 
 /// Calls visit(heads, team) for every line and group of heads. Groups go to threads one each, but where there are too few
-/// heads to keep all threads busy and lines are long, all threads work on one head.
+/// heads to keep all threads busy and lines are long, all threads work on one head, if they may.
 template <class Walk, class Carry, class Arguments, class Visit>
-void for_each_line(execution<cpu>& on, const Arguments& arguments, bool with_input, const Visit& visit) {
+void for_each_line(execution<cpu>& on, const Arguments& arguments, bool with_input, bool may_share,
+                   const Visit& visit) {
   execution<cpu>::scope scratch{on};
   const std::int64_t lines = arguments.lines.count(), heads = arguments.heads, items = lines * heads;
   const std::int64_t threads = on.threads();
   Walk* const walks = make_each<Walk>(on, scratch, arguments);
   const recurrence_sizes& size = walks[0].size;
-  const bool together =
-      threads > 1 && items < 4 * threads && items % threads != 0 && size.chunks(size.longest) >= 4 * threads;
+  const bool together = may_share && threads > 1 && items < 4 * threads && items % threads != 0 &&
+                        size.chunks(size.longest) >= 4 * threads;
   const std::int64_t group = together ? 1 : heads_of_group(lines, heads, threads, Carry::bytes(size));
   const std::int64_t groups = group > 0 ? (heads + group - 1) / group : 0;
   const std::int64_t teams = together ? 1 : std::min(threads, lines * groups);

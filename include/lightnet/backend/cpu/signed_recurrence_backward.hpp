@@ -138,7 +138,7 @@ void signed_recurrence_backward(execution<cpu>& on, const recurrence_arguments<R
                                 const recurrence_gradients<Dims, T, cpu>& gradients) {
   using pullback = signed_pullback<Recurrence, Position, Dims, T>;
   for_each_line<pullback, typename pullback::carry_type>(
-      on, arguments, false, [&](const auto& heads, const auto& team) {
+      on, arguments, false, false, [&](const auto& heads, const auto& team) {
         heads.each(
             [&](std::int64_t head, auto& carry) { team.walks[0].backward(carry, heads.line_index, head, gradients); });
       });
