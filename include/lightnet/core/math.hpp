@@ -120,6 +120,7 @@ template <class V>
 struct scalar_of_vector {
   using type = std::remove_cvref_t<decltype(std::declval<V&>()[0])>;
   using exponent = decltype(std::declval<V>() < std::declval<V>());
+  using bits [[gnu::vector_size(sizeof(V))]] = std::make_unsigned_t<typename binary<type>::bits>;
 };
 template <class T>
   requires std::is_arithmetic_v<T>
@@ -218,10 +219,9 @@ LIGHTNET_HOST_DEVICE constexpr V lower_by_power_of_two(V x, detail::exponent_of<
     const auto bits = std::bit_cast<typename binary::bits>(x) + shift * (typename binary::bits{1} << binary::mantissa);
     return normal ? std::bit_cast<V>(bits) : V(0);
   } else {
-    using word = detail::exponent_of<V>;
+    using bits = typename detail::scalar_of_vector<V>::bits;  // a lane that is not used may hold any exponent
     const auto normal = (exponent >= lowest) & (x != V{});
-    const word shift = normal ? exponent : word{};
-    return normal ? (V)((word)x + (shift << binary::mantissa)) : V{};
+    return normal ? (V)((bits)x + ((bits)exponent << binary::mantissa)) : V{};
   }
 }
 
