@@ -2,7 +2,6 @@
 #include "idx.hpp"
 
 #include <doctest/doctest.h>
-#include <unistd.h>
 #include <zlib.h>
 
 #include <cstdint>
@@ -14,19 +13,15 @@
 #include <string_view>
 #include <vector>
 
+#include "../temporary_folder.hpp"
+
 namespace fs = std::filesystem;
 
 namespace {
 
 /// A folder with a sound pair of files: three images of 2 x 5 pixels and their labels.
-struct folder {
-  folder();
-  ~folder() {
-    std::error_code ignored;
-    fs::remove_all(path, ignored);
-  }
-  folder(const folder&) = delete;
-  folder& operator=(const folder&) = delete;
+struct pair_of_files : folder {
+  pair_of_files();
 
   /// What reading the pair throws; empty where it does not.
   [[nodiscard]] std::string refusal() const {
@@ -38,9 +33,7 @@ struct folder {
     return {};
   }
 
-  std::string path;
-  fs::path images;
-  fs::path labels;
+  fs::path images = *this / "images.gz", labels = *this / "labels.gz";
 };
 
 std::string numbers(std::initializer_list<std::uint32_t> values) {
@@ -57,11 +50,6 @@ void put(const fs::path& path, std::string_view bytes) {
   REQUIRE(file.good());
 }
 
-std::string raw(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 void put_gzip(const fs::path& path, std::string_view bytes) {
   const auto file = ::gzopen(path.c_str(), "wb");
   REQUIRE(file != nullptr);
@@ -75,15 +63,12 @@ std::string pixels(std::size_t count) {
   return bytes;
 }
 
-folder::folder() : path((fs::temp_directory_path() / "lightnet-idx-XXXXXX").string()) {
-  REQUIRE(::mkdtemp(path.data()) != nullptr);
-  images = fs::path(path) / "images.gz";
-  labels = fs::path(path) / "labels.gz";
+pair_of_files::pair_of_files() {
   put_gzip(images, numbers({2051, 3, 2, 5}) + pixels(30));
   put_gzip(labels, numbers({2049, 3}) + std::string("\x09\x00\x04", 3));
 }
 
-void check_refused(const folder& here, const fs::path& file, std::string_view reason) {
+void check_refused(const pair_of_files& here, const fs::path& file, std::string_view reason) {
   const auto message = here.refusal();
   CAPTURE(message);
   CAPTURE(reason);
@@ -94,7 +79,7 @@ void check_refused(const folder& here, const fs::path& file, std::string_view re
 }  // namespace
 
 TEST_CASE("idx: images and labels are read") {
-  const folder here;
+  const pair_of_files here;
   const auto set = fashion_mnist::load_idx(here.images, here.labels);
   CHECK(set.count == 3);
   CHECK(set.rows == 2);
@@ -107,7 +92,7 @@ TEST_CASE("idx: images and labels are read") {
 }
 
 TEST_CASE("idx: contents larger than every buffer are read") {
-  const folder here;
+  const pair_of_files here;
   const auto bytes = pixels(std::size_t{3} * 1300 * 1700);
   put_gzip(here.images, numbers({2051, 3, 1300, 1700}) + bytes);
   const auto set = fashion_mnist::load_idx(here.images, here.labels);
@@ -117,7 +102,7 @@ TEST_CASE("idx: contents larger than every buffer are read") {
 }
 
 TEST_CASE("idx: files that are not there or not gzip") {
-  const folder here;
+  const pair_of_files here;
   fs::remove(here.labels);
   check_refused(here, here.labels, "cannot be opened: No such file or directory");
   fs::create_directory(here.labels);
@@ -132,8 +117,8 @@ TEST_CASE("idx: files that are not there or not gzip") {
 }
 
 TEST_CASE("idx: a gzip stream that is damaged") {
-  const folder here;
-  const auto whole = raw(here.images);
+  const pair_of_files here;
+  const auto whole = contents(here.images);
   for (std::size_t length = 1; length < whole.size(); ++length) {
     CAPTURE(length);
     put(here.images, std::string_view(whole).substr(0, length));
@@ -162,7 +147,7 @@ TEST_CASE("idx: a gzip stream that is damaged") {
 }
 
 TEST_CASE("idx: contents that are not what they say") {
-  const folder here;
+  const pair_of_files here;
   put_gzip(here.images, numbers({2049, 3, 2, 5}) + pixels(30));
   check_refused(here, here.images, "wrong magic number 2049, expected 2051 for IDX images");
   put_gzip(here.images, "");
@@ -186,7 +171,7 @@ TEST_CASE("idx: contents that are not what they say") {
   put_gzip(here.images, numbers({2051, 3, 26754, 26754}) + pixels(30));
   check_refused(here, here.images, "contents end after 30 of the");
 
-  const folder there;
+  const pair_of_files there;
   put_gzip(there.labels, numbers({2051, 3}) + "abc");
   check_refused(there, there.labels, "wrong magic number 2051, expected 2049 for IDX labels");
   put_gzip(there.labels, numbers({2049, 4}) + std::string(4, '\1'));
@@ -200,7 +185,7 @@ TEST_CASE("idx: contents that are not what they say") {
 }
 
 TEST_CASE("idx: a missing data set says how to get it") {
-  const folder here;
+  const pair_of_files here;
   try {
     (void)fashion_mnist::load_fashion_mnist(here.path);
     FAIL("expected a file_error");

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -10,12 +9,12 @@
 #include <string>
 #include <vector>
 
+#include "../temporary_folder.hpp"
 #include "batches.hpp"
 #include "command_line.hpp"
 #include "recorder.hpp"
 #include "train/tiny_model.hpp"
 
-namespace fs = std::filesystem;
 namespace ln = lightnet;
 
 namespace {
@@ -93,9 +92,8 @@ TEST_CASE("batches: what is random is a function of seed, epoch and image") {
 }
 
 TEST_CASE("recorder: a curve that survives a stop") {
-  std::string folder = (fs::temp_directory_path() / "lightnet-recorder-XXXXXX").string();
-  REQUIRE(::mkdtemp(folder.data()) != nullptr);
-  const auto path = fs::path(folder) / "a.safetensors";
+  const folder here;
+  const auto path = here / "a.safetensors";
   using trainer = ln::trainer<tiny::model<>, double>;
   ln::execution<ln::cpu> on{1};
   const auto run = [&](trainer& training, fashion_mnist::recorder& record, std::int64_t until) {
@@ -143,7 +141,6 @@ TEST_CASE("recorder: a curve that survives a stop") {
   ln::save_checkpoint(path, first, extras);
   CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, "a test"), doctest::Contains("counts"), ln::file_error);
   CHECK(after.curve().size() == 3 * 4);
-  fs::remove_all(folder);
 }
 
 TEST_CASE("arguments: what is not given stays open") {

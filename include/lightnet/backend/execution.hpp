@@ -15,8 +15,9 @@ class execution;
 //   map                element-wise functors over dense arrays
 //   gemm               matrix products
 //   reduce             sums in a fixed order
-//   scan               an element-wise monoid along an axis
-//   linear_recurrence  a recurrence with a matrix state: forward, backward, step; total and read for `global`
+//   scan               sums along a line of tokens, with decays that do not change (MD-TPE)
+//   linear_recurrence  a recurrence with a matrix state: forward, backward, step; linear_reduction for `global`
+//   elementwise_recurrence  one with a vector state: forward, backward
 //   random             fills from the counter-based generator of core/random.hpp
 //   cross_entropy      the loss and its gradient, row by row
 //   adamw              one update over a flat block

@@ -74,6 +74,13 @@ Compile without them, or define LIGHTNET_ALLOW_FAST_MATH and lose these promises
 #define LIGHTNET_HOST_DEVICE
 #endif
 
+// Before a loop of up to 32 rounds whose variables must stay in registers. Clang unrolls such loops by itself.
+#if defined(__GNUC__) && !defined(__clang__)
+#define LIGHTNET_UNROLL _Pragma("GCC unroll 32")
+#else
+#define LIGHTNET_UNROLL
+#endif
+
 // A pragma that only exists where OpenMP does: a build without -fopenmp sees nothing and warns of nothing.
 #if defined(_OPENMP)
 #define LIGHTNET_OMP(directive) _Pragma(#directive)

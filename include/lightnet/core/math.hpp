@@ -173,9 +173,7 @@ LIGHTNET_HOST_DEVICE constexpr V exponential_series(V r) noexcept {
   using T = scalar_of<V>;
   constexpr reciprocal_factorials<T> coefficients{};
   V p = all_lanes<V>(coefficients.values[binary<T>::terms]);
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC unroll 16
-#endif
+  LIGHTNET_UNROLL
   for (int i = binary<T>::terms - 1; i >= First; --i) p = multiply_add(p, r, all_lanes<V>(coefficients.values[i]));
   return p;
 }
@@ -273,9 +271,7 @@ LIGHTNET_HOST_DEVICE inline T log_sigmoid(T x) noexcept {
   const T e = exponential(x < T(0) ? x : -x);
   const T s = e / (T(2) + e);  // at most 1/3: log(1 + e) = 2 artanh(s) = 2 (s + s^3 / 3 + s^5 / 5 + ...)
   T p = coefficients.values[coefficients.last];
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC unroll 16
-#endif
+  LIGHTNET_UNROLL
   for (int i = coefficients.last - 1; i >= 0; --i) p = multiply_add(p, s * s, coefficients.values[i]);
   return (x < T(0) ? x : T(0)) - T(2) * s * p;
 }

@@ -55,8 +55,11 @@ struct basic_md_lrpe {
   template <class T>
   static void apply(const T* x, T* y, const T* cosine, const T* sine, std::int64_t keys, std::int64_t count) noexcept {
     if constexpr (Form == lrpe_form::cosine) {
-      for (std::int64_t i = 0; i < keys; ++i) y[i] = x[i] * cosine[i];
-      for (std::int64_t i = 0; i < keys; ++i) y[keys + i] = x[i] * sine[i];
+      LIGHTNET_OMP(omp simd)
+      for (std::int64_t i = 0; i < keys; ++i) {
+        y[i] = x[i] * cosine[i];
+        y[keys + i] = x[i] * sine[i];
+      }
     } else {
       for (std::int64_t i = 0; i < keys; ++i) y[i] = x[i];
       for (std::int64_t j = 0; j < count; ++j) {

@@ -37,7 +37,7 @@ class pass_sums {
   /// Rounds the sums to where they belong.
   void store(execution<Device>& on) const {
     if constexpr (apart) {
-      if (to_) store_sums<Dims, T>(on, sums, to_);
+      if (to_) convert_sequence<T, stored>(on, sums, to_);
     }
   }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cpu/linear_recurrence.hpp>
 #include <lightnet/backend/cpu/linear_recurrence_backward.hpp>
 #include <lightnet/backend/cpu/linear_reduction.hpp>
 #include <lightnet/backend/cpu/linear_step.hpp>
@@ -8,7 +9,7 @@
 #include <lightnet/backend/cpu/signed_recurrence_backward.hpp>
 #include <lightnet/position/md_lrpe.hpp>
 #include <lightnet/position/none.hpp>
-#include <lightnet/recurrence/scan_arguments.hpp>
+#include <lightnet/recurrence/scan_checker.hpp>
 #include <lightnet/traversal/axial.hpp>
 #include <lightnet/traversal/bidirectional.hpp>
 #include <lightnet/traversal/causal.hpp>
@@ -41,7 +42,7 @@ inline constexpr bool combinable = traversable<Recurrence, Traversal>&& encodabl
                 "use bidirectional (2 scans) or axial (2 scans an axis) with this one");                              \
   static_assert(detail::encodable<Recurrence, Traversal, Position>,                                                   \
                 "lightnet: a rotation mixes channels, and the weights of this recurrence differ between them; "       \
-                "use md_lrpe (cosine) here, or the traversal global")
+                "use md_lrpe (cosine) here or, with a commutative recurrence, the traversal global")
 
 /// o = the recurrence of q, k and v along the traversal (arXiv 2405.21022).
 ///

@@ -42,24 +42,29 @@ class amx_chunk {
   static std::int64_t row_step() { return amx_available() ? tile_rows : no_amx::row_step(); }
 
   /// total [d', e] = khat^T V.
-  void absorb(const tile<float>& write, const tile<float>& v, const tile<float>& total, std::int64_t rows,
+  void absorb(const tile<float>& write_transposed, const tile<float>& v, const tile<float>& total, std::int64_t rows,
               std::int64_t stored_keys, std::int64_t columns) const {
     const amx_session session;
-    multiply_packed(session, pack_left(write.data, 1, write.stride, stored_keys, rows, left_),
+    multiply_packed(session, pack_left(write_transposed.data, write_transposed.stride, 1, stored_keys, rows, left_),
                     pack_right(v.data, v.stride, 1, rows, columns, values_), total.data, total.stride, false);
   }
 
-  /// o = tril(qhat khat^T) V + qhat U for rows [start, last] of `rows`; U may be missing.
-  void read(const tile<float>& read, const tile<float>& write, const tile<float>& v, const tile<float>& state,
-            const tile<float>& scores, const tile<float>& o, std::int64_t rows, std::int64_t stored_keys,
-            std::int64_t columns, std::int64_t start, std::int64_t last) const {
+  /// o = tril(qhat khat^T) V + qhat U for rows [start, last] of `rows`; U may be missing, and may have a qhat of its own.
+  void read(const tile<float>& read, const tile<float>& read_old, const tile<float>& write_transposed,
+            const tile<float>& v, const tile<float>& state, const tile<float>& scores, const tile<float>& o,
+            std::int64_t rows, std::int64_t stored_keys, std::int64_t columns, std::int64_t start,
+            std::int64_t last) const {
     const amx_session session;
     const std::int64_t length = last + 1 - start;
-    const packed_left queries = pack_left(read.row(start), read.stride, 1, length, stored_keys, left_);
-    multiply_packed(session, queries, pack_right(write.data, 1, write.stride, stored_keys, rows, right_),
+    packed_left queries = pack_left(read.row(start), read.stride, 1, length, stored_keys, left_);
+    multiply_packed(session, queries,
+                    pack_right(write_transposed.data, write_transposed.stride, 1, stored_keys, rows, right_),
                     scores.row(start), scores.stride, false);
     for (std::int64_t t = start; t <= last; ++t) std::fill(scores.row(t) + t + 1, scores.row(t) + rows, 0.0F);
     if (state.data != nullptr) {
+      if (read_old.data != read.data) {
+        queries = pack_left(read_old.row(start), read_old.stride, 1, length, stored_keys, left_);
+      }
       multiply_packed(session, queries, pack_right(state.data, state.stride, 1, stored_keys, columns, right_),
                       o.row(start), o.stride, false);
     }

@@ -33,8 +33,20 @@ void convert(const From* from, To* to, std::int64_t count) noexcept {
     }
   }
 #endif
-  LIGHTNET_OMP(omp simd)
-  for (std::int64_t i = 0; i < count; ++i) to[i] = static_cast<To>(from[i]);
+  // Compilers copy objects of two bytes one by one, but not their bits.
+  using bits [[gnu::may_alias]] = std::uint16_t;
+  if constexpr (std::is_same_v<From, bfloat16> && std::is_same_v<To, float>) {
+    const bits* const source = reinterpret_cast<const bits*>(from);
+    LIGHTNET_OMP(omp simd)
+    for (std::int64_t i = 0; i < count; ++i) to[i] = widen_bfloat16(source[i]);
+  } else if constexpr (std::is_same_v<From, float> && std::is_same_v<To, bfloat16>) {
+    bits* const target = reinterpret_cast<bits*>(to);
+    LIGHTNET_OMP(omp simd)
+    for (std::int64_t i = 0; i < count; ++i) target[i] = round_to_bfloat16(from[i]);
+  } else {
+    LIGHTNET_OMP(omp simd)
+    for (std::int64_t i = 0; i < count; ++i) to[i] = static_cast<To>(from[i]);
+  }
 }
 
 /// Writes a sequence of sums [B, N, H, channels] in a storage type.
@@ -46,8 +58,12 @@ void convert_sequence(const execution<cpu>& on, const FromSequence& from, const 
     for (std::int64_t h = 0; h < heads; ++h) {
       const From* const source = from.token(b, h, t);
       To* const target = to.token(b, h, t);
-      for (std::int64_t i = 0; i < to.channels(); ++i) {
-        target[i * to.channel_stride()] = static_cast<To>(source[i * from.channel_stride()]);
+      if (to.channel_stride() == 1 && from.channel_stride() == 1) {
+        convert(source, target, to.channels());
+      } else {
+        for (std::int64_t i = 0; i < to.channels(); ++i) {
+          target[i * to.channel_stride()] = static_cast<To>(source[i * from.channel_stride()]);
+        }
       }
     }
   });

@@ -13,6 +13,10 @@
 #include <utility>
 #include <vector>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
@@ -23,13 +27,30 @@ LIGHTNET_BEGIN_NAMESPACE
 struct cpu {
   static constexpr std::size_t alignment = 64;
 
-  static void* allocate(std::size_t bytes) { return ::operator new (bytes, std::align_val_t{alignment}); }
+  static void* allocate(std::size_t bytes) {
+    void* const memory = ::operator new (bytes, std::align_val_t{alignment});
+    ask_for_huge_pages(memory, bytes);
+    return memory;
+  }
   static void deallocate(void* memory) noexcept { ::operator delete (memory, std::align_val_t{alignment}); }
   static void copy(void* to, const void* from, std::size_t bytes) noexcept {
     if (bytes) std::memcpy(to, from, bytes);
   }
   static void clear(void* memory, std::size_t bytes) noexcept {
     if (bytes) std::memset(memory, 0, bytes);
+  }
+
+ private:
+  /// The tokens of a head lie far apart, and a processor remembers the places of few pages: large memory is laid in pages
+  /// of 2 MiB where the system has them.
+  static void ask_for_huge_pages([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) noexcept {
+#if defined(__linux__)
+    constexpr std::size_t huge_page = std::size_t{2} << 20;
+    if (bytes < 2 * huge_page) return;
+    static const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    const std::size_t into_page = reinterpret_cast<std::uintptr_t>(memory) % page;
+    madvise(static_cast<std::byte*>(memory) - into_page, bytes + into_page, MADV_HUGEPAGE);
+#endif
   }
 };
 

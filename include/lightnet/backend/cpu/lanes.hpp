@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/core/half.hpp>
+#include <lightnet/core/config.hpp>
 
+#include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <type_traits>
 #include <utility>
 #if defined(__AVX512F__) || defined(__FMA__)
@@ -30,56 +30,24 @@ inline constexpr int lane_count = vector_bytes / static_cast<int>(sizeof(T));
 template <class T>
 struct vector_of {
   using type __attribute__((vector_size(vector_bytes))) = T;
+  using in_memory __attribute__((vector_size(vector_bytes), aligned(alignof(T)))) = T;
 };
 
 /// One vector register of T, with the arithmetic of the compilers' vector extension.
 template <class T>
 using lanes = typename vector_of<T>::type;
 
-using word_lanes = typename vector_of<std::uint32_t>::type;
-typedef std::uint16_t half_lanes __attribute__((vector_size(vector_bytes / 2)));
+// Vectors are read and written as what they consist of, not as bytes: bytes could be those of anything, so that after each
+// store the compiler would read all pointers and sizes anew.
 
 template <class T>
 lanes<std::remove_const_t<T>> load_lanes(T* from) noexcept {
-  lanes<std::remove_const_t<T>> value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
+  return *reinterpret_cast<const typename vector_of<std::remove_const_t<T>>::in_memory*>(from);
 }
 
 template <class T>
 void store_lanes(T* to, const lanes<T>& value) noexcept {
-  std::memcpy(to, &value, sizeof value);
-}
-
-/// A register of sums from numbers of a storage type: bfloat16 is half of a float.
-template <class A, class T>
-lanes<A> load_as(const T* from) noexcept {
-  if constexpr (std::is_same_v<A, T>) {
-    return load_lanes(from);
-  } else if constexpr (std::is_same_v<T, bfloat16>) {
-    half_lanes halves;
-    std::memcpy(&halves, from, sizeof halves);
-    return (lanes<A>)(__builtin_convertvector(halves, word_lanes) << 16);
-  } else {
-    lanes<A> value;
-    for (int i = 0; i < lane_count<A>; ++i) value[i] = static_cast<A>(from[i]);
-    return value;
-  }
-}
-
-/// And back, each number with the bits that static_cast gives.
-template <class A, class T>
-void store_as(T* to, const lanes<A>& value) noexcept {
-  if constexpr (std::is_same_v<A, T>) {
-    store_lanes<A>(to, value);
-  } else if constexpr (std::is_same_v<T, bfloat16>) {
-    const auto bits = (word_lanes)value;
-    const word_lanes rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16, quiet = (bits >> 16) | 0x40;
-    const half_lanes halves = __builtin_convertvector((bits & 0x7FFFFFFF) > 0x7F800000 ? quiet : rounded, half_lanes);
-    std::memcpy(static_cast<void*>(to), &halves, sizeof halves);
-  } else {
-    for (int i = 0; i < lane_count<A>; ++i) to[i] = static_cast<T>(value[i]);
-  }
+  *reinterpret_cast<typename vector_of<T>::in_memory*>(to) = value;
 }
 
 /// The first `count` lanes of a register, zeros after them.
@@ -89,6 +57,18 @@ lanes<T> first_lanes(lanes<T> value, std::int64_t count) noexcept {
   constexpr auto counting = []<int... I>(std::integer_sequence<int, I...>) { return index{I...}; };
   const index place = counting(std::make_integer_sequence<int, lane_count<T>>{});
   return place < static_cast<std::remove_cvref_t<decltype(place[0])>>(count) ? value : lanes<T>{};
+}
+
+/// Whether a comparison holds in any lane.
+template <class Mask>
+bool any_lane(const Mask& mask) noexcept {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#else
+  bool any = false;
+  for (std::size_t i = 0; i < sizeof mask / sizeof mask[0]; ++i) any |= mask[i] != 0;
+  return any;
+#endif
 }
 
 /// 1 / z for z in the normal range, to the last bit or the one beside it.

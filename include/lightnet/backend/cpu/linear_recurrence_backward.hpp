@@ -19,9 +19,10 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
   using base = recurrence_pullback<Recurrence, Position, Dims, T>;
   using typename base::A, typename base::arguments, typename base::gradients, typename base::lane;
   using typename base::exponent_type;
-  using base::rows, base::stored, base::values, base::width, base::line, base::h, base::v, base::read, base::write;
+  using base::rows, base::stored, base::values, base::width, base::line, base::h, base::v, base::read, base::write,
+      base::write_transposed;
   using base::weight, base::inverse, base::rescale, base::from, base::dout, base::dread, base::dwrite, base::dv;
-  using base::key_term, base::read_term, base::dlogit, base::d, base::d_plain, base::total, base::make;
+  using base::key_term, base::read_term, base::dlogit, base::d, base::d_plain, base::total, base::make, base::shared;
 
   /// The states, and m and Z, at the start of every chunk and at the end.
   struct carry_type : base::carry_type {
@@ -43,34 +44,32 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
     tile<A> state_at(std::int64_t index) const {
       return {kept_state + index * this->size.stored * this->size.values, this->size.stored};
     }
-    void keep_state(std::int64_t index) const {
-      std::copy_n(this->state.data, this->size.stored * this->size.values, state_at(index).data);
-    }
-    void keep_normaliser(std::int64_t index) const {
-      std::copy_n(this->normaliser, this->size.width, kept_normaliser + index * this->size.width);
-      std::copy_n(this->exponent, this->size.width, kept_exponent + index * this->size.width);
-    }
   };
 
-  tile<A> scores, dscores;                 // [rows, rows]: P and dP
-  tile<A> v_transposed, write_transposed;  // [e, rows], [d', rows]
-  tile<A> dtotal;                          // [e, d']: qhat^T do, in the frame of the chunk's start
-  A *r, *r_start;                          // [width]: r at the chunk's end, and what the chunk adds to it
+  tile<A> scores, dscores;  // [rows, rows]: P and dP
+  tile<A> v_transposed;     // [e, rows]
+  tile<A> dtotal;           // [e, d']: qhat^T do, in the frame of the chunk's start
+  A *r, *r_start, *ones;    // [width]: r at the chunk's end, what the chunk adds to it; 1
 
   causal_pullback(const arguments& a, execution<cpu>::scope& scratch)
       : base(a, scratch),
         scores{make(scratch, rows, rows)},
         dscores{make(scratch, rows, rows)},
         v_transposed{make(scratch, values, rows)},
-        write_transposed{make(scratch, stored, rows)},
         dtotal{make(scratch, values, stored)},
         r{scratch.take<A>(width)},
-        r_start{scratch.take<A>(width)} {}
+        r_start{scratch.take<A>(width)},
+        ones{scratch.take<A>(width)} {
+    std::fill_n(ones, width, A(1));
+  }
 
   void backward(const crew<causal_pullback>& team, const head_group<carry_type>& heads, const gradients& out) {
     const token_line of_line = from->lines[heads.line_index];
     const std::int64_t chunks = base::size.chunks(of_line.length);
-    heads.each([&](std::int64_t head, carry_type& carry) { base::begin(carry, of_line, head); });
+    heads.each([&](std::int64_t head, carry_type& carry) {
+      carry.state = carry.state_at(0);
+      base::begin(carry, of_line, head);
+    });
     team.each_chunk(chunks, [&](causal_pullback& walk, std::int64_t index) {
       heads.each([&](std::int64_t head, carry_type& carry) {
         const auto [next_head, next] = heads.after(head, index, team.step());
@@ -79,7 +78,6 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
       });
     });
     heads.each([&](std::int64_t head, carry_type& carry) {
-      carry.keep_state(chunks);
       base::begin_gradient(carry, heads.line_index, of_line, head, out);
       carry.open();
     });
@@ -103,16 +101,12 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
   /// Keeps what stands before chunk `index` and, where something comes after it, takes it in.
   void sweep_chunk(carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index, bool onward) {
     base::load(of_line, head, index, false);
-    base::weigh();
-    carry.normaliser_turn.wait(index);
-    carry.keep_normaliser(index);
-    base::enter(carry);
-    carry.normaliser_turn.pass(index);
-    if (onward) base::absorb();
-    carry.state_turn.wait(index);
-    carry.keep_state(index);
-    if (onward) base::advance(carry);
-    carry.state_turn.pass(index);
+    base::enter(carry, index, false);
+    std::copy_n(base::begin_normaliser, width, carry.kept_normaliser + index * width);
+    std::copy_n(base::begin_frame, width, carry.kept_exponent + index * width);
+    if (!onward) return;
+    base::encode_run(rows, rows - 1);
+    base::absorb(carry, index, carry.state_at(index + 1).data);
   }
 
   void backward_chunk(carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index,
@@ -121,103 +115,127 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
     const bool start_needed = index > 0 || out.state;
     base::load(of_line, head, index, true);
     base::copy_rows(out.o, dout, A(0));
-    base::weigh();
-    base::enter_after(carry.kept_exponent + index * width, carry.kept_normaliser + index * width);
+    base::enter_after(carry.kept_exponent + index * width, carry.kept_normaliser + index * width, true);
     transpose(v, rows, values, v_transposed);
-    begin_chunk();
+    begin_chunk(carry.bad.any, out);
     const tile<A> before = base::fresh(index) ? tile<A>{nullptr, 0} : carry.state_at(index);
     std::int64_t start = 0;
     if (base::is_cut) {
       for (std::int64_t last; (last = base::last_of_run(start)) < rows - 1; start = last + 1) {
-        base::enter_frame(last, base::frame.row(last));
-        backward_run(start, last, before, start_needed, out);
+        base::enter_run(start, last, base::frame.row(last));
+        read_backward(start, last, before, out);
+        if (start_needed) gather_total(start, last);
+        write_backward(start, last, nullptr);
         base::gather_keys(last, true, out);
-        std::fill_n(dwrite.data, rows * dwrite.stride, A(0));
+        if constexpr (base::sums && !base::running) spread_reads(start, last);
       }
-      base::enter_frame(rows - 1, base::end_frame());
+      base::enter_run(start, rows - 1, base::end_frame());
     }
-    backward_run(start, rows - 1, before, start_needed, out);
+    read_backward(start, rows - 1, before, out);
+    const bool at_once = base::at_once() && !base::is_cut;
+    if (start_needed && !at_once) gather_total(start, rows - 1);
 
     carry.state_turn.wait(turn);
-    take_gradient(carry, index, end_known);
+    const tile<A> later = take_gradient(carry, index, end_known);
     if constexpr (!base::running) {
-      if (start_needed) pass_gradient(carry);
+      if (shared && start_needed) pass_gradient(carry);
       carry.state_turn.pass(turn);
     }
-    if (end_known) {
-      multiply(v.data, v.stride, 1, d.data, d.stride, dwrite.data, dwrite.stride, rows, stored, from->values, true);
-      transpose(d, from->values, stored, d_plain);
-      multiply(write.data, write.stride, 1, d_plain.data, d_plain.stride, dv.data, dv.stride, rows, values,
-               from->stored_keys, true);
-    }
+    write_backward(start, rows - 1, end_known ? &later : nullptr);
     base::gather_keys(rows - 1, base::is_cut, out);
-    finish_logits();
-    if constexpr (base::running) {
-      if (start_needed) pass_gradient(carry);
-      carry.state_turn.pass(turn);
+    finish_logits(start);
+    if (start_needed && (base::running || !shared)) {
+      if (at_once) {
+        multiply(base::next(carry.d.data, carry.d.data, base::keep, rescale), from->values, stored,
+                 factors<A>::transposed(dout, read, rows), base::fetch);
+        pass_normaliser(carry);
+      } else {
+        pass_gradient(carry);
+      }
     }
+    if constexpr (base::running) carry.state_turn.pass(turn);
     base::store_queries(carry.bad.any, out);
     base::store_keys_and_values(carry.bad.any, out);
     base::add_parts(carry, turn, out);
   }
 
-  void begin_chunk() {
-    for (const tile<A>& t : {dwrite, dv, dlogit}) std::fill_n(t.data, rows * t.stride, A(0));
-    if (base::is_cut) std::fill_n(key_term.data, rows * width, A(0));
-    if (base::is_cut && base::keyed) std::fill_n(base::dkappa.data, rows * base::dkappa.stride, A(0));
-    if (base::is_cut || base::moved()) std::fill_n(dtotal.data, values * stored, A(0));
+  void begin_chunk(bool poisoned, const gradients& out) {
+    base::place_queries(poisoned, out);
+    base::place_keys_and_values(poisoned, out);
     std::fill_n(r_start, width, A(0));
+    if (!base::is_cut) return;
+    for (const tile<A>& t : {dv, dlogit, key_term, base::dkappa}) std::fill_n(t.data, rows * t.stride, A(0));
+    std::fill_n(dtotal.data, values * stored, A(0));
   }
 
-  /// What rows [start, last] give, all but what D gives. `before` is the state before the chunk.
-  void backward_run(std::int64_t start, std::int64_t last, const tile<A>& before, bool start_needed,
-                    const gradients& out) {
+  /// What rows [start, last] give the queries. `before` is the state before the chunk.
+  void read_backward(std::int64_t start, std::int64_t last, const tile<A>& before, const gradients& out) {
     const std::int64_t length = last + 1 - start;
-    base::enter_keys(last);
-    base::enter_queries(start, last);
-    // Through the reading of the state.
-    if (before.data != nullptr) {
-      multiply(dout.row(start), dout.stride, 1, before.data, before.stride, dread.row(start), dread.stride, length,
-               stored, from->values, false, base::fetch);
-      if (base::moved()) scale_columns(dread, start, last);
-    }
-    // Through the triangle.
+    const auto dread_rows = destination<A>::in(dread.from(start));
+    base::encode_run(start, last);
     lower_triangle(dout, v_transposed, dscores, from->values, start, last, base::fetch);
-    multiply_triangle(dscores, write, dread, stored, start, last, before.data != nullptr, base::fetch);
-    multiply_triangle_transposed(dscores, read, dwrite, stored, start, last, base::fetch);
-    transpose(write, last + 1, from->stored_keys, write_transposed);
-    lower_triangle(read, write_transposed, scores, from->stored_keys, start, last);
-    multiply_triangle_transposed(scores, dout, dv, values, start, last);
-    // qhat^T do, in the frame of the chunk's start.
-    if (start_needed) {
-      const bool in_parts = base::is_cut || base::moved();
-      const tile<A>& product = in_parts ? total : dtotal;
-      multiply(dout.row(start), 1, dout.stride, read.row(start), read.stride, product.data, product.stride,
-               from->values, stored, length, false, base::fetch);
-      const A* const by = base::spread(rescale, base::by_row);
-      if (in_parts) {
-        base::each_element([&](std::int64_t row, std::int64_t place) {
-          store_lanes(dtotal.data + place,
-                      load_lanes(dtotal.data + place) + load_lanes(by + row) * load_lanes(total.data + place));
-        });
+    lower_triangle(read, write_transposed, scores, from->stored_keys, start, last, base::fetch);
+    if (before.data == nullptr) {
+      multiply_triangle(dscores, write, dread_rows, stored, start, last, base::fetch);
+    } else {
+      const auto through_state = factors<A>::of(dout.from(start), before, from->values);
+      if (base::moved()) {
+        multiply(dread_rows, length, stored, through_state, base::fetch);
+        scale_columns(dread, start, last);
+        multiply_triangle(dscores, write, destination<A>::onto(dread.from(start)), stored, start, last, base::fetch);
+      } else {
+        multiply_triangle(dscores, write, dread_rows, stored, start, last, base::fetch, through_state);
       }
     }
     base::gather_reads(start, last, out);
-    if constexpr (base::sums && !base::running) sum_tail(start, last, read_term);
+    if constexpr (base::sums && !base::running) sum_reads(start, last);
   }
 
-  /// Adds -w_s sum_{t >= s} terms_t / Z_t over the rows [start, last] to the logits' gradients, and the whole sum to what
-  /// goes to r.
-  void sum_tail(std::int64_t start, std::int64_t last, const tile<A>& terms) {
+  /// What rows [start, last] give the keys and values, and, through `later`, what comes after the chunk.
+  void write_backward(std::int64_t start, std::int64_t last, const tile<A>* later) {
+    const auto dwrite_rows = destination<A>::in(dwrite), dv_rows = destination<A>::onto(dv, base::is_cut);
+    if (later == nullptr) {
+      multiply_triangle_transposed(dscores, read, dwrite_rows, stored, start, last, base::fetch);
+      multiply_triangle_transposed(scores, dout, dv_rows, values, start, last, base::fetch);
+    } else {
+      transpose(*later, from->values, stored, d_plain);
+      multiply_triangle_transposed(dscores, read, dwrite_rows, stored, start, last, base::fetch,
+                                   factors<A>::of(v, *later, from->values));
+      multiply_triangle_transposed(scores, dout, dv_rows, values, start, last, base::fetch,
+                                   factors<A>::of(write, d_plain, from->stored_keys));
+    }
+  }
+
+  /// dtotal = qhat^T do, summed over the runs in the frame of the chunk's start.
+  void gather_total(std::int64_t start, std::int64_t last) {
+    const auto product = factors<A>::transposed(dout.from(start), read.from(start), last + 1 - start);
+    if (!base::is_cut) return multiply(destination<A>::in(dtotal), from->values, stored, product, base::fetch);
+    multiply(destination<A>::in(total), from->values, stored, product);
+    base::advance(base::next(dtotal.data, dtotal.data, ones, rescale), total);
+  }
+
+  /// Makes R / Z of rows [start, last] the sum over the rows from there on, and adds the whole of it to what goes to r.
+  void sum_reads(std::int64_t start, std::int64_t last) {
     base::each_register(width, [&](std::int64_t c) {
       lane sum{};
-      for (std::int64_t s = last; s >= 0; --s) {
-        if (s >= start) sum = multiply_add(load_lanes(terms.row(s) + c), load_lanes(inverse.row(s) + c), sum);
-        A* const to = dlogit.row(s) + c;
-        store_lanes(to, load_lanes(to) - load_lanes(weight.row(s) + c) * sum);
+      for (std::int64_t t = last; t >= start; --t) {
+        A* const term = read_term.row(t) + c;
+        sum = multiply_add(load_lanes(term), load_lanes(inverse.row(t) + c), sum);
+        store_lanes(term, sum);
       }
       A* const to = r_start + c;
       store_lanes(to, load_lanes(to) + load_lanes(rescale + c) * sum);
+    });
+  }
+
+  /// Adds what rows [start, last], whose reads are summed, give the logits of rows [0, last] through the normaliser.
+  void spread_reads(std::int64_t start, std::int64_t last) const {
+    base::each_register(width, [&](std::int64_t c) {
+      for (std::int64_t s = 0; s <= last; ++s) {
+        A* const to = dlogit.row(s) + c;
+        const lane later = load_lanes(read_term.row(std::max(s, start)) + c);
+        store_lanes(to, load_lanes(to) - load_lanes(weight.row(s) + c) * later);
+      }
     });
   }
 
@@ -233,50 +251,56 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
 
   /// D and r at the chunk's end, D in the frame of the last run. A decay's r starts anew from rowsum(S * dS): over long
   /// sequences a sum that runs on loses digits.
-  void take_gradient(const carry_type& carry, std::int64_t index, bool end_known) {
+  tile<A> take_gradient(const carry_type& carry, std::int64_t index, bool end_known) {
     if (!end_known) {
       std::fill_n(r, width, A(0));
-      return;
+      return d;
     }
     if constexpr (base::sums) {
       std::copy_n(carry.r, width, r);
+      if (!shared) return carry.d;
       std::copy_n(carry.d.data, values * stored, d.data);
     } else {
       base::sum_products(carry.state_at(index + 1), carry.d, r);
       base::scale(carry.d, d, base::gain);
     }
+    return d;
   }
 
   /// D and r at the chunk's start.
-  void pass_gradient(carry_type& carry) const {
-    const A* const by = base::spread(base::keep, base::by_row);
-    base::each_element([&](std::int64_t row, std::int64_t place) {
-      A* const to = carry.d.data + place;
-      store_lanes(to, load_lanes(by + row) * load_lanes(to) + load_lanes(dtotal.data + place));
-    });
+  void pass_gradient(carry_type& carry) {
+    base::advance(base::next(carry.d.data, carry.d.data, base::keep, base::is_cut ? ones : rescale), dtotal);
+    pass_normaliser(carry);
+  }
+  void pass_normaliser(carry_type& carry) const {
     for (std::int64_t i = 0; base::sums && i < width; ++i) carry.r[i] = rescale[i] * carry.r[i] + r_start[i];
   }
 
-  /// The gradients of the logits from those of log w and log Z.
-  void finish_logits() {
+  /// The gradients of the logits from those of log w and log Z, the last run beginning at row `start`.
+  void finish_logits(std::int64_t start) {
     if constexpr (base::running) {
+      for (std::int64_t t = 0; t < rows; ++t) std::fill_n(dlogit.row(t), width, A(0));
       for (std::int64_t i = 0; i < rows * width; ++i) read_term.data[i] -= key_term.data[i];
-      for (std::int64_t start = 0, last; start < rows; start = last + 1) {
-        last = base::is_cut ? base::last_of_run(start) : rows - 1;
+      for (std::int64_t first = 0, last; first < rows; first = last + 1) {
+        last = base::is_cut ? base::last_of_run(first) : rows - 1;
         if (base::is_cut) {
-          base::enter_frame(last, last == rows - 1 ? base::end_frame() : base::frame.row(last));
-          base::enter_queries(start, last);
+          base::enter_run(first, last, last == rows - 1 ? base::end_frame() : base::frame.row(last));
         }
-        sum_tail(start, last, read_term);
+        sum_reads(first, last);
+        spread_reads(first, last);
       }
     }
     base::each_register(width, [&](std::int64_t c) {
-      lane sum = load_lanes(r + c);
+      const lane later = load_lanes(r + c);
+      lane sum = later;
       for (std::int64_t t = rows; t-- > 0;) {
         A* const to = dlogit.row(t) + c;
-        if constexpr (base::sums) {
-          const lane own = base::running ? lane{} : load_lanes(key_term.row(t) + c);
-          store_lanes(to, load_lanes(to) + (own - load_lanes(weight.row(t) + c) * sum));
+        if constexpr (base::running) {
+          store_lanes(to, load_lanes(to) - load_lanes(weight.row(t) + c) * later);
+        } else if constexpr (base::sums) {
+          const lane reads = load_lanes(read_term.row(std::max(t, start)) + c) + later;
+          const lane value = load_lanes(key_term.row(t) + c) - load_lanes(weight.row(t) + c) * reads;
+          store_lanes(to, base::is_cut ? load_lanes(to) + value : value);
         } else {
           sum += load_lanes(read_term.row(t) + c) - load_lanes(key_term.row(t) + c);
           const lane reset = all_lanes<lane>(reset_logit);  // what does not depend on the state before has no gradient
@@ -293,7 +317,7 @@ void linear_recurrence_backward(execution<cpu>& on, const recurrence_arguments<R
                                 const recurrence_gradients<Dims, T, cpu>& gradients) {
   using pullback = causal_pullback<Recurrence, Position, Dims, T>;
   for_each_line<pullback, typename pullback::carry_type>(
-      on, arguments, false, !(gradients.head_logits || gradients.theta),
+      on, arguments, false, true,
       [&](const auto& heads, const auto& team) { team.walks[0].backward(team, heads, gradients); });
 }
 

@@ -39,10 +39,7 @@ struct global_reduction : Walk {
       heads.each([&](std::int64_t head, carry_type& carry) {
         if constexpr (normalise_first) {
           walk.load(of_line, head, index, false);
-          walk.weigh();
-          carry.normaliser_turn.wait(index);
-          walk.enter(carry);
-          carry.normaliser_turn.pass(index);
+          walk.enter(carry, index, false);
         } else {
           const auto [next_head, next] = heads.after(head, index, team.step());
           walk.fetch.expect(of_line, next_head, next * rows, rows, from->k, from->v, from->logits);
@@ -60,7 +57,7 @@ struct global_reduction : Walk {
       team.each_chunk(chunks, [&](auto& walk, std::int64_t index) {
         heads.each([&](std::int64_t head, carry_type& carry) {
           walk.weigh_chunk(carry, of_line, head, index);
-          walk.multiply_total();
+          walk.multiply_keys(destination<A>::in(walk.total));
           carry.state_turn.wait(index);
           walk.each_element([&](std::int64_t, std::int64_t place) {
             A* const to = carry.state.data + place;
@@ -83,64 +80,71 @@ struct global_reduction : Walk {
   /// Reads chunk `index` and its weights in the frame of the total.
   void weigh_chunk(const carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index) {
     base::load(of_line, head, index, false);
-    base::weigh();
-    base::enter_after(carry.exponent, carry.normaliser);
+    base::enter_after(carry.exponent, carry.normaliser, false);
     if constexpr (normalise_first) {
       base::each_register(width, [&](std::int64_t c) {
         const lane by = load_lanes(carry.inverse + c);
         for (std::int64_t r = 0; r < rows; ++r) {
+          A* const key = base::plain_write.row(r) + c;
+          store_lanes(key, load_lanes(key) * by);
+          if constexpr (base::weights_are_keys || !base::keeps_factors) continue;
           A* const w = base::weight.row(r) + c;
           store_lanes(w, load_lanes(w) * by);
         }
       });
     }
-    base::enter_keys(rows - 1);
-  }
-
-  /// Reads the queries of chunk `index`, qhat = q / Z.
-  void read_chunk(const carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index) {
-    base::move_to(of_line, head, index);
-    base::bad.copy(carry.bad);
-    base::load_queries();
-    const lane one = all_lanes<lane>(A(1));
-    base::each_register(keys, [&](std::int64_t c) {
-      const lane by = normalise_first ? one : load_lanes(carry.inverse + (Recurrence::per_channel ? c : 0));
-      for (std::int64_t r = 0; r < rows; ++r) {
-        store_lanes(base::plain_read.row(r) + c, load_lanes(base::q.row(r) + c) * by);
-      }
-    });
-    for (std::int64_t r = 0; Position::encodes && r < rows; ++r) base::encode(base::plain_read, base::read, r);
+    base::encode_run(rows, rows - 1);
   }
 };
 
-/// The global traversal, o = (q / Z_N) U_N, which for the additive recurrence is Q (softmax over tokens(K))^T V. Least
+/// The global traversal, o = q (U_N / Z_N), which for the additive recurrence is Q (softmax over tokens(K))^T V. Least
 /// traffic a token and head: 2 d + 2 e elements, and those of the logits.
 template <class Recurrence, class Position, int Dims, class T>
 struct global_walk : global_reduction<Recurrence, Position, recurrence_walk<Recurrence, Position, Dims, T, false>> {
   using base = global_reduction<Recurrence, Position, recurrence_walk<Recurrence, Position, Dims, T, false>>;
   using typename base::A, typename base::arguments, typename base::carry_type;
-  using base::rows, base::values, base::read, base::from;
+  using base::rows, base::values, base::from, base::normalise_first;
 
-  tile<A> o;  // [rows, e]
+  tile<A> o_room;  // [rows, e]
 
   global_walk(const arguments& a, execution<cpu>::scope& scratch)
-      : base(a, scratch), o{base::make(scratch, rows, a.values)} {}
+      : base(a, scratch), o_room{base::make(scratch, rows, a.values)} {}
 
   template <class Outputs>
   void forward(const crew<global_walk>& team, const head_group<carry_type>& heads, const Outputs& out) {
     const token_line of_line = from->lines[heads.line_index];
     base::reduce(team, heads, of_line);
+    heads.each([&](std::int64_t head, carry_type& carry) {
+      base::store_state(carry, of_line, head, out.state);
+      if constexpr (!normalise_first) base::scale(carry.state, carry.state, carry.inverse);
+    });
     team.each_chunk(base::size.chunks(of_line.length), [&](global_walk& walk, std::int64_t index) {
       heads.each([&](std::int64_t head, const carry_type& carry) {
         const auto [next_head, next] = heads.after(head, index, team.step());
         walk.fetch.expect(of_line, next_head, next * rows, rows, from->q, out.o);
-        walk.read_chunk(carry, of_line, head, index);
-        multiply(walk.read.data, walk.read.stride, 1, carry.state.data, carry.state.stride, walk.o.data, walk.o.stride,
-                 rows, values, from->stored_keys, false, walk.fetch);
-        walk.store_rows(walk.o, out.o, out.accumulate, from->values, true);
+        walk.read_state(carry, of_line, head, index, out);
       });
     });
-    heads.each([&](std::int64_t head, const carry_type& carry) { base::store_state(carry, of_line, head, out.state); });
+  }
+
+ private:
+  /// The outputs of chunk `index`.
+  template <class Outputs>
+  void read_state(const carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index,
+                  const Outputs& out) {
+    base::move_to(of_line, head, index);
+    base::bad.copy(carry.bad);
+    base::load_queries();
+    tile<const A> queries = base::q;
+    if constexpr (Position::encodes) {
+      for (std::int64_t r = 0; r < rows; ++r) base::encode(base::q, base::read, r);
+      queries = {base::read.data, base::read.stride};
+    }
+    const tile<A> o = base::place(out.o, o_room, from->values, base::bad.any || out.accumulate);
+    multiply(destination<A>::in(o), base::count, values,
+             factors<A>{queries.data, queries.stride, 1, carry.state.data, carry.state.stride, from->stored_keys},
+             base::fetch);
+    if (o.data == o_room.data) base::store_rows(o, out.o, out.accumulate, from->values, true);
   }
 };
 
@@ -204,15 +208,29 @@ struct global_pullback : global_reduction<Recurrence, Position, recurrence_pullb
   }
 
  private:
+  /// Reads the queries of chunk `index`, qhat = q / Z.
+  void read_chunk(const carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index) {
+    base::move_to(of_line, head, index);
+    base::bad.copy(carry.bad);
+    base::load_queries();
+    const lane one = all_lanes<lane>(A(1));
+    base::each_register(keys, [&](std::int64_t c) {
+      const lane by = normalise_first ? one : load_lanes(carry.inverse + (Recurrence::per_channel ? c : 0));
+      for (std::int64_t r = 0; r < rows; ++r) {
+        store_lanes(base::plain_read.row(r) + c, load_lanes(base::q.row(r) + c) * by);
+      }
+    });
+    for (std::int64_t r = 0; Position::encodes && r < rows; ++r) base::encode(base::plain_read, read, r);
+  }
+
   void backward_queries(carry_type& carry, std::int64_t index, const gradients& out) {
     base::copy_rows(out.o, dout, A(0));
-    multiply(dout.data, dout.stride, 1, carry.state.data, carry.state.stride, dread.data, dread.stride, rows, stored,
-             from->values, false);
-    multiply(dout.data, 1, dout.stride, read.data, read.stride, base::total.data, base::total.stride, from->values,
-             stored, rows, false);
+    multiply(destination<A>::in(dread), rows, stored, factors<A>::of(dout, carry.state, from->values));
+    multiply(destination<A>::in(base::total), from->values, stored, factors<A>::transposed(dout, read, rows));
     for (std::int64_t r = 0; r < rows; ++r) {
       std::copy_n(normalise_first ? ones.row(r) : carry.inverse, width, base::inverse.row(r));
     }
+    base::place_queries(carry.bad.any, out);
     base::gather_reads(0, rows - 1, out);
     add_in_turn(carry, index, base::read_term, base::inverse);
     base::store_queries(carry.bad.any, out);
@@ -241,16 +259,15 @@ struct global_pullback : global_reduction<Recurrence, Position, recurrence_pullb
   void pull_keys(const carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index,
                  const gradients& out) {
     base::weigh_chunk(carry, of_line, head, index);
-    multiply(v.data, v.stride, 1, carry.d.data, carry.d.stride, dwrite.data, dwrite.stride, rows, stored, from->values,
-             false);
+    base::place_keys_and_values(carry.bad.any, out);
+    multiply(destination<A>::in(dwrite), rows, stored, factors<A>::of(v, carry.d, from->values));
     base::gather_keys(rows - 1, false, out);
   }
 
   void backward_keys(const carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index,
                      const gradients& out) {
     pull_keys(carry, of_line, head, index, out);
-    multiply(write.data, write.stride, 1, carry.d_plain.data, carry.d_plain.stride, dv.data, dv.stride, rows, values,
-             from->stored_keys, false);
+    multiply(destination<A>::in(dv), rows, values, factors<A>::of(write, carry.d_plain, from->stored_keys));
     base::each_register(width, [&](std::int64_t c) {
       const lane r = load_lanes(carry.r + c);
       for (std::int64_t t = 0; t < rows; ++t) {
@@ -291,7 +308,7 @@ void linear_reduction_backward(execution<cpu>& on, const recurrence_arguments<Re
                                const recurrence_gradients<Dims, T, cpu>& gradients) {
   using pullback = global_pullback<Recurrence, Position, Dims, T>;
   for_each_line<pullback, typename pullback::carry_type>(
-      on, arguments, false, !(gradients.head_logits || gradients.theta),
+      on, arguments, false, true,
       [&](const auto& heads, const auto& team) { team.walks[0].backward(team, heads, gradients); });
 }
 

@@ -188,6 +188,7 @@ void for_each_line(execution<cpu>& on, const Arguments& arguments, bool with_inp
   const std::int64_t group = together ? 1 : heads_of_group(lines, heads, threads, Carry::bytes(size));
   const std::int64_t groups = group > 0 ? (heads + group - 1) / group : 0;
   const std::int64_t teams = together ? 1 : std::min(threads, lines * groups);
+  for (std::int64_t i = 0; i < threads; ++i) walks[i].shared = together;
   Carry* const carries = scratch.take<Carry>(teams * group);
   for (std::int64_t i = 0; i < teams * group; ++i) ::new (carries + i) Carry(size, scratch, arguments, with_input);
   const auto visit_item = [&](std::int64_t item, const crew<Walk>& team, Carry* own) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cpu/linear_recurrence.hpp>
+#include <lightnet/backend/cpu/recurrence_walk.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -14,6 +14,7 @@ struct recurrence_pullback : recurrence_walk<Recurrence, Position, Dims, T, true
   using base = recurrence_walk<Recurrence, Position, Dims, T, true>;
   using typename base::A, typename base::arguments, typename base::lane;
   using gradients = recurrence_gradients<Dims, T, cpu>;
+  static constexpr bool tied = Recurrence::logits == logits_from::keys;
   using base::rows, base::keys, base::stored, base::values, base::width, base::line, base::h, base::count;
   using base::v, base::read, base::write, base::plain_read, base::plain_write, base::weight, base::inverse, base::from;
   using base::make;
@@ -29,15 +30,16 @@ struct recurrence_pullback : recurrence_walk<Recurrence, Position, Dims, T, true
           r{scratch.take<A>(sizes.width)} {}
   };
 
-  tile<A> dout;                         // [rows, e]
-  tile<A> dread, dwrite;                // [rows, d']
-  tile<A> dread_plain, dwrite_plain;    // [rows, d]
-  tile<A> dq, dv, dkappa;               // [rows, d], [rows, e], [rows, d]
-  tile<A> read_term, key_term, dlogit;  // [rows, width]: R = qhat * dqhat, A = khat * dkhat, and the logits' gradient
-  tile<A> d, d_plain;                   // [e, d'] and [d', e]: D at the chunk's end, in the frame of its last run
-  A *dangle, *dtheta;                   // [angles]; the chunk's part of the gradient by theta
-  A dhead_logit = A(0);                 // and of that by the logit of a head
-  std::int64_t line_index = 0;          // whose part of the shared gradients is written
+  tile<A> dout;                       // [rows, e]
+  tile<A> dread, dwrite;              // [rows, d']
+  tile<A> dread_plain, dwrite_plain;  // [rows, d]
+  tile<A> read_term, key_term;        // [rows, width]: R = qhat * dqhat, A = khat * dkhat
+  tile<A> dq, dv, dkappa, dlogit;     // [rows, d], [rows, e], [rows, d], [rows, width]: where gradients are computed,
+  tile<A> dq_room, dv_room, dkappa_room, dlogit_room;  // and tiles for what cannot be computed in place
+  tile<A> d, d_plain;           // [e, d'] and [d', e]: D at the chunk's end, in the frame of its last run
+  A *dangle, *dtheta;           // [angles]; the chunk's part of the gradient by theta
+  A dhead_logit = A(0);         // and of that by the logit of a head
+  std::int64_t line_index = 0;  // whose part of the shared gradients is written
 
   recurrence_pullback(const arguments& a, execution<cpu>::scope& scratch, std::int64_t usual_rows = 32)
       : base(a, scratch, usual_rows),
@@ -46,12 +48,12 @@ struct recurrence_pullback : recurrence_walk<Recurrence, Position, Dims, T, true
         dwrite{make(scratch, rows, stored)},
         dread_plain{Position::encodes ? make(scratch, rows, keys) : dread},
         dwrite_plain{Position::encodes ? make(scratch, rows, keys) : dwrite},
-        dq{make(scratch, rows, keys)},
-        dv{make(scratch, rows, values)},
-        dkappa{make(scratch, rows, base::keyed ? keys : 0)},
         read_term{make(scratch, rows, width)},
         key_term{make(scratch, rows, width)},
-        dlogit{make(scratch, rows, width)},
+        dq_room{make(scratch, rows, keys)},
+        dv_room{make(scratch, rows, values)},
+        dkappa_room{make(scratch, rows, base::keyed ? keys : 0)},
+        dlogit_room{make(scratch, rows, width)},
         d{make(scratch, values, stored)},
         d_plain{make(scratch, stored, values)},
         dangle{scratch.take<A>(keys)},
@@ -176,12 +178,29 @@ struct recurrence_pullback : recurrence_walk<Recurrence, Position, Dims, T, true
         base::running ? base::normaliser : weight);
   }
 
+  /// Where the gradients of this chunk are computed: in place, or in a tile that is copied from there.
+  void place_queries(bool poisoned, const gradients& out) {
+    dq = base::place(out.q, dq_room, from->keys, poisoned || out.accumulate);
+  }
+  void place_keys_and_values(bool poisoned, const gradients& out) {
+    const bool in_tile = poisoned || out.accumulate || base::is_cut;
+    dv = base::place(out.v, dv_room, from->values, in_tile);
+    dkappa = dkappa_room;
+    if constexpr (Recurrence::kappa == kappa_of::key) dkappa = base::place(out.k, dkappa_room, from->keys, in_tile);
+    dlogit = dlogit_room;
+    if constexpr (Recurrence::per_channel && Recurrence::kappa != kappa_of::complement) {
+      if constexpr (tied) dlogit = base::place(out.k, dlogit_room, from->keys, in_tile);
+      if constexpr (Recurrence::logits == logits_from::tokens) {
+        dlogit = base::place(out.logits, dlogit_room, from->keys, in_tile);
+      }
+    }
+  }
+
   void store_queries(bool poisoned, const gradients& out) const {
-    store_gradient(poisoned, dq, out.q, from->keys, out.accumulate);
+    if (dq.data == dq_room.data) store_gradient(poisoned, dq, out.q, from->keys, out.accumulate);
   }
 
   void store_keys_and_values(bool poisoned, const gradients& out) {
-    constexpr bool tied = Recurrence::logits == logits_from::keys;
     if constexpr (Recurrence::kappa == kappa_of::complement) {
       each_channel(
           0, rows - 1, dlogit, true,
@@ -189,17 +208,21 @@ struct recurrence_pullback : recurrence_walk<Recurrence, Position, Dims, T, true
             return (load_lanes(base::kappa.row(t) + c) - A(1)) * load_lanes(dkappa.row(t) + c);
           },
           weight);
-    } else {
-      store_gradient(poisoned, tied ? dlogit : dkappa, out.k, from->keys, out.accumulate);
+    } else if (!tied && dkappa.data == dkappa_room.data) {
+      store_gradient(poisoned, dkappa, out.k, from->keys, out.accumulate);
+    } else if (tied && dlogit.data == dlogit_room.data) {
+      store_gradient(poisoned, dlogit, out.k, from->keys, out.accumulate);
     }
-    store_gradient(poisoned, dv, out.v, from->values, out.accumulate);
+    if (dv.data == dv_room.data) store_gradient(poisoned, dv, out.v, from->values, out.accumulate);
     if constexpr (Recurrence::logits == logits_from::tokens) {
-      store_gradient(poisoned, dlogit, out.logits, from->weights(), out.accumulate);
+      if (dlogit.data == dlogit_room.data) {
+        store_gradient(poisoned, dlogit, out.logits, from->weights(), out.accumulate);
+      }
     }
     if (out.head_logits) {
       A of_head = A(0);
       for (std::int64_t t = rows; t-- > 0;) of_head += base::on[t] ? dlogit.row(t)[0] : A(0);
-      out.head_logits(line_index, h) += of_head;
+      dhead_logit = of_head;
     }
   }
 

@@ -81,8 +81,7 @@ struct recurrence_rows {
     if constexpr (Recurrence::kappa == kappa_of::key) kappa = source(from->k, k_room, A(0));
     if constexpr (Recurrence::logits == logits_from::keys) logit = source(from->k, logit_room, neutral_logit());
     if constexpr (Recurrence::logits == logits_from::tokens) logit = source(from->logits, logit_room, neutral_logit());
-    copy_rows(from->v, v, A(0));
-    clean_values();
+    load_values();
     if constexpr (Recurrence::logits == logits_from::head || Recurrence::logits == logits_from::none) {
       A number = A(0);
       if constexpr (Recurrence::logits == logits_from::head) number = from->head_logits(h);
@@ -110,9 +109,10 @@ struct recurrence_rows {
     logit = {logit_room.data, logit_room.stride};
   }
 
-  /// Reads the rows of a sequence into a tile; rows that are off become `neutral`, and so does the padding.
-  template <class Sequence>
-  void copy_rows(const Sequence& sequence, const tile<A>& to, A neutral) const {
+  /// Reads the rows of a sequence into a tile; rows that are off become `neutral`, and so does the padding. Calls see(lane)
+  /// for every register of the tile.
+  template <class Sequence, class See>
+  void copy_rows(const Sequence& sequence, const tile<A>& to, A neutral, const See& see) const {
     const std::int64_t channels = sequence.channels(), stride = sequence.channel_stride();
     for (std::int64_t r = 0; r < rows; ++r) {
       A* const row = to.row(r);
@@ -127,15 +127,21 @@ struct recurrence_rows {
         }
       }
       for (; i < to.stride; ++i) row[i] = neutral;
+      each_register(to.stride, [&](std::int64_t c) { see(load_lanes(row + c)); });
     }
   }
+  template <class Sequence>
+  void copy_rows(const Sequence& sequence, const tile<A>& to, A neutral) const {
+    copy_rows(sequence, to, neutral, [](const lane&) {});
+  }
 
-  /// Copies dense numbers from one storage type to another, of which one is that of sums.
+  /// Copies dense numbers from one storage type to another.
   template <class U, class W>
   static void copy_dense(const U* source_row, W* to, std::int64_t channels) {
-    constexpr bool in_registers = std::is_same_v<U, W> || std::is_same_v<U, bfloat16> || std::is_same_v<W, bfloat16>;
     std::int64_t i = 0;
-    for (; in_registers && i + lane_width <= channels; i += lane_width) store_as<A>(to + i, load_as<A>(source_row + i));
+    if constexpr (std::is_same_v<U, W>) {
+      for (; i + lane_width <= channels; i += lane_width) store_lanes(to + i, load_lanes(source_row + i));
+    }
     convert(source_row + i, to + i, channels - i);
   }
 
@@ -143,12 +149,6 @@ struct recurrence_rows {
   template <class Body>
   static void each_register(std::int64_t columns, const Body& body) {
     for (std::int64_t c = 0; c < columns; c += lane_width) body(c);
-  }
-
-  static bool any_lane(const exponent_lane& mask) {
-    bool any = false;
-    for (std::int64_t i = 0; i < lane_width; ++i) any |= mask[i] != 0;
-    return any;
   }
 
   static exponent_lane bad_logit(const lane& x) {
@@ -187,14 +187,11 @@ struct recurrence_rows {
     return {room.data, room.stride};
   }
 
-  /// Makes bad values zero, and remembers the first of each column.
-  void clean_values() {
+  /// Reads the values, makes bad ones zero and remembers the first of each column.
+  void load_values() {
     const lane infinity = all_lanes<lane>(std::numeric_limits<A>::infinity());
     exponent_lane found{};
-    for (std::int64_t i = 0; i < rows * values; i += lane_width) {
-      const lane x = load_lanes(v.data + i);
-      found |= ~((x < infinity) & (x > -infinity));
-    }
+    copy_rows(from->v, v, A(0), [&](const lane& x) { found |= ~((x < infinity) & (x > -infinity)); });
     if (!any_lane(found)) return;
     any_poison = bad.any = true;
     for (std::int64_t r = 0; r < rows; ++r) {

@@ -113,9 +113,7 @@ void sum_modes(const mode_decays<T, E>& decay, const lanes<T>* gain, lanes<T>* s
     if constexpr (From == 0) line.next->ask();
     const lanes<T> x = xs[i];
     lanes<T> sum[2] = {sums[i], {}};
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC unroll 16
-#endif
+    LIGHTNET_UNROLL
     for (int j = 0; j < P; ++j) {
       const T whole = decay.whole[From + j], rest = decay.rest[From + j];
       if constexpr (Own) {
@@ -176,9 +174,7 @@ void sum_mode_gradients(const mode_decays<T, E>& decay, mode_slopes<T, E>& state
   for (std::int64_t i = 0; i < line.length; ++i) {
     if constexpr (From == 0) line.next->ask();
     const lanes<T> x = xs[i], y = ys[i];
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC unroll 16
-#endif
+    LIGHTNET_UNROLL
     for (int j = 0; j < P; ++j) {
       const T whole = decay.whole[From + j], rest = decay.rest[From + j];
       slope[j] = whole * slope[j] + (rest * slope[j] + h[j]);

@@ -51,6 +51,8 @@ struct signed_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
       load_chunk(carry, of_line, head, index, true);
       base::copy_rows(out.o, dout, A(0));
       run_forward(carry.kept_state + index * part);
+      base::place_queries(carry.bad.any, out);
+      base::place_keys_and_values(carry.bad.any, out);
       run_backward(carry.d.data);
       store(carry.bad.any, out);
       base::add_parts(carry, chunks - 1 - index, out);
@@ -63,11 +65,7 @@ struct signed_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
   void load_chunk(carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index, bool backwards) {
     base::load(of_line, head, index, backwards);
     if (base::any_poison) carry.bad.add(base::bad);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      std::fill_n(base::weight.row(r), width, A(1));  // normaliser is the same tile
-    }
-    base::enter_keys(rows - 1);
-    if (backwards) base::enter_queries(0, rows - 1);
+    base::enter_plain(backwards);
   }
 
   const A* decay_of(std::int64_t r) const { return base::spread(base::logit.row(r), factor); }

@@ -160,25 +160,6 @@ class row_store {
   T* data_;
 };
 
-/// One sequence of the accumulator into another of a storage type.
-template <int Dims, class T>
-void store_sums(execution<cpu>& on, const head_sequence<Dims, const accumulator<T>, cpu>& sums,
-                const head_sequence<Dims, T, cpu>& to) {
-  constexpr std::int64_t stretch = 64;  // tokens
-  const std::int64_t tokens = sums.tokens(), stretches = block_range::blocks(stretch, tokens);
-  const channel_blocks blocks{1, 1, tokens, sums.channels(), sums.heads() * sums.channels()};
-  execution<cpu>::scope scratch{on};
-  const row_store<accumulator<T>> rooms{on, scratch, 1, blocks.width};
-  parallel_for(on, sums.batch() * stretches * blocks.count, [&](std::int64_t item, int thread) {
-    const channel_block block = blocks[item % blocks.count];
-    const token_rows<Dims, const accumulator<T>> from{sums, block};
-    const token_rows<Dims, T> rows{to, block};
-    const std::int64_t b = item / blocks.count / stretches;
-    const block_range range{item / blocks.count % stretches, stretch, tokens};
-    for (std::int64_t t = range.first; t < range.last; ++t) rows.write(b, t, from.read(b, t, rooms(thread, 0)), false);
-  });
-}
-
 }  // namespace detail
 
 LIGHTNET_END_NAMESPACE

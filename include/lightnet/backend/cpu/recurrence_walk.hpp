@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/backend/cpu/recurrence_tile.hpp>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+namespace detail {
+
+/// What all walks along the chunks of a line share: the state that they carry, [d', e] or, where Transposed, [e, d'], so
+/// that the factors of its rows run along registers.
+template <class Recurrence, class Position, int Dims, class T, bool Transposed>
+struct recurrence_walk : recurrence_tile<Recurrence, Position, Dims, T, Transposed> {
+  using base = recurrence_tile<Recurrence, Position, Dims, T, Transposed>;
+  using typename base::A, typename base::arguments;
+  using recurrence = Recurrence;
+  using position = Position;
+  using element_type = T;
+  using state_type = typename Recurrence::template state<A, cpu>;
+  using base::rows, base::keys, base::stored, base::values, base::width, base::line, base::h, base::first, base::count;
+  using base::v, base::write, base::write_transposed, base::from, base::keep, base::gain, base::rescale, base::shared;
+  static constexpr scaling scaled_by = Transposed ? scaling::columns : scaling::rows;
+
+  struct carry_type : recurrence_carry<A> {
+    carry_type(const recurrence_sizes& sizes, execution<cpu>::scope& scratch, const arguments&, bool with_input)
+        : recurrence_carry<A>(sizes, scratch, Transposed, with_input) {}
+  };
+
+  tile<A> total;        // khat^T V
+  A *by_row, *by_gain;  // [d']: a factor of each row of the state
+
+  recurrence_walk(const arguments& a, execution<cpu>::scope& scratch, std::int64_t usual_rows,
+                  std::int64_t row_step = 1)
+      : base(a, scratch, usual_rows, row_step),
+        total{Transposed ? make(scratch, values, stored) : make(scratch, stored, values)},
+        by_row{make(scratch, 1, stored).data},  // what pads them is zero
+        by_gain{make(scratch, 1, stored).data} {}
+
+  static tile<A> make(execution<cpu>::scope& scratch, std::int64_t height, std::int64_t columns) {
+    const std::int64_t stride = whole_lanes<A>(columns);
+    A* const data = scratch.take<A>(height * stride);
+    std::fill_n(data, height * stride, A(0));
+    return {data, stride};
+  }
+
+  /// Begins a line: what is carried before its first token, from the initial state where there is one.
+  void begin(recurrence_carry<A>& carry, const token_line& of_line, std::int64_t head) {
+    line = of_line;
+    h = head;
+    carry.open();
+    carry.bad.any = true;
+    carry.bad.clear(line.length);
+    const std::int64_t weights = from->weights();
+    std::fill_n(carry.exponent, width, Recurrence::framed && !Recurrence::sink ? empty_exponent : 0);
+    std::fill_n(carry.normaliser, width, Recurrence::framed && !Recurrence::sink ? A(0) : A(1));
+    std::fill_n(carry.decay, width, A(1));
+    if (from->state) {
+      for (std::int64_t i = 0; i < width; ++i) {
+        const std::int64_t channel = i < weights ? i : weights - 1;
+        if constexpr (Recurrence::framed) {
+          const auto& given = from->state;
+          carry.exponent[i] = std::max<std::int32_t>(given.exponent(line.sequence, h, channel), empty_exponent);
+          const bool empty = carry.exponent[i] == empty_exponent;
+          carry.normaliser[i] = empty ? A(0) : given.normaliser(line.sequence, h, channel);
+        } else if (from->state.decay) {
+          carry.decay[i] = from->state.decay(line.sequence, h, channel);
+        }
+      }
+    }
+    load_state(from->state.sum, carry.state);
+    if constexpr (Recurrence::framed) {
+      if (carry.input.data) load_state(from->state.input, carry.input);
+      for (std::int64_t i = 0; from->state && i < from->stored_keys; ++i) {  // an empty channel holds nothing
+        if (base::of(carry.exponent, i % from->keys) != empty_exponent) continue;
+        for (std::int64_t j = 0; j < values; ++j) at(carry.state, i, j) = A(0);
+      }
+    }
+  }
+
+  /// Whether nothing was seen before the chunk, so that its state need not be read.
+  bool fresh(std::int64_t index) const { return index == 0 && !from->state; }
+
+  static A& at(const tile<A>& matrix, std::int64_t i, std::int64_t j) {
+    return Transposed ? matrix.row(j)[i] : matrix.row(i)[j];
+  }
+
+  /// Reads a [d', e] matrix of this line and head; zero where it is not given.
+  template <class U>
+  void load_state(const dynamic_view<4, U, cpu>& source, const tile<A>& to) const {
+    std::fill_n(to.data, stored * values, A(0));
+    if (!source) return;
+    for (std::int64_t i = 0; i < from->stored_keys; ++i) {
+      for (std::int64_t j = 0; j < from->values; ++j) at(to, i, j) = source(line.sequence, h, i, j);
+    }
+  }
+
+  /// The factors of the rows of a state: those of an encoded key share that of their channel.
+  const A* spread(const A* factor, A* to) const {
+    if constexpr (!Recurrence::per_channel) {
+      std::fill_n(to, from->stored_keys, factor[0]);
+    } else if constexpr (Position::encodes) {
+      for (std::int64_t i = 0; i < from->stored_keys; i += from->keys) std::copy_n(factor, from->keys, to + i);
+    } else {
+      return factor;
+    }
+    return to;
+  }
+
+  /// to = factor source, row by row of [d', e].
+  void scale(const tile<A>& source, const tile<A>& to, const A* factor) const {
+    const A* const by = spread(factor, by_row);
+    each_element([&](std::int64_t row, std::int64_t place) {
+      store_lanes(to.data + place, factor_at(by, row) * load_lanes(source.data + place));
+    });
+  }
+
+  /// khat^T V, to `to`.
+  template <class To>
+  void multiply_keys(const To& to) {
+    if constexpr (Transposed) {
+      multiply(to, from->values, stored, factors<A>::transposed(v, write, rows), base::fetch);
+    } else {
+      multiply(to, from->stored_keys, values, factors<A>::of(write_transposed, v, rows), base::fetch);
+    }
+  }
+
+  /// keep old + gain times what a product gives, as where that product goes.
+  next_state<scaled_by, A> next(A* to, const A* old, const A* kept, const A* gained) const {
+    return {to, old, total.stride, spread(kept, by_row), spread(gained, by_gain)};
+  }
+
+  /// The same from a product that is known.
+  void advance(const next_state<scaled_by, A>& to, const tile<A>& product) const {
+    each_element([&](std::int64_t row, std::int64_t place) {
+      const auto old = load_lanes(to.old + place), fresh = load_lanes(product.data + place);
+      store_lanes(to.data + place, blend<scaled_by>(to.keep, old, to.gain, fresh, row));
+    });
+  }
+
+  /// Whether a chunk's product with itself is added to a state as it is computed: not where threads share the line, and
+  /// not in parts, since a sum that runs through the state loses digits.
+  bool at_once() const { return !shared && rows <= segment; }
+
+  /// The state at `to` after the chunk, from the one before it; the carry's from then on.
+  void absorb(carry_type& carry, std::int64_t turn, A* to) {
+    if (at_once()) {
+      multiply_keys(next(to, carry.state.data, keep, gain));
+    } else {
+      multiply_keys(destination<A>::in(total));
+      if (shared) carry.state_turn.wait(turn);
+      advance(next(to, carry.state.data, keep, gain), total);
+    }
+    carry.state.data = to;
+    if (carry.input.data) advance_input(carry);
+    if (shared) carry.state_turn.pass(turn);
+  }
+
+  /// Takes in chunk `index` without reading it.
+  void absorb_chunk(carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index) {
+    base::load(of_line, head, index, false);
+    base::enter(carry, index, false);
+    base::encode_run(rows, rows - 1);
+    absorb(carry, index, carry.state.data);
+  }
+
+  /// X <- X + sum of kappa v^T, the inputs without a weight.
+  void advance_input(carry_type& carry) {
+    if constexpr (base::keyed) {
+      base::enter_plain(false);
+      multiply(destination<A>::in(total), from->stored_keys, values, factors<A>::of(write_transposed, v, rows));
+      for (std::int64_t i = 0; i < from->stored_keys * values; ++i) carry.input.data[i] += total.data[i];
+    }
+  }
+
+  /// Writes the final state: NaN where a bad entry reached it.
+  void store_state(const recurrence_carry<A>& carry, const token_line& of_line, std::int64_t head,
+                   const state_type& to) const {
+    if (!to) return;
+    constexpr A nan = std::numeric_limits<A>::quiet_NaN();
+    const bool all_bad = carry.bad.token < of_line.length;
+    const auto store = [&](const tile<A>& source, const dynamic_view<4, A, cpu>& target) {
+      for (std::int64_t i = 0; i < from->stored_keys; ++i) {
+        for (std::int64_t j = 0; j < from->values; ++j) {
+          target(of_line.sequence, head, i, j) =
+              all_bad || carry.bad.column[j] < of_line.length ? nan : at(source, i, j);
+        }
+      }
+    };
+    store(carry.state, to.sum);
+    if constexpr (Recurrence::framed) {
+      if (to.input) store(carry.input, to.input);
+      for (std::int64_t i = 0; i < from->weights(); ++i) {
+        to.exponent(of_line.sequence, head, i) = static_cast<std::int32_t>(carry.exponent[i]);
+        to.normaliser(of_line.sequence, head, i) = all_bad ? nan : carry.normaliser[i];
+      }
+    } else if (to.decay) {
+      for (std::int64_t i = 0; i < from->weights(); ++i)
+        to.decay(of_line.sequence, head, i) = all_bad ? nan : carry.decay[i];
+    }
+  }
+
+  /// Writes the rows of the chunk: zero where a token is masked, NaN where a bad entry reached it.
+  template <class Sequence>
+  void store_rows(const tile<A>& source, const Sequence& to, bool accumulate, std::int64_t channels,
+                  bool with_poison) const {
+    if (!to) return;
+    const bool check = with_poison && base::bad.any;
+    const bool plain = base::whole && !check && !accumulate && to.channel_stride() == 1;
+    for (std::int64_t r = 0; r < count; ++r) {
+      auto* const target = to.token(line.batch, h, base::token(r));
+      if (plain) {
+        base::copy_dense(source.row(r), target, channels);
+      } else {
+        store_row(r, source.row(r), target, to.channel_stride(), accumulate, channels, check && base::on[r]);
+      }
+    }
+  }
+
+  /// Where the rows of a sequence are computed: in place if they can be, else in a tile from which they have to be copied.
+  template <class Sequence>
+  tile<A> place(const Sequence& sequence, const tile<A>& room, std::int64_t channels, bool in_tile) const {
+    if constexpr (std::is_same_v<A, T>) {
+      std::int64_t step = 0;
+      if (!in_tile && base::whole && sequence && channels == room.stride && sequence.channel_stride() == 1 &&
+          sequence.evenly_spaced(step)) {
+        return {sequence.token(line.batch, h, base::token(0)), step * line.step};
+      }
+    }
+    return room;
+  }
+
+  /// Calls body(row of [d', e], offset) for every register of a state's tile.
+  template <class Body>
+  void each_element(const Body& body) const {
+    const std::int64_t height = Transposed ? from->values : from->stored_keys, across = Transposed ? stored : values;
+    for (std::int64_t i = 0; i < height; ++i) {
+      for (std::int64_t j = 0; j < across; j += lane_count<A>) body(Transposed ? j : i, i * across + j);
+    }
+  }
+
+  /// The factors of a register of a state's tile.
+  static lanes<A> factor_at(const A* factor, std::int64_t row) {
+    return Transposed ? load_lanes(factor + row) : all_lanes<lanes<A>>(factor[row]);
+  }
+
+ private:
+  template <class U>
+  void store_row(std::int64_t r, const A* source, U* target, std::int64_t stride, bool accumulate,
+                 std::int64_t channels, bool check) const {
+    for (std::int64_t j = 0; j < channels; ++j) {
+      A x = base::on[r] ? source[j] : A(0);
+      if (check && base::bad.reaches(first + r, j)) x = std::numeric_limits<A>::quiet_NaN();
+      target[j * stride] = static_cast<U>(accumulate ? static_cast<A>(target[j * stride]) + x : x);
+    }
+  }
+};
+
+}  // namespace detail
+
+LIGHTNET_END_NAMESPACE
