@@ -148,6 +148,23 @@ LIGHTNET_HOST_DEVICE constexpr exponent_of<V> to_exponent(V x) noexcept {
   }
 }
 
+/// x, bounded at +-bound.
+template <class V>
+LIGHTNET_HOST_DEVICE constexpr V within(V x, V bound) noexcept {
+#if !defined(__CUDA_ARCH__) && defined(__AVX512F__)
+  if constexpr (!std::is_arithmetic_v<V> && sizeof(V) == sizeof(__m512)) {  // two instructions in place of four
+    if constexpr (std::is_same_v<scalar_of<V>, float>) {
+      constexpr __mmask16 all = 0xFFFF;
+      return (V)_mm512_maskz_min_ps(all, (__m512)bound, _mm512_maskz_max_ps(all, (__m512)-bound, (__m512)x));
+    } else {
+      constexpr __mmask8 all = 0xFF;
+      return (V)_mm512_maskz_min_pd(all, (__m512d)bound, _mm512_maskz_max_pd(all, (__m512d)-bound, (__m512d)x));
+    }
+  }
+#endif
+  return x < -bound ? -bound : (x > bound ? bound : x);
+}
+
 /// x = n ln 2 + r with a whole n and |r| about 0.35 at most. x is bounded at +-2.9e6, where a float still rounds to a whole
 /// number by an addition; NaN is not for this function.
 template <class V>
@@ -160,11 +177,11 @@ LIGHTNET_HOST_DEVICE constexpr reduced<V> reduce_by_ln2(V x) noexcept {
   using binary = binary<T>;
   const V bound = all_lanes<V>(T(2.9e6));
   constexpr T whole = T(3) * static_cast<T>(std::int64_t{1} << (binary::mantissa - 1));
-  const V bounded = x < -bound ? -bound : (x > bound ? bound : x);
+  const V bounded = within(x, bound);
   const V n = multiply_add(bounded, all_lanes<V>(T(1.44269504088896340736)), all_lanes<V>(whole)) - whole;
-  V r = multiply_add(-n, all_lanes<V>(binary::ln2_high), bounded);
-  r = multiply_add(-n, all_lanes<V>(binary::ln2_middle), r);
-  return {n, multiply_add(-n, all_lanes<V>(binary::ln2_low), r)};
+  V r = multiply_add(n, all_lanes<V>(-binary::ln2_high), bounded);
+  r = multiply_add(n, all_lanes<V>(-binary::ln2_middle), r);
+  return {n, multiply_add(n, all_lanes<V>(-binary::ln2_low), r)};
 }
 
 /// sum_{i >= First} r^(i - First) / i!, which is e^r for First = 0 and (e^r - 1) / r for First = 1.

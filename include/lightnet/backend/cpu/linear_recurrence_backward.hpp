@@ -22,7 +22,7 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
   using base::rows, base::stored, base::values, base::width, base::line, base::h, base::v, base::read, base::write,
       base::write_transposed;
   using base::weight, base::inverse, base::rescale, base::from, base::dout, base::dread, base::dwrite, base::dv;
-  using base::key_term, base::read_term, base::dlogit, base::d, base::d_plain, base::total, base::make, base::shared;
+  using base::key_term, base::read_term, base::dlogit, base::d, base::total, base::make, base::shared;
 
   /// The states, and m and Z, at the start of every chunk and at the end.
   struct carry_type : base::carry_type {
@@ -46,16 +46,17 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
     }
   };
 
-  tile<A> scores, dscores;  // [rows, rows]: P and dP
-  tile<A> v_transposed;     // [e, rows]
-  tile<A> dtotal;           // [e, d']: qhat^T do, in the frame of the chunk's start
-  A *r, *r_start, *ones;    // [width]: r at the chunk's end, what the chunk adds to it; 1
+  tile<A> scores, dscores;              // [rows, rows]: P and dP
+  tile<A> v_transposed, dv_transposed;  // [e, rows]
+  tile<A> dtotal;                       // [e, d']: qhat^T do, in the frame of the chunk's start
+  A *r, *r_start, *ones;                // [width]: r at the chunk's end, what the chunk adds to it; 1
 
   causal_pullback(const arguments& a, execution<cpu>::scope& scratch)
       : base(a, scratch),
         scores{make(scratch, rows, rows)},
         dscores{make(scratch, rows, rows)},
         v_transposed{make(scratch, values, rows)},
+        dv_transposed{make(scratch, values, rows)},
         dtotal{make(scratch, values, stored)},
         r{scratch.take<A>(width)},
         r_start{scratch.take<A>(width)},
@@ -142,6 +143,7 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
       carry.state_turn.pass(turn);
     }
     write_backward(start, rows - 1, end_known ? &later : nullptr);
+    transpose(dv_transposed, from->values, rows, dv);
     base::gather_keys(rows - 1, base::is_cut, out);
     finish_logits(start);
     if (start_needed && (base::running || !shared)) {
@@ -164,7 +166,7 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
     base::place_keys_and_values(poisoned, out);
     std::fill_n(r_start, width, A(0));
     if (!base::is_cut) return;
-    for (const tile<A>& t : {dv, dlogit, key_term, base::dkappa}) std::fill_n(t.data, rows * t.stride, A(0));
+    for (const tile<A>& t : {dlogit, key_term, base::dkappa}) std::fill_n(t.data, rows * t.stride, A(0));
     std::fill_n(dtotal.data, values * stored, A(0));
   }
 
@@ -193,16 +195,17 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
 
   /// What rows [start, last] give the keys and values, and, through `later`, what comes after the chunk.
   void write_backward(std::int64_t start, std::int64_t last, const tile<A>* later) {
-    const auto dwrite_rows = destination<A>::in(dwrite), dv_rows = destination<A>::onto(dv, base::is_cut);
+    const auto dwrite_rows = destination<A>::in(dwrite);
+    const auto dv_columns = destination<A>::onto(dv_transposed, start > 0);
+    const auto through_scores = factors<A>::transposed(dout.from(start), scores.from(start), last + 1 - start);
     if (later == nullptr) {
       multiply_triangle_transposed(dscores, read, dwrite_rows, stored, start, last, base::fetch);
-      multiply_triangle_transposed(scores, dout, dv_rows, values, start, last, base::fetch);
+      multiply(dv_columns, from->values, scores.stride, through_scores, base::fetch);
     } else {
-      transpose(*later, from->values, stored, d_plain);
       multiply_triangle_transposed(dscores, read, dwrite_rows, stored, start, last, base::fetch,
                                    factors<A>::of(v, *later, from->values));
-      multiply_triangle_transposed(scores, dout, dv_rows, values, start, last, base::fetch,
-                                   factors<A>::of(write, d_plain, from->stored_keys));
+      multiply(dv_columns, from->values, scores.stride, through_scores,
+               factors<A>::of(*later, write_transposed, from->stored_keys), base::fetch);
     }
   }
 
@@ -281,13 +284,13 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
     if constexpr (base::running) {
       for (std::int64_t t = 0; t < rows; ++t) std::fill_n(dlogit.row(t), width, A(0));
       for (std::int64_t i = 0; i < rows * width; ++i) read_term.data[i] -= key_term.data[i];
-      for (std::int64_t first = 0, last; first < rows; first = last + 1) {
-        last = base::is_cut ? base::last_of_run(first) : rows - 1;
+      for (std::int64_t begin = 0, last; begin < rows; begin = last + 1) {
+        last = base::is_cut ? base::last_of_run(begin) : rows - 1;
         if (base::is_cut) {
-          base::enter_run(first, last, last == rows - 1 ? base::end_frame() : base::frame.row(last));
+          base::enter_run(begin, last, last == rows - 1 ? base::end_frame() : base::frame.row(last));
         }
-        sum_reads(first, last);
-        spread_reads(first, last);
+        sum_reads(begin, last);
+        spread_reads(begin, last);
       }
     }
     base::each_register(width, [&](std::int64_t c) {
@@ -304,7 +307,7 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
         } else {
           sum += load_lanes(read_term.row(t) + c) - load_lanes(key_term.row(t) + c);
           const lane reset = all_lanes<lane>(reset_logit);  // what does not depend on the state before has no gradient
-          store_lanes(to, load_lanes(base::logit.row(t) + c) <= reset ? lane{} : sum);
+          store_lanes(to, load_as<A>(base::logit.row(t) + c) <= reset ? lane{} : sum);
         }
       }
     });

@@ -134,11 +134,13 @@ struct global_walk : global_reduction<Recurrence, Position, recurrence_walk<Recu
                   const Outputs& out) {
     base::move_to(of_line, head, index);
     base::bad.copy(carry.bad);
-    base::load_queries();
-    tile<const A> queries = base::q;
-    if constexpr (Position::encodes) {
-      for (std::int64_t r = 0; r < rows; ++r) base::encode(base::q, base::read, r);
-      queries = {base::read.data, base::read.stride};
+    tile<const A> queries{base::read.data, base::read.stride};
+    if constexpr (Position::encodes || !std::is_same_v<A, T>) {
+      base::copy_rows(from->q, base::plain_read, A(0));
+      for (std::int64_t r = 0; Position::encodes && r < rows; ++r) base::encode(base::plain_read, base::read, r);
+    } else {
+      base::load_queries();
+      queries = base::q;
     }
     const tile<A> o = base::place(out.o, o_room, from->values, base::bad.any || out.accumulate);
     multiply(destination<A>::in(o), base::count, values,
@@ -217,7 +219,7 @@ struct global_pullback : global_reduction<Recurrence, Position, recurrence_pullb
     base::each_register(keys, [&](std::int64_t c) {
       const lane by = normalise_first ? one : load_lanes(carry.inverse + (Recurrence::per_channel ? c : 0));
       for (std::int64_t r = 0; r < rows; ++r) {
-        store_lanes(base::plain_read.row(r) + c, load_lanes(base::q.row(r) + c) * by);
+        store_lanes(base::plain_read.row(r) + c, load_as<A>(base::q.row(r) + c) * by);
       }
     });
     for (std::int64_t r = 0; Position::encodes && r < rows; ++r) base::encode(base::plain_read, read, r);

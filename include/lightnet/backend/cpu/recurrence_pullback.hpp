@@ -36,10 +36,10 @@ struct recurrence_pullback : recurrence_walk<Recurrence, Position, Dims, T, true
   tile<A> read_term, key_term;        // [rows, width]: R = qhat * dqhat, A = khat * dkhat
   tile<A> dq, dv, dkappa, dlogit;     // [rows, d], [rows, e], [rows, d], [rows, width]: where gradients are computed,
   tile<A> dq_room, dv_room, dkappa_room, dlogit_room;  // and tiles for what cannot be computed in place
-  tile<A> d, d_plain;           // [e, d'] and [d', e]: D at the chunk's end, in the frame of its last run
-  A *dangle, *dtheta;           // [angles]; the chunk's part of the gradient by theta
-  A dhead_logit = A(0);         // and of that by the logit of a head
-  std::int64_t line_index = 0;  // whose part of the shared gradients is written
+  tile<A> d;                                           // [e, d']: D at the chunk's end, in the frame of its last run
+  A *dangle, *dtheta;                                  // [angles]; the chunk's part of the gradient by theta
+  A dhead_logit = A(0);                                // and of that by the logit of a head
+  std::int64_t line_index = 0;                         // whose part of the shared gradients is written
 
   recurrence_pullback(const arguments& a, execution<cpu>::scope& scratch, std::int64_t usual_rows = 32)
       : base(a, scratch, usual_rows),
@@ -55,7 +55,6 @@ struct recurrence_pullback : recurrence_walk<Recurrence, Position, Dims, T, true
         dkappa_room{make(scratch, rows, base::keyed ? keys : 0)},
         dlogit_room{make(scratch, rows, width)},
         d{make(scratch, values, stored)},
-        d_plain{make(scratch, stored, values)},
         dangle{scratch.take<A>(keys)},
         dtheta{scratch.take<A>(keys)} {
     std::fill_n(dtheta, keys, A(0));

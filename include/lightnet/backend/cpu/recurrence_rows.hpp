@@ -22,6 +22,12 @@ struct recurrence_rows {
   static constexpr bool decays = Recurrence::weight == weight_of::inverse_decay;
   static constexpr bool keyed = Recurrence::kappa != kappa_of::one;
   static constexpr std::int64_t lane_width = lane_count<A>;
+  static constexpr bool has_complement = Recurrence::kappa == kappa_of::complement;
+  static constexpr bool has_sequence =
+      Recurrence::logits == logits_from::keys || Recurrence::logits == logits_from::tokens;
+  // What is read once is read in the type in which it is stored.
+  using key_type = std::conditional_t<has_complement, A, T>;
+  using logit_type = std::conditional_t<has_sequence && Recurrence::per_channel && !Recurrence::with_sign, T, A>;
 
   const arguments* from;
   recurrence_sizes size;
@@ -31,13 +37,17 @@ struct recurrence_rows {
   std::int64_t h = 0, first = 0, count = 0;  // the head, where the chunk lies, and how many of its rows are tokens
   bool whole = false;                        // all rows are tokens, none is masked
 
-  tile<A> q_room, k_room, logit_room;  // [rows, d], [rows, d], [rows, width]: rows that cannot be read in place
-  tile<const A> q, kappa, logit;       // [rows, d], [rows, d], [rows, width], as read
-  tile<A> v;                           // [rows, e], as read, bad entries being 0
-  bool* on;                            // [rows]: a token that is not masked
-  row_fetcher<Dims, T> fetch;          // of the rows after these
-  bool any_poison = false;             // in this chunk
-  poison bad;                          // in the chunks up to this one
+  tile<const T> q;               // [rows, d], as read
+  tile<const key_type> kappa;    // [rows, d]
+  tile<const logit_type> logit;  // [rows, width]
+  tile<T> q_room;                // and tiles for rows that cannot be read in place
+  tile<key_type> k_room;
+  tile<logit_type> logit_room;
+  tile<A> v;                   // [rows, e], as read, bad entries being 0
+  bool* on;                    // [rows]: a token that is not masked
+  row_fetcher<Dims, T> fetch;  // of the rows after these
+  bool any_poison = false;     // in this chunk
+  poison bad;                  // in the chunks up to this one
 
   recurrence_rows(const arguments& a, execution<cpu>::scope& scratch, std::int64_t usual_rows, std::int64_t row_step)
       : from{&a},
@@ -47,9 +57,9 @@ struct recurrence_rows {
         stored{size.stored},
         values{size.values},
         width{size.width},
-        q_room{make<A>(scratch, keys)},
-        k_room{make<A>(scratch, keyed ? keys : 0)},
-        logit_room{make<A>(scratch, width)},
+        q_room{make<T>(scratch, keys)},
+        k_room{make<key_type>(scratch, keyed ? keys : 0)},
+        logit_room{make<logit_type>(scratch, width)},
         v{make<A>(scratch, values)},
         on{scratch.take<bool>(rows)},
         bad{scratch, values} {}
@@ -69,7 +79,7 @@ struct recurrence_rows {
     }
   }
 
-  void load_queries() { q = source(from->q, q_room, A(0)); }
+  void load_queries() { q = source(from->q, q_room, T(0)); }
 
   /// Reads chunk `index`: q too where `with_queries`. Rows past the last token and masked ones are neutral, and so are
   /// bad entries, which are remembered.
@@ -78,7 +88,7 @@ struct recurrence_rows {
     any_poison = false;
     bad.clear(line.length);
     if (with_queries) load_queries();
-    if constexpr (Recurrence::kappa == kappa_of::key) kappa = source(from->k, k_room, A(0));
+    if constexpr (Recurrence::kappa == kappa_of::key) kappa = source(from->k, k_room, T(0));
     if constexpr (Recurrence::logits == logits_from::keys) logit = source(from->k, logit_room, neutral_logit());
     if constexpr (Recurrence::logits == logits_from::tokens) logit = source(from->logits, logit_room, neutral_logit());
     load_values();
@@ -98,24 +108,24 @@ struct recurrence_rows {
     any_poison = bad.any = true;
     for (std::int64_t r = 0; r < rows; ++r) {
       for (std::int64_t i = 0; i < width; ++i) {
-        A x = logit.row(r)[i];
+        auto x = static_cast<A>(logit.row(r)[i]);
         if (any_lane(bad_logit(all_lanes<lane>(x)))) {
           bad.token = std::min(bad.token, first + r);
-          x = neutral_logit();
+          x = static_cast<A>(neutral_logit());
         }
-        logit_room.row(r)[i] = x;
+        logit_room.row(r)[i] = static_cast<logit_type>(x);
       }
     }
     logit = {logit_room.data, logit_room.stride};
   }
 
-  /// Reads the rows of a sequence into a tile; rows that are off become `neutral`, and so does the padding. Calls see(lane)
-  /// for every register of the tile.
-  template <class Sequence, class See>
-  void copy_rows(const Sequence& sequence, const tile<A>& to, A neutral, const See& see) const {
+  /// Reads the rows of a sequence into a tile; rows that are off become `neutral`, and so does the padding. Calls see(row) for
+  /// every row of the tile.
+  template <class U, class Sequence, class See>
+  void copy_rows(const Sequence& sequence, const tile<U>& to, U neutral, const See& see) const {
     const std::int64_t channels = sequence.channels(), stride = sequence.channel_stride();
     for (std::int64_t r = 0; r < rows; ++r) {
-      A* const row = to.row(r);
+      U* const row = to.row(r);
       std::int64_t i = 0;
       if (on[r]) {
         const auto* const from_row = sequence.token(line.batch, h, token(r));
@@ -123,23 +133,23 @@ struct recurrence_rows {
           copy_dense(from_row, row, channels);
           i = channels;
         } else {
-          for (; i < channels; ++i) row[i] = static_cast<A>(from_row[i * stride]);
+          for (; i < channels; ++i) row[i] = static_cast<U>(static_cast<A>(from_row[i * stride]));
         }
       }
       for (; i < to.stride; ++i) row[i] = neutral;
-      each_register(to.stride, [&](std::int64_t c) { see(load_lanes(row + c)); });
+      see(row);
     }
   }
-  template <class Sequence>
-  void copy_rows(const Sequence& sequence, const tile<A>& to, A neutral) const {
-    copy_rows(sequence, to, neutral, [](const lane&) {});
+  template <class U, class Sequence>
+  void copy_rows(const Sequence& sequence, const tile<U>& to, U neutral) const {
+    copy_rows(sequence, to, neutral, [](const U*) {});
   }
 
   /// Copies dense numbers from one storage type to another.
   template <class U, class W>
   static void copy_dense(const U* source_row, W* to, std::int64_t channels) {
     std::int64_t i = 0;
-    if constexpr (std::is_same_v<U, W>) {
+    if constexpr (std::is_same_v<U, A> && std::is_same_v<W, A>) {
       for (; i + lane_width <= channels; i += lane_width) store_lanes(to + i, load_lanes(source_row + i));
     }
     convert(source_row + i, to + i, channels - i);
@@ -169,14 +179,14 @@ struct recurrence_rows {
 
  private:
   /// What a token that is not there has: no weight, or no decay.
-  static constexpr A neutral_logit() {
-    return !decays ? -std::numeric_limits<A>::infinity() : Recurrence::with_sign ? A(1) : A(0);
+  static logit_type neutral_logit() {
+    return static_cast<logit_type>(!decays ? -std::numeric_limits<A>::infinity() : Recurrence::with_sign ? A(1) : A(0));
   }
 
   /// The rows of a sequence: in place, where they can be read as they are, or copied.
-  template <class Sequence>
-  tile<const A> source(const Sequence& sequence, const tile<A>& room, A neutral) const {
-    if constexpr (std::is_same_v<A, T>) {
+  template <class U, class Sequence>
+  tile<const U> source(const Sequence& sequence, const tile<U>& room, U neutral) const {
+    if constexpr (std::is_same_v<U, T>) {
       std::int64_t step = 0;
       if (whole && sequence.channels() == room.stride && sequence.channel_stride() == 1 &&
           sequence.evenly_spaced(step)) {
@@ -189,9 +199,13 @@ struct recurrence_rows {
 
   /// Reads the values, makes bad ones zero and remembers the first of each column.
   void load_values() {
-    const lane infinity = all_lanes<lane>(std::numeric_limits<A>::infinity());
     exponent_lane found{};
-    copy_rows(from->v, v, A(0), [&](const lane& x) { found |= ~((x < infinity) & (x > -infinity)); });
+    copy_rows(from->v, v, A(0), [&](const A* row) {
+      each_register(values, [&](std::int64_t c) {
+        const lane x = load_lanes(row + c);
+        found |= (exponent_lane)(x - x);  // 0, or NaN where x is bad
+      });
+    });
     if (!any_lane(found)) return;
     any_poison = bad.any = true;
     for (std::int64_t r = 0; r < rows; ++r) {

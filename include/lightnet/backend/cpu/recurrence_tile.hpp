@@ -38,12 +38,13 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
   static constexpr bool running = Recurrence::weight == weight_of::running_sum;
   static constexpr bool weights_are_keys = WithGradients && !keyed && per_channel && !running;  // khat = w
   static constexpr bool keeps_keys = WithGradients || Position::encodes;                        // row by row
-  static constexpr bool keeps_factors = WithGradients || !per_channel;  // weight, normaliser and inverse
+  static constexpr bool keeps_factors =
+      WithGradients || !per_channel;  // weight, inverse and, where it is the key, normaliser
 
   A* mantissa;                      // [panels, rows, lanes]: w = mantissa 2^exponent
   exponent_type* exponent;          // [panels, rows, lanes]
   std::int64_t panel_step = 1;      // 0 where all channels share the first panel, one after another
-  tile<A> weight, normaliser;       // [rows, width]: the weights in frame f, and Z 2^-f
+  tile<A> weight, normaliser;       // [rows, width]: the weights in frame f, and Z 2^-f where it is the key
   tile<A> inverse;                  // [rows, width]: 1 / (Z 2^-f)
   tile<exponent_type> frame;        // [rows, width]: the largest exponent so far, where the chunk is cut
   tile<A> plain_read, plain_write;  // [rows, d]: qhat and khat; of khat only a register's channels but where it is kept
@@ -61,7 +62,7 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
         mantissa{scratch.take<A>(rows * width)},
         exponent{scratch.take<exponent_type>(rows * width)},
         weight{base::template make<A>(scratch, width)},
-        normaliser{sums ? base::template make<A>(scratch, width) : weight},
+        normaliser{running ? base::template make<A>(scratch, width) : weight},
         inverse{base::template make<A>(scratch, width)},
         frame{base::template make<exponent_type>(scratch, width)},
         plain_read{base::template make<A>(scratch, keys)},
@@ -216,10 +217,10 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
     A* const mantissas = mantissa + panel(c);
     exponent_type* const exponents = exponent + panel(c);
     for (std::int64_t r = 0; r < rows; ++r) {
-      lane x = load_lanes(logit.row(r) + c);
+      lane x = load_as<A>(logit.row(r) + c);
       found |= base::bad_logit(x);
       scaled<lane> w;
-      if constexpr (Recurrence::kappa == kappa_of::complement) {
+      if constexpr (base::has_complement) {
         store_lanes(base::k_room.row(r) + c, one_minus_exponential(x));
       }
       if constexpr (Recurrence::with_sign) {
@@ -237,7 +238,7 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
       store_lanes(exponents + r * lane_width, w.exponent);
       most = w.exponent > most ? w.exponent : most;
     }
-    if constexpr (Recurrence::kappa == kappa_of::complement) kappa = {base::k_room.data, base::k_room.stride};
+    if constexpr (base::has_complement) kappa = {base::k_room.data, base::k_room.stride};
     store_lanes(top + c, most);
     return found;
   }
@@ -325,8 +326,8 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
         }
         if constexpr (per_channel) enter_key(r, c, running ? z : w);
         if constexpr (keeps_factors) {
-          store_lanes(weight.row(r) + c, w);
-          if constexpr (sums) store_lanes(normaliser.row(r) + c, z);
+          if constexpr (!weights_are_keys) store_lanes(weight.row(r) + c, w);
+          if constexpr (running) store_lanes(normaliser.row(r) + c, z);
         }
         if (r < start) continue;
         const lane inverted = reciprocal(z);
@@ -352,7 +353,7 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
   void enter_key(std::int64_t r, std::int64_t c, const lane& factor) const {
     A* const to = plain_write.row(r) + (keeps_keys ? c : 0);
     if constexpr (keyed) {
-      store_lanes(to, load_lanes(kappa.row(r) + c) * factor);
+      store_lanes(to, load_as<A>(kappa.row(r) + c) * factor);
     } else {
       store_lanes(to, factor);
     }
@@ -362,7 +363,7 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
     if constexpr (!keeps_keys) transpose(plain_write, last + 1, lane_width, write_transposed.from(c));
   }
   void enter_query(std::int64_t r, std::int64_t c, const lane& factor) const {
-    store_lanes(plain_read.row(r) + c, load_lanes(q.row(r) + c) * factor);
+    store_lanes(plain_read.row(r) + c, load_as<A>(q.row(r) + c) * factor);
   }
 
   const A* table(const dynamic_view<3, const A, cpu>& angles, std::int64_t r) const {

@@ -19,48 +19,43 @@ class row_fetcher {
   template <class... Sequence>
   void expect(const token_line& line, std::int64_t head, std::int64_t first, std::int64_t count,
               const Sequence&... sequences) {
-    line_ = line;
-    head_ = head;
     sequences_ = 0;
-    (add(sequences), ...);
-    next_ = first;
-    last_ = sequences_ == 0 ? first : std::min(first + count, line.length);
+    (add(sequences, line, head, first), ...);
     current_ = 0;
+    left_ = sequences_ * std::max<std::int64_t>(std::min(count, line.length - first), 0);
   }
 
   /// The next some lines.
   void operator()() const {
     constexpr std::int64_t lines_at_once = 24, line_bytes = 64;
-    for (std::int64_t lines = 0; lines < lines_at_once && next_ < last_;) {
-      const source& rows = list_[current_];
-      const char* const row = rows.base + line_.token(next_) * rows.token_bytes;
-      for (std::int64_t at = 0; at < rows.row_bytes; at += line_bytes, ++lines) __builtin_prefetch(row + at, 0, 2);
-      if (++current_ == sequences_) {
-        current_ = 0;
-        ++next_;
+    for (std::int64_t lines = 0; lines < lines_at_once && left_ > 0; --left_) {
+      source& rows = list_[current_];
+      for (std::int64_t at = 0; at < rows.row_bytes; at += line_bytes, ++lines) {
+        __builtin_prefetch(rows.next + at, 0, 2);  // to the second cache: the nearest is full of what is worked on
       }
+      rows.next += rows.step_bytes;
+      current_ = current_ + 1 < sequences_ ? current_ + 1 : 0;
     }
   }
 
  private:
   struct source {
-    const char* base;
-    std::int64_t token_bytes, row_bytes;
+    const char* next;
+    std::int64_t step_bytes, row_bytes;
   };
 
   template <class U>
-  void add(const head_sequence<Dims, U, cpu>& sequence) {
+  void add(const head_sequence<Dims, U, cpu>& sequence, const token_line& line, std::int64_t head, std::int64_t first) {
     std::int64_t step = 0;
-    if (!sequence || sequence.channel_stride() != 1 || !sequence.evenly_spaced(step)) return;
+    if (!sequence || first >= line.length || sequence.channel_stride() != 1 || !sequence.evenly_spaced(step)) return;
     const auto bytes = static_cast<std::int64_t>(sizeof(U));
-    list_[sequences_++] = {reinterpret_cast<const char*>(sequence.token(line_.batch, head_, 0)), step * bytes,
-                           sequence.channels() * bytes};
+    list_[sequences_++] = {reinterpret_cast<const char*>(sequence.token(line.batch, head, line.token(first))),
+                           step * line.step * bytes, sequence.channels() * bytes};
   }
 
-  source list_[9] = {};
-  std::int64_t sequences_ = 0, head_ = 0, last_ = 0;
-  mutable std::int64_t next_ = 0, current_ = 0;
-  token_line line_{};
+  mutable source list_[9] = {};
+  std::int64_t sequences_ = 0;
+  mutable std::int64_t current_ = 0, left_ = 0;  // the sequence that is next, and rows of all
 };
 
 }  // namespace detail

@@ -46,12 +46,20 @@ inline void transpose_registers(lanes<T> (&rows)[lane_count<T>]) noexcept {
 template <class T>
 void transpose(const tile<T>& from, std::int64_t height, std::int64_t width, const tile<T>& to) noexcept {
   constexpr std::int64_t block = lane_count<T>;
+  lanes<T> rows[block];
   for (std::int64_t i = 0; i < height; i += block) {
     for (std::int64_t j = 0; j < width; j += block) {
-      lanes<T> rows[block];
-      for (int r = 0; r < block; ++r) rows[r] = i + r < height ? load_lanes(from.row(i + r) + j) : lanes<T>{};
-      transpose_registers<1, T>(rows);
-      for (int r = 0; r < block; ++r) store_lanes(to.row(j + r) + i, rows[r]);
+      if (i + block <= height && j + block <= width) {
+        LIGHTNET_UNROLL
+        for (int r = 0; r < block; ++r) rows[r] = load_lanes(from.row(i + r) + j);
+        transpose_registers<1, T>(rows);
+        LIGHTNET_UNROLL
+        for (int r = 0; r < block; ++r) store_lanes(to.row(j + r) + i, rows[r]);
+      } else {
+        for (int r = 0; r < block; ++r) rows[r] = i + r < height ? load_lanes(from.row(i + r) + j) : lanes<T>{};
+        transpose_registers<1, T>(rows);
+        for (int r = 0; r < block && j + r < width; ++r) store_lanes(to.row(j + r) + i, rows[r]);
+      }
     }
   }
 }
