@@ -24,8 +24,7 @@ struct no_amx {
 };
 
 /// The products of a chunk of the causal walk on AMX, for bfloat16 storage where the processor has it: operands are rounded
-/// to bfloat16, sums are float. Each operand is packed once: the values serve the outputs and the state, the queries the
-/// triangle and the state.
+/// to bfloat16, sums are float. Queries that are in the frame of the state are packed once for the triangle and the state.
 class amx_chunk {
  public:
   amx_chunk(const recurrence_sizes& size, execution<cpu>::scope& scratch) : usable_{amx_available() && size.in_steps} {

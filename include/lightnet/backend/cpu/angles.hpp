@@ -13,29 +13,33 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// Cosines and sines of the angles n rate for n in [first, first + multiples), in double. They are taken apart, n = first +
-/// 16 u + l, so that only few are computed and the rest follow from cos(a + b) and sin(a + b): good for all that is then
-/// stored in less than double.
+/// Cosines and sines of the angles n rate for n in [first, first + multiples), in double. They are taken apart, n = 16 u + l,
+/// so that only few are computed and the rest follow from cos(a + b) and sin(a + b): good for all that is then stored in
+/// less than double.
 class angle_table {
  public:
   angle_table() = default;
   angle_table(execution<cpu>& on, execution<cpu>::scope& scratch, const double* rates, std::int64_t count,
               std::int64_t first, std::int64_t multiples)
-      : count_{count}, first_{first} {
-    const std::int64_t steps = (multiples + step - 1) / step;
+      : count_{count}, start_{first >= 0 ? first / step * step : -((step - 1 - first) / step * step)} {
+    const std::int64_t before = first - start_, steps = (before + multiples + step - 1) / step;
     lower_ = scratch.take<double>(2 * step * count);
     upper_ = scratch.take<double>(2 * steps * count);
-    parallel_for(on, steps + 1, [&](std::int64_t u, int) {
-      if (u < steps) return fill(upper_ + 2 * u * count_, rates, first + u * step);
-      for (std::int64_t l = 0; l < step; ++l) fill(lower_ + 2 * l * count_, rates, l);
+    parallel_for(on, steps + step, [&](std::int64_t i, int) {
+      const std::int64_t l = i - steps;
+      if (i < steps) {
+        fill(upper_ + 2 * i * count_, rates, start_ + i * step);
+      } else if ((l - before + step) % step < multiples) {  // else nothing asks for it
+        fill(lower_ + 2 * l * count_, rates, l);
+      }
     });
   }
 
   /// The cosines and sines of n times the rates [from, to).
   template <class T>
   void write(std::int64_t n, std::int64_t from, std::int64_t to, T* cosine, T* sine) const noexcept {
-    const double *const upper = upper_ + 2 * ((n - first_) / step) * count_, *const upper_sine = upper + count_;
-    const double *const lower = lower_ + 2 * ((n - first_) % step) * count_, *const lower_sine = lower + count_;
+    const double *const upper = upper_ + 2 * ((n - start_) / step) * count_, *const upper_sine = upper + count_;
+    const double *const lower = lower_ + 2 * ((n - start_) % step) * count_, *const lower_sine = lower + count_;
     LIGHTNET_OMP(omp simd)
     for (std::int64_t j = from; j < to; ++j) {
       cosine[j - from] = static_cast<T>(upper[j] * lower[j] - upper_sine[j] * lower_sine[j]);
@@ -54,7 +58,7 @@ class angle_table {
     }
   }
 
-  std::int64_t count_ = 0, first_ = 0;
+  std::int64_t count_ = 0, start_ = 0;
   double *lower_ = nullptr, *upper_ = nullptr;  // [step, 2, count], [steps, 2, count]
 };
 

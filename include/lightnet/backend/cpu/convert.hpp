@@ -103,17 +103,22 @@ void convert(const From* from, To* to, std::int64_t count) noexcept {
 /// Writes a sequence of sums [B, N, H, channels] in a storage type.
 template <class To, class From, class ToSequence, class FromSequence>
 void convert_sequence(const execution<cpu>& on, const FromSequence& from, const ToSequence& to) {
-  const std::int64_t heads = to.heads(), tokens = to.tokens();
-  parallel_for(on, to.batch() * tokens, [&](std::int64_t item, int) {
-    const std::int64_t b = item / tokens, t = item % tokens;
-    for (std::int64_t h = 0; h < heads; ++h) {
-      const From* const source = from.token(b, h, t);
-      To* const target = to.token(b, h, t);
-      if (to.channel_stride() == 1 && from.channel_stride() == 1) {
-        convert(source, target, to.channels());
-      } else {
-        for (std::int64_t i = 0; i < to.channels(); ++i) {
-          target[i * to.channel_stride()] = static_cast<To>(source[i * from.channel_stride()]);
+  constexpr std::int64_t block = 64;
+  const std::int64_t heads = to.heads(), tokens = to.tokens(), count = to.batch() * tokens;
+  const bool dense = to.channel_stride() == 1 && from.channel_stride() == 1;
+  parallel_for(on, block_range::blocks(block, count), [&](std::int64_t index, int) {
+    const block_range range{index, block, count};
+    for (std::int64_t item = range.first; item < range.last; ++item) {
+      const std::int64_t b = item / tokens, t = item % tokens;
+      for (std::int64_t h = 0; h < heads; ++h) {
+        const From* const source = from.token(b, h, t);
+        To* const target = to.token(b, h, t);
+        if (dense) {
+          convert(source, target, to.channels());
+        } else {
+          for (std::int64_t i = 0; i < to.channels(); ++i) {
+            target[i * to.channel_stride()] = static_cast<To>(source[i * from.channel_stride()]);
+          }
         }
       }
     }

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <type_traits>
 #include <utility>
-#if defined(__AVX512F__) || defined(__FMA__)
+#if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 

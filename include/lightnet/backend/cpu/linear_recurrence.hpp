@@ -15,8 +15,7 @@ template <class Recurrence, class Position, int Dims, class T>
 struct causal_walk : recurrence_walk<Recurrence, Position, Dims, T, false> {
   using base = recurrence_walk<Recurrence, Position, Dims, T, false>;
   using typename base::A, typename base::arguments, typename base::carry_type;
-  using base::rows, base::stored, base::values, base::line, base::h, base::count, base::v, base::read,
-      base::write_transposed;
+  using base::rows, base::stored, base::values, base::line, base::v, base::read, base::write_transposed;
   using base::from, base::rescale, base::make, base::shared;
 
   tile<A> scores, o;  // [rows, rows], [rows, e]

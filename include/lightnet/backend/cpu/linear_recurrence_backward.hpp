@@ -19,22 +19,21 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
   using base = recurrence_pullback<Recurrence, Position, Dims, T>;
   using typename base::A, typename base::arguments, typename base::gradients, typename base::lane;
   using typename base::exponent_type;
-  using base::rows, base::stored, base::values, base::width, base::line, base::h, base::v, base::read, base::write,
-      base::write_transposed;
+  using base::rows, base::stored, base::values, base::width, base::v, base::read, base::write, base::write_transposed;
   using base::weight, base::inverse, base::rescale, base::from, base::dout, base::dread, base::dwrite, base::dv;
   using base::key_term, base::read_term, base::dlogit, base::d, base::total, base::make, base::shared;
 
-  /// The states, and m and Z, at the start of every chunk and at the end.
+  /// The states at the start of every chunk and at the end, and m and Z at the start.
   struct carry_type : base::carry_type {
-    A *kept_state, *kept_normaliser;  // [chunks + 1, e, d'], [chunks + 1, width]
-    exponent_type* kept_exponent;     // [chunks + 1, width]
+    A *kept_state, *kept_normaliser;  // [chunks + 1, e, d'], [chunks, width]
+    exponent_type* kept_exponent;     // [chunks, width]
 
     carry_type(const recurrence_sizes& sizes, execution<cpu>::scope& scratch, const arguments& a, bool with_input)
         : base::carry_type(sizes, scratch, a, with_input) {
-      const std::int64_t places = sizes.chunks(sizes.longest) + 1;
-      kept_state = scratch.take<A>(places * sizes.stored * sizes.values);
-      kept_normaliser = scratch.take<A>(places * sizes.width);
-      kept_exponent = scratch.take<exponent_type>(places * sizes.width);
+      const std::int64_t chunks = sizes.chunks(sizes.longest);
+      kept_state = scratch.take<A>((chunks + 1) * sizes.stored * sizes.values);
+      kept_normaliser = scratch.take<A>(chunks * sizes.width);
+      kept_exponent = scratch.take<exponent_type>(chunks * sizes.width);
     }
     /// All that is kept, since it is written and read once more.
     static std::int64_t bytes(const recurrence_sizes& sizes) {
@@ -172,7 +171,6 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
 
   /// What rows [start, last] give the queries. `before` is the state before the chunk.
   void read_backward(std::int64_t start, std::int64_t last, const tile<A>& before, const gradients& out) {
-    const std::int64_t length = last + 1 - start;
     const auto dread_rows = destination<A>::in(dread.from(start));
     base::encode_run(start, last);
     lower_triangle(dout, v_transposed, dscores, from->values, start, last, base::fetch);
@@ -180,14 +178,10 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
     if (before.data == nullptr) {
       multiply_triangle(dscores, write, dread_rows, stored, start, last, base::fetch);
     } else {
-      const auto through_state = factors<A>::of(dout.from(start), before, from->values);
-      if (base::moved()) {
-        multiply(dread_rows, length, stored, through_state, base::fetch);
-        scale_columns(dread, start, last);
-        multiply_triangle(dscores, write, destination<A>::onto(dread.from(start)), stored, start, last, base::fetch);
-      } else {
-        multiply_triangle(dscores, write, dread_rows, stored, start, last, base::fetch, through_state);
-      }
+      tile<A> old = before;  // in the frame of the run
+      if (base::moved()) base::scale(before, old = total, rescale);
+      multiply_triangle(dscores, write, dread_rows, stored, start, last, base::fetch,
+                        factors<A>::of(dout.from(start), old, from->values));
     }
     base::gather_reads(start, last, out);
     if constexpr (base::sums && !base::running) sum_reads(start, last);
@@ -240,16 +234,6 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
         store_lanes(to, load_lanes(to) - load_lanes(weight.row(s) + c) * later);
       }
     });
-  }
-
-  void scale_columns(const tile<A>& rows_of, std::int64_t start, std::int64_t last) const {
-    const A* const by = base::spread(rescale, base::by_row);
-    for (std::int64_t t = start; t <= last; ++t) {
-      A* const row = rows_of.row(t);
-      for (std::int64_t i = 0; i < stored; i += base::lane_width) {
-        store_lanes(row + i, load_lanes(row + i) * load_lanes(by + i));
-      }
-    }
   }
 
   /// D and r at the chunk's end, D in the frame of the last run. A decay's r starts anew from rowsum(S * dS): over long

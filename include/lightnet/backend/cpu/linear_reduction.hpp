@@ -238,13 +238,13 @@ struct global_pullback : global_reduction<Recurrence, Position, recurrence_pullb
     base::store_queries(carry.bad.any, out);
   }
 
-  /// Adds the sums of terms * factors over the rows to r, and the queries' share to D; in the order of the chunks.
-  void add_in_turn(carry_type& carry, std::int64_t index, const tile<A>& terms, const tile<A>& factors) const {
+  /// Adds the sums of terms * by over the rows to r, and the queries' share to D; in the order of the chunks.
+  void add_in_turn(carry_type& carry, std::int64_t index, const tile<A>& terms, const tile<A>& by) const {
     carry.state_turn.wait(index);
     base::each_register(width, [&](std::int64_t c) {
       lane sum{};
       for (std::int64_t t = 0; t < rows; ++t) {
-        sum = multiply_add(load_lanes(terms.row(t) + c), load_lanes(factors.row(t) + c), sum);
+        sum = multiply_add(load_lanes(terms.row(t) + c), load_lanes(by.row(t) + c), sum);
       }
       store_lanes(carry.r + c, load_lanes(carry.r + c) + sum);
     });

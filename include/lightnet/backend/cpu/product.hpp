@@ -12,7 +12,8 @@ namespace detail {
 
 // C[m, n] (+)= A[m, k] B[k, n], the small matrix product under every recurrence.
 //
-// Every element of C is a sum in the order of k, chains of `segment` multiply-adds added up: its bits depend on its row
+// Every element of C is a sum in the order of k, chains of `segment` multiply-adds added up (where two products are
+// summed, their first segments are one chain): its bits depend on its row
 // of A and its column of B alone, not on the sizes of the product or the place in it. That is what makes a sequence
 // come out the same alone and in a batch, and an earlier row the same whatever follows it. A may have any strides (so
 // its transpose costs nothing); rows of B and C are dense, and n is a whole number of vector registers.
@@ -212,7 +213,7 @@ void multiply(const destination<T>& to, std::int64_t m, std::int64_t n, const fa
 }
 
 /// scores = tril(left right^T) for rows [start, last], `right` being transposed: what lies above the diagonal is zero by
-/// selection.
+/// selection, and beyond the columns that are written it stays zero, as in a tile that began as zero.
 template <class T, class Between = nothing_between>
 void lower_triangle(const tile<T>& left, const tile<T>& right, const tile<T>& scores, std::int64_t depth,
                     std::int64_t start, std::int64_t last, const Between& between = {}) noexcept {
@@ -250,7 +251,6 @@ template <class T, class Between, class... More>
 void multiply_triangle_transposed(const tile<T>& scores, const tile<T>& right, const destination<T>& to,
                                   std::int64_t columns, std::int64_t start, std::int64_t last, const Between& between,
                                   const More&... more) noexcept {
-  // Rows are clean up to a whole register beyond the diagonal, and no further.
   constexpr std::int64_t strip = lane_count<T> < 8 ? lane_count<T> : 8, across = 2 * lane_count<T>;
   for (std::int64_t j = 0; j < columns; j += across) {
     for (std::int64_t s = 0; s <= last; s += strip) {

@@ -187,7 +187,7 @@ struct recurrence_pullback : recurrence_walk<Recurrence, Position, Dims, T, true
     dkappa = dkappa_room;
     if constexpr (Recurrence::kappa == kappa_of::key) dkappa = base::place(out.k, dkappa_room, from->keys, in_tile);
     dlogit = dlogit_room;
-    if constexpr (Recurrence::per_channel && Recurrence::kappa != kappa_of::complement) {
+    if constexpr (Recurrence::per_channel && !base::has_complement) {
       if constexpr (tied) dlogit = base::place(out.k, dlogit_room, from->keys, in_tile);
       if constexpr (Recurrence::logits == logits_from::tokens) {
         dlogit = base::place(out.logits, dlogit_room, from->keys, in_tile);
@@ -200,7 +200,7 @@ struct recurrence_pullback : recurrence_walk<Recurrence, Position, Dims, T, true
   }
 
   void store_keys_and_values(bool poisoned, const gradients& out) {
-    if constexpr (Recurrence::kappa == kappa_of::complement) {
+    if constexpr (base::has_complement) {
       each_channel(
           0, rows - 1, dlogit, true,
           [&](std::int64_t t, std::int64_t c, const lane&) {
@@ -241,17 +241,17 @@ struct recurrence_pullback : recurrence_walk<Recurrence, Position, Dims, T, true
   /// tile, and puts the terms, summed over what shares a weight, into `to`.
   template <class Term>
   void each_channel(std::int64_t start, std::int64_t last, const tile<A>& to, bool add, const Term& term,
-                    const tile<A>& factors) {
+                    const tile<A>& by) {
     for (std::int64_t t = start; t <= last; ++t) {
       A* const row = to.row(t);
       if constexpr (Recurrence::per_channel) {
         for (std::int64_t c = 0; c < keys; c += base::lane_width) {
-          const lane value = term(t, c, load_lanes(factors.row(t) + c));
+          const lane value = term(t, c, load_lanes(by.row(t) + c));
           store_lanes(row + c, add ? load_lanes(row + c) + value : value);
         }
       } else {
         lane of_head{};
-        for (std::int64_t c = 0; c < keys; c += base::lane_width) of_head += term(t, c, load_lanes(factors.row(t)));
+        for (std::int64_t c = 0; c < keys; c += base::lane_width) of_head += term(t, c, load_lanes(by.row(t)));
         const A sum = sum_of_lanes<A>(of_head);
         store_lanes(row, all_lanes<lane>(add ? row[0] + sum : sum));
       }

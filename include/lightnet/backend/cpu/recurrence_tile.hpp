@@ -61,9 +61,9 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
       : base(a, scratch, usual_rows, row_step),
         mantissa{scratch.take<A>(rows * width)},
         exponent{scratch.take<exponent_type>(rows * width)},
-        weight{base::template make<A>(scratch, width)},
+        weight{base::template make<A>(scratch, keeps_factors ? width : 0)},
         normaliser{running ? base::template make<A>(scratch, width) : weight},
-        inverse{base::template make<A>(scratch, width)},
+        inverse{base::template make<A>(scratch, keeps_factors ? width : 0)},
         frame{base::template make<exponent_type>(scratch, width)},
         plain_read{base::template make<A>(scratch, keys)},
         plain_write{weights_are_keys ? weight : base::template make<A>(scratch, keeps_keys ? keys : lane_width)},
@@ -167,10 +167,7 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
   /// q and kappa as the factors, as they are.
   void enter_plain(bool with_queries) {
     const lane one = all_lanes<lane>(A(1));
-    for (std::int64_t r = 0; r < rows; ++r) {
-      std::fill_n(weight.row(r), width, A(1));
-      std::fill_n(inverse.row(r), width, A(1));
-    }
+    for (const tile<A>& t : {weight, inverse}) std::fill_n(t.data, rows * t.stride, A(1));
     each_register(keys, [&](std::int64_t c) {
       for (std::int64_t r = 0; r < rows; ++r) enter_key(r, c, one);
       leave_keys(c, rows - 1);
@@ -179,8 +176,7 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
     encode_run(with_queries ? 0 : rows, rows - 1);
   }
 
-  template <class U>
-  void encode(const tile<U>& plain, const tile<A>& encoded, std::int64_t r) const {
+  void encode(const tile<A>& plain, const tile<A>& encoded, std::int64_t r) const {
     if constexpr (Position::encodes) {
       Position::apply(plain.row(r), encoded.row(r), cosine(r), sine(r), from->keys, from->cosine.extent(2));
     }
@@ -308,9 +304,9 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
     store_lanes(rescale + c, by);
     const A* const mantissas = mantissa + panel(c);
     const exponent_type* const exponents = exponent + panel(c);
-    lane z = by * load_lanes(begin_normaliser + c);
+    const lane before = by * load_lanes(begin_normaliser + c);
+    lane z = before, settled{};
     for (std::int64_t first_row = 0; first_row <= last; first_row += segment) {
-      const lane settled = z;
       lane sum{};
       for (std::int64_t r = first_row; r < std::min(first_row + segment, last + 1); ++r) {
         const lane p = load_lanes(mantissas + r * lane_width);
@@ -319,7 +315,7 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
         if constexpr (sums) {
           w = lower_by_power_of_two(p, n);
           sum += w;
-          z = settled + sum;
+          z = before + (settled + sum);
         } else {  // in the frame of the chunk's start the exponents of a decay are positive
           const exponent_lane up = n > 0 ? n : exponent_lane{}, down = n > 0 ? exponent_lane{} : n;
           z = w = lower_by_power_of_two(p, down) * raise(up);
@@ -334,6 +330,7 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
         if constexpr (per_channel) enter_query(r, c, inverted);
         if constexpr (keeps_factors) store_lanes(inverse.row(r) + c, inverted);
       }
+      settled += sum;
     }
     store_lanes(end_normaliser + c, z);
     if constexpr (per_channel) leave_keys(c, last);

@@ -13,12 +13,9 @@ template <class Recurrence, class Position, int Dims, class T, bool Transposed>
 struct recurrence_walk : recurrence_tile<Recurrence, Position, Dims, T, Transposed> {
   using base = recurrence_tile<Recurrence, Position, Dims, T, Transposed>;
   using typename base::A, typename base::arguments;
-  using recurrence = Recurrence;
-  using position = Position;
-  using element_type = T;
   using state_type = typename Recurrence::template state<A, cpu>;
   using base::rows, base::keys, base::stored, base::values, base::width, base::line, base::h, base::first, base::count;
-  using base::v, base::write, base::write_transposed, base::from, base::keep, base::gain, base::rescale, base::shared;
+  using base::v, base::write, base::write_transposed, base::from, base::keep, base::gain, base::shared;
   static constexpr scaling scaled_by = Transposed ? scaling::columns : scaling::rows;
 
   struct carry_type : recurrence_carry<A> {

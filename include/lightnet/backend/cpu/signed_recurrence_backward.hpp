@@ -15,7 +15,7 @@ template <class Recurrence, class Position, int Dims, class T>
 struct signed_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
   using base = recurrence_pullback<Recurrence, Position, Dims, T>;
   using typename base::A, typename base::arguments, typename base::gradients, typename base::lane;
-  using base::rows, base::stored, base::values, base::width, base::line, base::h, base::count, base::v, base::from;
+  using base::rows, base::stored, base::values, base::width, base::v, base::from;
   using base::dout, base::dread, base::dwrite, base::dv, base::dlogit, base::make;
 
   struct carry_type : base::carry_type {
