@@ -27,7 +27,7 @@ class row_fetcher {
 
   /// The next some lines.
   void operator()() const {
-    constexpr std::int64_t lines_at_once = 24, line_bytes = 64;
+    constexpr std::int64_t lines_at_once = 32, line_bytes = 64;
     for (std::int64_t lines = 0; lines < lines_at_once && left_ > 0; --left_) {
       source& rows = list_[current_];
       for (std::int64_t at = 0; at < rows.row_bytes; at += line_bytes, ++lines) {
