@@ -88,6 +88,8 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
         if (next >= 0) {
           walk.fetch.expect(of_line, next_head, next * rows, rows, from->q, from->k, from->v, from->logits, out.o,
                             out.q, out.k, out.v, out.logits);
+          const tile<A> before = heads.carry_of(next_head).state_at(next);
+          walk.fetch.expect_too(before.data, stored * values * static_cast<std::int64_t>(sizeof(A)));
         }
         walk.backward_chunk(carry, of_line, head, chunks - 1 - turn, turn, out);
       });

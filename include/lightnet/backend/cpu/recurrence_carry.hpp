@@ -156,6 +156,8 @@ struct head_group {
     return head + 1 < first + count ? std::pair{head + 1, index} : std::pair{first, index + step};
   }
 
+  const Carry& carry_of(std::int64_t head) const { return carries[head - first]; }
+
   /// Calls body(head, carry) for every head.
   template <class Body>
   void each(const Body& body) const {

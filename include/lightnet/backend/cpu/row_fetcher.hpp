@@ -22,7 +22,16 @@ class row_fetcher {
     sequences_ = 0;
     (add(sequences, line, head, first), ...);
     current_ = 0;
-    left_ = sequences_ * std::max<std::int64_t>(std::min(count, line.length - first), 0);
+    rows_ = std::max<std::int64_t>(std::min(count, line.length - first), 0);
+    left_ = sequences_ * rows_;
+  }
+
+  /// And memory that is needed with these rows.
+  void expect_too(const void* memory, std::int64_t bytes) {
+    if (rows_ == 0) return;
+    const std::int64_t share = (bytes + rows_ - 1) / rows_;
+    list_[sequences_++] = {static_cast<const char*>(memory), share, share};
+    left_ += rows_;
   }
 
   /// The next some lines.
@@ -53,8 +62,8 @@ class row_fetcher {
                            step * line.step * bytes, sequence.channels() * bytes};
   }
 
-  mutable source list_[9] = {};
-  std::int64_t sequences_ = 0;
+  mutable source list_[10] = {};
+  std::int64_t sequences_ = 0, rows_ = 0;
   mutable std::int64_t current_ = 0, left_ = 0;  // the sequence that is next, and rows of all
 };
 
