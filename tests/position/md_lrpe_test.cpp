@@ -7,6 +7,7 @@
 #include <lightnet/position/md_lrpe.hpp>
 #include <lightnet/position/none.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <random>
@@ -181,6 +182,34 @@ TEST_CASE("md_lrpe: angles keep their digits at far positions") {
   for (std::int64_t i = 0; i < 16; ++i) {
     const long double theta = std::pow(10000.0L, -2.0L * static_cast<long double>(i) / 16.0L);
     CHECK(std::abs(far.cosine_of.data()[i] - static_cast<double>(std::cos(65535 * theta))) < 2e-11);
+  }
+}
+
+TEST_CASE("md_lrpe: float angles are those of double, rounded, and have the same bits wherever a call begins") {
+  constexpr std::int64_t keys = 7, prefix = 2;
+  using table = ln::tensor<ln::rank<3>, float>;
+  ln::execution<ln::cpu> on{2};
+  for (const std::int64_t start : {-37, -16, -1, 0, 5, 16, 65500}) {
+    const ln::grid<2> where{{3, 41}, prefix, {start, 2 * start}};
+    const tables<cosine, 2> expected{where, keys};
+    table cosine_of{{{1, where.size(), keys}}}, sine_of{{{1, where.size(), keys}}};
+    ln::detail::encode_angles<cosine, 2, float>(on, where, keys, {}, cosine_of.view(), sine_of.view(), {});
+    double worst = 0;
+    for (std::int64_t n = 0; n < where.size() * keys; ++n) {
+      worst = std::max(worst, std::abs(expected.cosine_of.data()[n] - static_cast<double>(cosine_of.data()[n])));
+      worst = std::max(worst, std::abs(expected.sine_of.data()[n] - static_cast<double>(sine_of.data()[n])));
+    }
+    INFO("start ", start);
+    CHECK(worst < 3.1e-8);  // half a unit in the last place of 1, and little more
+    for (std::int64_t t = prefix; t < where.size(); t += 11) {
+      const auto at = where.coordinates(t);
+      table one{{{1, 1, keys}}}, other{{{1, 1, keys}}};
+      ln::detail::encode_angles<cosine, 2, float>(on, {{1, 1}, 0, at}, keys, {}, one.view(), other.view(), {});
+      for (std::int64_t j = 0; j < keys; ++j) {
+        CHECK(one.data()[j] == cosine_of.data()[t * keys + j]);
+        CHECK(other.data()[j] == sine_of.data()[t * keys + j]);
+      }
+    }
   }
 }
 
