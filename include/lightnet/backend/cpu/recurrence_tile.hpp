@@ -119,8 +119,7 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
     is_cut = false;
     bool simple = true;  // no bad logits, no cut
     each_register(width, [&](std::int64_t c) {
-      const exponent_lane found = weigh_register(c), wide = place_register(c);
-      simple = simple && !any_lane(found | wide);
+      simple = simple && !any_lane(weigh_register(c)) && !any_lane(place_register(c));
       if (simple) enter_register(c, with_queries ? 0 : rows, rows - 1, end_frame());
     });
     if (!simple) {
