@@ -109,6 +109,25 @@ gradients backward(const Question& q, const list<double>& dy, const list<double>
   return d;
 }
 
+// A masked token comes out as 0, and neither its values nor its gradient matter.
+template <class Question>
+void masked_tokens(Question q) {
+  list<double> dy = numbers::normal(q.outputs(), 2);
+  const list<double> y = forward<ln::train>(q);
+  const gradients d = backward(q, dy, dy);
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    if (q.keep[i / static_cast<std::size_t>(Question::width)]) continue;
+    CHECK(y[i] == 0);
+    CHECK(d.x[i] == 0);
+    q.x[i] = 100;
+    dy[i] = -3;
+  }
+  CHECK(numbers::same_bits(forward<ln::train>(q), y));
+  const gradients again = backward(q, dy, dy);
+  CHECK(again.x == d.x);
+  CHECK(numbers::largest_difference(again.parameters, d.parameters) == 0);
+}
+
 // Checks one model on one question; `expected` is what forward should give.
 template <class Question>
 void model(Question& q, const std::string& name, const list<double>& expected, std::size_t samples = 12) {

@@ -82,6 +82,14 @@
   B(ln::hgrn2, ln::bidirectional, ln::no_position, 1)                  \
   D(ln::hgrn2, ln::causal, ln::md_lrpe, 2)                             \
   B(ln::hgrn2, ln::axial, ln::md_lrpe, 2)
+#define LIGHTNET_CASES_ALL(E, B, D)  \
+  LIGHTNET_CASES_ADDITIVE(E, B, D)   \
+  LIGHTNET_CASES_GLOBAL(E, B, D)     \
+  LIGHTNET_CASES_GATED(E, B, D)      \
+  LIGHTNET_CASES_PLAIN(E, B, D)      \
+  LIGHTNET_CASES_CONSTANT(E, B, D)   \
+  LIGHTNET_CASES_SCALAR(E, B, D)     \
+  LIGHTNET_CASES_VECTOR(E, B, D)
 // clang-format on
 
 namespace cases {

@@ -65,7 +65,7 @@ struct causal_walk : recurrence_walk<Recurrence, Position, Dims, T, false> {
       if (carry.input.data) enter_again();  // its sum took the place of the keys
     }
     const tile<A> before = fresh ? tile<A>{nullptr, 0} : shared ? state : carry.state;
-    const tile<A> to = base::place(out.o, o, from->values, base::bad.any || out.accumulate);
+    const tile<A> to = base::place(out.o, o, base::bad.any || out.accumulate);
     if (base::is_cut) {
       for (std::int64_t start = 0, last; start < rows; start = last + 1) {
         last = base::last_of_run(start);

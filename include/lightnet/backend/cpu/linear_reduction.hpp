@@ -142,7 +142,7 @@ struct global_walk : global_reduction<Recurrence, Position, recurrence_walk<Recu
       base::load_queries();
       queries = base::q;
     }
-    const tile<A> o = base::place(out.o, o_room, from->values, base::bad.any || out.accumulate);
+    const tile<A> o = base::place(out.o, o_room, base::bad.any || out.accumulate);
     multiply(destination<A>::in(o), base::count, values,
              factors<A>{queries.data, queries.stride, 1, carry.state.data, carry.state.stride, from->stored_keys},
              base::fetch);

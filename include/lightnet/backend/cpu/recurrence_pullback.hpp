@@ -179,18 +179,18 @@ struct recurrence_pullback : recurrence_walk<Recurrence, Position, Dims, T, true
 
   /// Where the gradients of this chunk are computed: in place, or in a tile that is copied from there.
   void place_queries(bool poisoned, const gradients& out) {
-    dq = base::place(out.q, dq_room, from->keys, poisoned || out.accumulate);
+    dq = base::place(out.q, dq_room, poisoned || out.accumulate);
   }
   void place_keys_and_values(bool poisoned, const gradients& out) {
     const bool in_tile = poisoned || out.accumulate || base::is_cut;
-    dv = base::place(out.v, dv_room, from->values, in_tile);
+    dv = base::place(out.v, dv_room, in_tile);
     dkappa = dkappa_room;
-    if constexpr (Recurrence::kappa == kappa_of::key) dkappa = base::place(out.k, dkappa_room, from->keys, in_tile);
+    if constexpr (Recurrence::kappa == kappa_of::key) dkappa = base::place(out.k, dkappa_room, in_tile);
     dlogit = dlogit_room;
     if constexpr (Recurrence::per_channel && !base::has_complement) {
-      if constexpr (tied) dlogit = base::place(out.k, dlogit_room, from->keys, in_tile);
+      if constexpr (tied) dlogit = base::place(out.k, dlogit_room, in_tile);
       if constexpr (Recurrence::logits == logits_from::tokens) {
-        dlogit = base::place(out.logits, dlogit_room, from->keys, in_tile);
+        dlogit = base::place(out.logits, dlogit_room, in_tile);
       }
     }
   }

@@ -161,6 +161,22 @@ struct recurrence_rows {
     for (std::int64_t c = 0; c < columns; c += lane_width) body(c);
   }
 
+  /// Whether the rows of a sequence lie like those of a tile of so many columns: all there, dense and evenly spaced.
+  template <class Sequence>
+  bool lies_as(const Sequence& sequence, std::int64_t columns) const {
+    std::int64_t step = 0;
+    return whole && sequence && sequence.channels() == columns && sequence.channel_stride() == 1 &&
+           sequence.evenly_spaced(step);
+  }
+  /// Those rows.
+  template <class Sequence>
+  auto in_place(const Sequence& sequence) const {
+    std::int64_t step = 0;
+    sequence.evenly_spaced(step);
+    auto* const rows_of = sequence.token(line.batch, h, token(0));
+    return tile<std::remove_pointer_t<decltype(rows_of)>>{rows_of, step * line.step};
+  }
+
   static exponent_lane bad_logit(const lane& x) {
     if constexpr (!decays) {
       return ~(x < all_lanes<lane>(std::numeric_limits<A>::infinity()));
@@ -187,11 +203,7 @@ struct recurrence_rows {
   template <class U, class Sequence>
   tile<const U> source(const Sequence& sequence, const tile<U>& room, U neutral) const {
     if constexpr (std::is_same_v<U, T>) {
-      std::int64_t step = 0;
-      if (whole && sequence.channels() == room.stride && sequence.channel_stride() == 1 &&
-          sequence.evenly_spaced(step)) {
-        return {sequence.token(line.batch, h, token(0)), step * line.step};
-      }
+      if (lies_as(sequence, room.stride)) return in_place(sequence);
     }
     copy_rows(sequence, room, neutral);
     return {room.data, room.stride};

@@ -215,13 +215,9 @@ struct recurrence_walk : recurrence_tile<Recurrence, Position, Dims, T, Transpos
 
   /// Where the rows of a sequence are computed: in place if they can be, else in a tile from which they have to be copied.
   template <class Sequence>
-  tile<A> place(const Sequence& sequence, const tile<A>& room, std::int64_t channels, bool in_tile) const {
+  tile<A> place(const Sequence& sequence, const tile<A>& room, bool in_tile) const {
     if constexpr (std::is_same_v<A, T>) {
-      std::int64_t step = 0;
-      if (!in_tile && base::whole && sequence && channels == room.stride && sequence.channel_stride() == 1 &&
-          sequence.evenly_spaced(step)) {
-        return {sequence.token(line.batch, h, base::token(0)), step * line.step};
-      }
+      if (!in_tile && base::lies_as(sequence, room.stride)) return base::in_place(sequence);
     }
     return room;
   }
