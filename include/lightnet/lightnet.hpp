@@ -23,8 +23,8 @@
 #include <lightnet/eigen.hpp>
 
 // backend: one folder a device
-#include <lightnet/backend/cpu/execution.hpp>
-#include <lightnet/backend/cpu/random.hpp>
+#include <lightnet/backend/execution.hpp>
+#include <lightnet/backend/random.hpp>
 
 // monoids, and the recurrences, traversals and encodings that are built on them
 #include <lightnet/monoid/affine.hpp>

@@ -59,3 +59,8 @@ struct adamw_arguments {
 }  // namespace detail
 
 LIGHTNET_END_NAMESPACE
+
+#include <lightnet/backend/cpu/adamw.hpp>
+#if defined(LIGHTNET_HAS_CUDA)
+#include <lightnet/backend/cuda/adamw.cuh>
+#endif

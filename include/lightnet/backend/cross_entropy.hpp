@@ -28,3 +28,8 @@ struct cross_entropy_outputs {
 };
 
 LIGHTNET_END_NAMESPACE
+
+#include <lightnet/backend/cpu/cross_entropy.hpp>
+#if defined(LIGHTNET_HAS_CUDA)
+#include <lightnet/backend/cuda/cross_entropy.cuh>
+#endif

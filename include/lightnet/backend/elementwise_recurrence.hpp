@@ -52,3 +52,8 @@ struct elementwise_gradients {
 }  // namespace detail
 
 LIGHTNET_END_NAMESPACE
+
+#include <lightnet/backend/cpu/elementwise_recurrence.hpp>
+#if defined(LIGHTNET_HAS_CUDA)
+#include <lightnet/backend/cuda/elementwise_recurrence.cuh>
+#endif

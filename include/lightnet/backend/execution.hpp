@@ -10,8 +10,8 @@ LIGHTNET_BEGIN_NAMESPACE
 template <class Device>
 class execution;
 
-// A backend is a device tag (allocate, deallocate, copy, clear), an execution, and one file for each primitive, with
-// these names and the same signatures in every backend:
+// A backend is a device tag (allocate, deallocate, copy, clear, reaches), an execution, and one file for each primitive,
+// with these names and the same signatures in every backend; backend/<name>.hpp includes those of all backends there are:
 //   map                element-wise functors over dense arrays
 //   gemm               matrix products
 //   reduce             sums in a fixed order
@@ -22,6 +22,13 @@ class execution;
 //   cross_entropy      the loss and its gradient, row by row
 //   adamw              one update over a flat block
 //   shards             the parts of a batch, each taken through a model by itself
-// A second backend is one more folder beside cpu/.
+//   angles             the cosines and sines of MD-LRPE
+//   convert            sequences from one storage type to another
+// A further backend is one more folder beside cpu/ and cuda/.
 
 LIGHTNET_END_NAMESPACE
+
+#include <lightnet/backend/cpu/execution.hpp>
+#if defined(LIGHTNET_HAS_CUDA)
+#include <lightnet/backend/cuda/launch.cuh>
+#endif

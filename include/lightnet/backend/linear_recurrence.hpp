@@ -61,3 +61,16 @@ struct recurrence_gradients {
 }  // namespace detail
 
 LIGHTNET_END_NAMESPACE
+
+#include <lightnet/backend/cpu/linear_recurrence.hpp>
+#include <lightnet/backend/cpu/linear_recurrence_backward.hpp>
+#include <lightnet/backend/cpu/linear_reduction.hpp>
+#include <lightnet/backend/cpu/linear_step.hpp>
+#include <lightnet/backend/cpu/signed_recurrence_backward.hpp>
+#if defined(LIGHTNET_HAS_CUDA)
+#include <lightnet/backend/cuda/linear_recurrence.cuh>
+#include <lightnet/backend/cuda/linear_recurrence_backward.cuh>
+#include <lightnet/backend/cuda/linear_reduction.cuh>
+#include <lightnet/backend/cuda/linear_step.cuh>
+#include <lightnet/backend/cuda/signed_recurrence_backward.cuh>
+#endif

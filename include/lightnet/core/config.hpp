@@ -74,8 +74,15 @@ Compile without them, or define LIGHTNET_ALLOW_FAST_MATH and lose these promises
 #define LIGHTNET_HOST_DEVICE
 #endif
 
+// The CUDA backend is there where the target lightnet::cuda is linked, in what nvcc compiles; nothing else sees it.
+#if defined(LIGHTNET_CUDA) && defined(__CUDACC__)
+#define LIGHTNET_HAS_CUDA 1
+#endif
+
 // Before a loop of up to 32 rounds whose variables must stay in registers. Clang unrolls such loops by itself.
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__CUDACC__)
+#define LIGHTNET_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__) && !defined(__clang__)
 #define LIGHTNET_UNROLL _Pragma("GCC unroll 32")
 #else
 #define LIGHTNET_UNROLL

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cpu/gemm.hpp>
-#include <lightnet/backend/cpu/reduce.hpp>
+#include <lightnet/backend/gemm.hpp>
+#include <lightnet/backend/reduce.hpp>
 #include <lightnet/core/layer_check.hpp>
 #include <lightnet/core/modes.hpp>
 #include <lightnet/core/parameters.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cpu/cross_entropy.hpp>
+#include <lightnet/backend/cross_entropy.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <lightnet/backend/cpu/parallel.hpp>
-#include <lightnet/backend/cpu/scan.hpp>
+#include <lightnet/backend/scan.hpp>
 #include <lightnet/core/layer_check.hpp>
 #include <lightnet/core/modes.hpp>
 #include <lightnet/core/parameters.hpp>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cpu/elementwise_recurrence.hpp>
+#include <lightnet/backend/convert.hpp>
+#include <lightnet/backend/elementwise_recurrence.hpp>
 #include <lightnet/position/none.hpp>
 #include <lightnet/recurrence/elementwise_arguments.hpp>
 #include <lightnet/recurrence/signed_decay.hpp>

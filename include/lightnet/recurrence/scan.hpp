@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cpu/linear_recurrence.hpp>
-#include <lightnet/backend/cpu/linear_recurrence_backward.hpp>
-#include <lightnet/backend/cpu/linear_reduction.hpp>
-#include <lightnet/backend/cpu/linear_step.hpp>
-#include <lightnet/backend/cpu/reduce.hpp>
-#include <lightnet/backend/cpu/signed_recurrence_backward.hpp>
+#include <lightnet/backend/convert.hpp>
+#include <lightnet/backend/linear_recurrence.hpp>
+#include <lightnet/backend/reduce.hpp>
 #include <lightnet/position/md_lrpe.hpp>
 #include <lightnet/position/none.hpp>
 #include <lightnet/recurrence/scan_checker.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cpu/angles.hpp>
+#include <lightnet/backend/angles.hpp>
 #include <lightnet/backend/execution.hpp>
 #include <lightnet/core/error.hpp>
 #include <lightnet/recurrence/scan_arguments.hpp>

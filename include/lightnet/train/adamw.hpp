@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cpu/adamw.hpp>
+#include <lightnet/backend/adamw.hpp>
 #include <lightnet/core/parameters.hpp>
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cpu/shards.hpp>
+#include <lightnet/backend/shards.hpp>
 #include <lightnet/core/modes.hpp>
 #include <lightnet/loss/cross_entropy.hpp>
 #include <lightnet/train/adamw.hpp>

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/backend/cuda/status.cuh>
+#include <lightnet/backend/execution.hpp>
+#include <lightnet/core/tensor.hpp>
+
+#include <cublasLt.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+/// An NVIDIA GPU: the memory of the device that is current where it is allocated. These functions wait for what they
+/// do, though not for other streams (execution::synchronize); no operation calls them once its workspace is sized.
+struct cuda {
+  static constexpr std::size_t alignment = 256;
+
+  static void* allocate(std::size_t bytes) {
+    void* memory = nullptr;
+    detail::check_cuda("cuda::allocate", "cudaMalloc", cudaMalloc(&memory, bytes > 0 ? bytes : 1));
+    return memory;
+  }
+  static void deallocate(void* memory) noexcept { cudaFree(memory); }
+  /// Between any two of host and devices.
+  static void copy(void* to, const void* from, std::size_t bytes) {
+    detail::check_cuda("cuda::copy", "cudaMemcpy", cudaMemcpy(to, from, bytes, cudaMemcpyDefault));
+    detail::check_cuda("cuda::copy", "cudaStreamSynchronize", cudaStreamSynchronize(nullptr));
+  }
+  static void clear(void* memory, std::size_t bytes) {
+    if (bytes == 0) return;
+    detail::check_cuda("cuda::clear", "cudaMemset", cudaMemset(memory, 0, bytes));
+    detail::check_cuda("cuda::clear", "cudaStreamSynchronize", cudaStreamSynchronize(nullptr));
+  }
+  /// Whether a kernel may read and write there.
+  static bool reaches(const void* memory) noexcept {
+    cudaPointerAttributes attributes{};
+    if (cudaPointerGetAttributes(&attributes, memory) != cudaSuccess) {
+      cudaGetLastError();
+      return false;
+    }
+    return attributes.devicePointer != nullptr && attributes.type != cudaMemoryTypeUnregistered;
+  }
+};
+
+/// The same numbers in memory of another device.
+template <class To, class Shape, class T, class From>
+tensor<Shape, T, To> transfer(const tensor<Shape, T, From>& from) {
+  Shape shape{from.extents()};
+  tensor<Shape, T, To> to{shape};
+  if (from.size() > 0) cuda::copy(to.data(), from.data(), static_cast<std::size_t>(from.size()) * sizeof(T));
+  return to;
+}
+
+/// A stream of a device, and scratch memory for the calls that are put on it. Calls return before their work is done;
+/// nothing waits but `synchronize` and `check`. One execution serves one call at a time.
+template <>
+class execution<cuda> {
+ public:
+  /// On a stream that somebody else owns, of the current device; null is the device's default stream.
+  explicit execution(cudaStream_t stream = nullptr) : stream_{stream} {
+    detail::check_cuda("execution", "cudaGetDevice", cudaGetDevice(&device_));
+    detail::check_cuda(
+        "execution", "cudaDeviceGetAttribute",
+        cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device_));
+    bad_content_ = static_cast<unsigned*>(cuda::allocate(sizeof(unsigned)));
+    cuda::clear(bad_content_, sizeof(unsigned));
+  }
+  execution(const execution&) = delete;
+  execution& operator=(const execution&) = delete;
+  ~execution() {
+    if (blas_) cublasLtDestroy(blas_);
+    for (const block& each : blocks_) cuda::deallocate(each.memory);
+    cuda::deallocate(bad_content_);
+  }
+
+  cudaStream_t stream() const noexcept { return stream_; }
+  int device() const noexcept { return device_; }
+  int processors() const noexcept { return processors_; }
+
+  /// Waits for all that was put on the stream. Throws device_error where some of it failed.
+  void synchronize() const {
+    detail::check_cuda("execution::synchronize", "cudaStreamSynchronize", cudaStreamSynchronize(stream_));
+  }
+
+  /// Waits, and throws value_error where an operation met contents that it does not accept: a label that is no class, a
+  /// log decay of a head above zero, cumulative lengths that fall. They count as the nearest that is accepted.
+  void check() {
+    unsigned found = 0;
+    detail::check_cuda(
+        "execution::check", "cudaMemcpyAsync",
+        cudaMemcpyAsync(&found, bad_content_, sizeof found, cudaMemcpyDeviceToHost, stream_));
+    synchronize();
+    if (found == 0) return;
+    cuda::clear(bad_content_, sizeof(unsigned));
+    throw value_error("execution::check", "contents in device memory", "labels, decays and lengths in their range",
+                      "some that are not");
+  }
+
+  /// Where kernels say that they met such contents.
+  unsigned* bad_content() const noexcept { return bad_content_; }
+
+  /// A part of the workspace, given back when the scope ends. Scopes nest. Once the outermost scope has seen the
+  /// largest call, no call allocates.
+  class scope {
+   public:
+    explicit scope(execution& owner) noexcept : owner_{owner}, block_{owner.block_}, used_{owner.used_} {
+      ++owner.depth_;
+    }
+    scope(const scope&) = delete;
+    scope& operator=(const scope&) = delete;
+    ~scope() {
+      owner_.block_ = block_;
+      owner_.used_ = used_;
+      if (--owner_.depth_ == 0) owner_.join_blocks();
+    }
+
+    /// `count` elements, aligned to 256 bytes, of any content.
+    template <class T>
+    T* take(std::int64_t count) {
+      return static_cast<T*>(owner_.take(static_cast<std::size_t>(count) * sizeof(T)));
+    }
+
+   private:
+    execution& owner_;
+    std::size_t block_, used_;
+  };
+
+  /// The library of matrix products, opened by the first that asks.
+  cublasLtHandle_t blas() {
+    if (!blas_ && cublasLtCreate(&blas_) != CUBLAS_STATUS_SUCCESS) {
+      throw device_error("execution", "cublasLtCreate", "success", "a failure");
+    }
+    return blas_;
+  }
+
+ private:
+  struct block {
+    std::byte* memory;
+    std::size_t size;
+  };
+
+  void* take(std::size_t bytes) {
+    const std::size_t rounded = (bytes + cuda::alignment - 1) / cuda::alignment * cuda::alignment;
+    while (block_ < blocks_.size() && blocks_[block_].size - used_ < rounded) {
+      ++block_;
+      used_ = 0;
+    }
+    if (block_ == blocks_.size()) {
+      const std::size_t size = rounded < smallest_block ? smallest_block : rounded;
+      blocks_.push_back({static_cast<std::byte*>(cuda::allocate(size)), size});
+    }
+    void* const memory = blocks_[block_].memory + used_;
+    used_ += rounded;
+    return memory;
+  }
+
+  // Several blocks mean that the last call outgrew the first: the next one finds a single block that holds it all.
+  // Without memory for that, the blocks stay apart.
+  void join_blocks() noexcept {
+    if (blocks_.size() < 2) return;
+    std::size_t total = 0;
+    for (const block& each : blocks_) total += each.size;
+    void* joined = nullptr;
+    if (cudaMalloc(&joined, total) != cudaSuccess) {
+      cudaGetLastError();
+      return;
+    }
+    for (const block& each : blocks_) cuda::deallocate(each.memory);  // which waits for the work that uses them
+    blocks_.resize(1);
+    blocks_[0] = {static_cast<std::byte*>(joined), total};
+  }
+
+  static constexpr std::size_t smallest_block = std::size_t{1} << 20;
+
+  cudaStream_t stream_;
+  int device_ = 0, processors_ = 1;
+  unsigned* bad_content_ = nullptr;
+  cublasLtHandle_t blas_ = nullptr;
+  std::vector<block> blocks_;
+  std::size_t block_ = 0, used_ = 0;
+  int depth_ = 0;
+};
+
+LIGHTNET_END_NAMESPACE
