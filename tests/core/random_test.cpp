@@ -2,7 +2,6 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -22,7 +21,7 @@ namespace ln = lightnet;
 
 namespace {
 
-using words = std::array<std::uint32_t, 4>;
+using words = ln::random_words<4>;
 
 /// The words behind normal numbers 2 pair and 2 pair + 1.
 words words_of_pair(std::uint64_t seed, std::uint64_t stream, std::uint64_t pair) {
@@ -61,10 +60,10 @@ TEST_CASE("philox and uniform: bit for bit those of Random123") {
   };
   for (int n = 0; n < 20000; ++n) {
     const words counter{next(), next(), next(), next()};
-    const std::array<std::uint32_t, 2> key{next(), next()};
+    const ln::random_words<2> key{next(), next()};
     const auto expected = reference({{counter[0], counter[1], counter[2], counter[3]}}, {{key[0], key[1]}});
     const words got = ln::philox(counter, key);
-    REQUIRE(std::memcmp(got.data(), expected.v, sizeof got) == 0);
+    REQUIRE(std::memcmp(got.values, expected.v, sizeof got) == 0);
   }
   for (const std::uint64_t seed : {0ULL, 1ULL, 0x123456789ABCDEFULL, ~0ULL}) {
     for (const std::uint64_t stream : {0ULL, 3ULL, 0xFFFFFFFF00000002ULL}) {

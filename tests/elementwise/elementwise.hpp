@@ -7,11 +7,15 @@
 #include <lightnet/recurrence/elementwise_scan.hpp>
 #include <lightnet/traversal/global.hpp>
 
+#include <doctest/doctest.h>
+
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <numeric>
 #include <string>
 #include <type_traits>
@@ -41,13 +45,15 @@ enum class layout {
   gapped    // dense channels, but room after each head
 };
 
-// The elements of a view, apart from what lies between them.
-template <int Rank, class T>
+// The elements of a view, apart from what lies between them. For another device than the CPU they are here until they are
+// viewed, and come back when they are read.
+template <int Rank, class T, class Device = ln::cpu>
 struct array {
   using indices = std::array<std::int64_t, static_cast<std::size_t>(Rank)>;
   indices extents{}, strides{};
   std::int64_t origin = 0;
-  list<T> memory;
+  mutable list<T> memory;
+  mutable std::shared_ptr<void> there;
 
   array() = default;
   array(const indices& shape, layout how) : extents{shape} {
@@ -75,12 +81,26 @@ struct array {
     return index(at);
   }
   list<double> values() const {
+    if (there) Device::copy(memory.data(), there.get(), memory.size() * sizeof(T));
     list<double> all;
     for (std::int64_t i = 0; i < product(extents); ++i) all.push_back(static_cast<double>(memory[place(i)]));
     return all;
   }
-  ln::dynamic_view<Rank, T> view() { return {memory.data() + origin, extents, strides}; }
-  ln::dynamic_view<Rank, const T> view() const { return {memory.data() + origin, extents, strides}; }
+  ln::dynamic_view<Rank, T, Device> view() { return {data() + origin, extents, strides}; }
+  ln::dynamic_view<Rank, const T, Device> view() const { return {data() + origin, extents, strides}; }
+
+ private:
+  T* data() const {
+    if constexpr (std::is_same_v<Device, ln::cpu>) {
+      return memory.data();
+    } else {
+      if (!there) {
+        there = {Device::allocate(memory.size() * sizeof(T)), Device::deallocate};
+        Device::copy(there.get(), memory.data(), memory.size() * sizeof(T));
+      }
+      return static_cast<T*>(there.get());
+    }
+  }
 };
 
 struct result {
@@ -93,7 +113,7 @@ struct gradients {
   list<double> x, decay, h;
 };
 
-template <class Recurrence, class Traversal, int Dims = 1, class T = double>
+template <class Recurrence, class Traversal, int Dims = 1, class T = double, class Device = ln::cpu>
 struct question {
   using policy = Recurrence;
   using sum_type = ln::accumulator<T>;
@@ -272,27 +292,48 @@ struct question {
     return shape;
   }
 
+  ln::execution<Device> opened() const {
+    if constexpr (std::is_same_v<Device, ln::cpu>) {
+      return ln::execution<Device>(threads);
+    } else {
+      return ln::execution<Device>();
+    }
+  }
+  // Waits for what was asked.
+  static void finish(ln::execution<Device>& on) {
+    if constexpr (!std::is_same_v<Device, ln::cpu>) on.check();
+  }
+
   template <int Rank>
   struct arrays {
-    array<Rank, T> x, decay;
-    array<3, sum_type> h;
-    ln::tensor<ln::rank<2>, bool> mask;  // [N, B]
+    array<Rank, T, Device> x, decay;
+    array<3, sum_type, Device> h;
+    ln::tensor<ln::rank<2>, bool, Device> mask;             // [N, B]
+    ln::tensor<ln::rank<1>, std::int64_t, Device> lengths;  // [S + 1]
   };
   template <int Rank>
   arrays<Rank> arguments(const std::array<std::int64_t, static_cast<std::size_t>(Rank)>& shape) const {
-    arrays<Rank> all{{shape, how, x}, {shape, how, decay}, {{sequences(), heads, channels}, how, initial}, {}};
-    if (!keep.empty()) all.mask.resize({{tokens(), batch}});
-    for (std::int64_t i = 0; i < static_cast<std::int64_t>(keep.size()); ++i) {
-      all.mask.view()(i % tokens(), i / tokens()) = keep[index(i)] != 0;
+    arrays<Rank> all{{shape, how, x}, {shape, how, decay}, {{sequences(), heads, channels}, how, initial}, {}, {}};
+    if (!keep.empty()) {
+      const auto on_host = std::make_unique<bool[]>(keep.size());
+      for (std::int64_t i = 0; i < batch * tokens(); ++i) {
+        on_host[index(i % tokens() * batch + i / tokens())] = keep[index(i)] != 0;
+      }
+      all.mask.resize({{tokens(), batch}});
+      Device::copy(all.mask.data(), on_host.get(), keep.size());
+    }
+    if (!lengths.empty()) {
+      all.lengths.resize({{sequences() + 1}});
+      Device::copy(all.lengths.data(), lengths.data(), lengths.size() * sizeof(std::int64_t));
     }
     return all;
   }
   template <int Rank>
-  ln::scan_inputs<Recurrence, Dims, T> inputs(const arrays<Rank>& from) const {
-    ln::scan_inputs<Recurrence, Dims, T> in{.x = from.x.view()};
+  ln::scan_inputs<Recurrence, Dims, T, Device> inputs(const arrays<Rank>& from) const {
+    ln::scan_inputs<Recurrence, Dims, T, Device> in{.x = from.x.view()};
     (with_sign ? in.decay : in.log_decay) = from.decay.view();
     if (!keep.empty()) in.mask = {from.mask.data(), {{batch, tokens()}}, {1, batch}};
-    if (!lengths.empty()) in.cumulative_lengths = numbers::view_of<1>(lengths, {sequences() + 1});
+    if (!lengths.empty()) in.cumulative_lengths = from.lengths.view();
     if (!initial.empty()) in.state.h = from.h.view();
     if (Rank == 4 && Dims > 1) in.grid.extents = extents;
     return in;
@@ -300,35 +341,74 @@ struct question {
 
   template <int Rank>
   result forward_of(const std::array<std::int64_t, static_cast<std::size_t>(Rank)>& shape) const {
-    ln::execution<ln::cpu> on(threads);
+    ln::execution<Device> on = opened();
     const auto from = arguments<Rank>(shape);
-    array<Rank, T> o(shape, how);
+    array<Rank, T, Device> o(shape, how);
     const std::array<std::int64_t, 3> state_shape{sequences(), heads, channels};
-    array<3, sum_type> h(state_shape, how), product_of_decays(state_shape, how);
-    ln::scan_outputs<Recurrence, Dims, T> out{.o = o.view()};
+    array<3, sum_type, Device> h(state_shape, how), product_of_decays(state_shape, how);
+    ln::scan_outputs<Recurrence, Dims, T, Device> out{.o = o.view()};
     if (Traversal::stateful) out.state = {h.view(), product_of_decays.view()};
     ln::scan<Recurrence, Traversal, ln::no_position, Dims, T>(on, inputs<Rank>(from), out);
+    finish(on);
     return {o.values(), h.values(), product_of_decays.values()};
   }
 
   template <int Rank>
   gradients backward_of(const std::array<std::int64_t, static_cast<std::size_t>(Rank)>& shape,
                         const incoming& weights) const {
-    ln::execution<ln::cpu> on(threads);
+    ln::execution<Device> on = opened();
     const auto from = arguments<Rank>(shape);
     const std::array<std::int64_t, 3> state_shape{sequences(), heads, channels};
-    const array<Rank, T> dout(shape, how, weights.o);
-    const array<3, sum_type> dlast(state_shape, how, weights.h);
-    array<Rank, T> dx(shape, how), ddecay(shape, how);
-    array<3, sum_type> dinitial(state_shape, how);
-    ln::scan_incoming<Recurrence, Dims, T> in{.o = dout.view()};
+    const array<Rank, T, Device> dout(shape, how, weights.o);
+    const array<3, sum_type, Device> dlast(state_shape, how, weights.h);
+    array<Rank, T, Device> dx(shape, how), ddecay(shape, how);
+    array<3, sum_type, Device> dinitial(state_shape, how);
+    ln::scan_incoming<Recurrence, Dims, T, Device> in{.o = dout.view()};
     if (!weights.h.empty()) in.state = dlast.view();
-    ln::scan_gradients<Recurrence, Dims, T> out{.x = dx.view()};
+    ln::scan_gradients<Recurrence, Dims, T, Device> out{.x = dx.view()};
     (with_sign ? out.decay : out.log_decay) = ddecay.view();
     if (Traversal::stateful) out.state = dinitial.view();
     ln::scan_backward<Recurrence, Traversal, ln::no_position, Dims, T>(on, inputs<Rank>(from), in, out);
+    finish(on);
     return {dx.values(), ddecay.values(), dinitial.values()};
   }
 };
+
+template <class T>
+constexpr double epsilon = std::is_same_v<T, double> ? 0x1p-53 : 0x1p-24;
+// Half a unit in the last place of what is stored, where that is not the accumulator.
+template <class T>
+constexpr double rounding = std::is_same_v<T, ln::bfloat16> ? 0x1p-8 : (std::is_same_v<T, ln::float16> ? 0x1p-11 : 0);
+
+// The largest error of o and the state, in units of the tolerance of spec section 1 with, for o, the rounding to the
+// storage type; and what the accumulator cannot hold below its range.
+template <class Recurrence, class Traversal, int Dims, class T, class Device>
+double worst_error(const question<Recurrence, Traversal, Dims, T, Device>& q) {
+  const auto got = q.forward();
+  const auto expected = q.naive();
+  const double tokens = static_cast<double>(q.tokens());
+  const double nothing = tokens * static_cast<double>(std::numeric_limits<ln::accumulator<T>>::denorm_min());
+  double worst = 0;
+  const auto compare = [&](const list<double>& a, const list<long double>& b, const list<double>& unit, double last,
+                           double least) {
+    CHECK(a.size() == b.size());
+    for (std::size_t i = 0; i < b.size(); ++i) {
+      const auto difference = static_cast<double>(std::abs(a[i] - b[i])), size = static_cast<double>(std::abs(b[i]));
+      const double bound = (32 + tokens / 32) * epsilon<T> * unit[i] + last * size + least;
+      if (difference != 0) worst = std::max(worst, std::isfinite(difference) ? difference / bound : infinity);
+    }
+  };
+  const auto least = static_cast<double>(std::numeric_limits<T>::denorm_min());
+  compare(got.o, expected.o, expected.unit, rounding<T>, std::max(nothing, least));
+  if (Traversal::stateful) compare(got.h, expected.h, expected.state_unit, 0, nothing);
+  return worst;
+}
+
+template <class Question>
+bool same_answer(const Question& a, const Question& b) {
+  const auto left = a.forward(), right = b.forward();
+  return numbers::same_bits(left.o, right.o) && numbers::same_bits(left.h, right.h) &&
+         numbers::same_bits(left.decay, right.decay);
+}
 
 }  // namespace elementwise

@@ -19,41 +19,13 @@ using elementwise::index;
 using elementwise::infinity;
 using elementwise::layout;
 using elementwise::question;
+using elementwise::same_answer;
 using elementwise::signed_hgrn;
+using elementwise::worst_error;
 using numbers::list;
 
 static_assert(ln::elementwise_recurrence<hgrn> && ln::elementwise_recurrence<signed_hgrn>);
 static_assert(!ln::matrix_recurrence<hgrn> && !hgrn::commutative && !hgrn::with_sign && signed_hgrn::with_sign);
-
-template <class T>
-constexpr double epsilon = std::is_same_v<T, double> ? 0x1p-53 : 0x1p-24;
-// Half a unit in the last place of what is stored, where that is not the accumulator.
-template <class T>
-constexpr double rounding = std::is_same_v<T, ln::bfloat16> ? 0x1p-8 : (std::is_same_v<T, ln::float16> ? 0x1p-11 : 0);
-
-// The largest error of o and the state, in units of the tolerance of spec section 1 with, for o, the rounding to the
-// storage type; and what the accumulator cannot hold below its range.
-template <class Recurrence, class Traversal, int Dims, class T>
-double worst_error(const question<Recurrence, Traversal, Dims, T>& q) {
-  const auto got = q.forward();
-  const auto expected = q.naive();
-  const double tokens = static_cast<double>(q.tokens());
-  const double nothing = tokens * static_cast<double>(std::numeric_limits<ln::accumulator<T>>::denorm_min());
-  double worst = 0;
-  const auto compare = [&](const list<double>& a, const list<long double>& b, const list<double>& unit, double last,
-                           double least) {
-    CHECK(a.size() == b.size());
-    for (std::size_t i = 0; i < b.size(); ++i) {
-      const auto difference = static_cast<double>(std::abs(a[i] - b[i])), size = static_cast<double>(std::abs(b[i]));
-      const double bound = (32 + tokens / 32) * epsilon<T> * unit[i] + last * size + least;
-      if (difference != 0) worst = std::max(worst, std::isfinite(difference) ? difference / bound : infinity);
-    }
-  };
-  const auto least = static_cast<double>(std::numeric_limits<T>::denorm_min());
-  compare(got.o, expected.o, expected.unit, rounding<T>, std::max(nothing, least));
-  if (Traversal::stateful) compare(got.h, expected.h, expected.state_unit, 0, nothing);
-  return worst;
-}
 
 template <class Recurrence, class Traversal, class T, int Dims>
 void check_values(const std::array<std::int64_t, static_cast<std::size_t>(Dims)>& extents) {
@@ -89,13 +61,6 @@ void check_dimensions() {
   check_values<Recurrence, ln::axial, T, 3>({4, 3, 5});
   check_values<Recurrence, ln::bidirectional, T, 4>({2, 3, 1, 5});
   check_values<Recurrence, ln::axial, T, 4>({3, 2, 5, 4});
-}
-
-template <class Question>
-bool same_answer(const Question& a, const Question& b) {
-  const auto left = a.forward(), right = b.forward();
-  return numbers::same_bits(left.o, right.o) && numbers::same_bits(left.h, right.h) &&
-         numbers::same_bits(left.decay, right.decay);
 }
 
 // Every floating-point exception that must not happen, in every thread of a team.

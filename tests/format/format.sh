@@ -6,5 +6,5 @@
 status=0
 while read -r file; do
   "$1" "$file" | cmp -s - "$file" || { echo "not formatted: $file"; status=1; }
-done < <(find include tests examples bench -name '*.[ch]pp' | sort)
+done < <(find include tests examples bench -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh' | sort)
 exit $status

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a case of the list asks the library. Only cases_*_test.cpp include this: it is what takes long to compile.
+// How a case of the list asks the library, on any device. Only the files that make cases include this: it is what
+// takes long to compile.
 #pragma once
 
 #include <lightnet/backend/cpu/amx.hpp>
@@ -13,32 +14,34 @@
 #include <vector>
 
 #include "question.hpp"
+#include "runner.hpp"
 #include "storage.hpp"
 
 namespace cases {
 
 // The memory of a state, [S, H, ..]. T is the type of sums.
-template <class R, class T>
+template <class R, class T, class Device>
 struct state_memory {
-  storage<T> sum, input, weight;  // weight: Z, or the product of the decays
-  storage<std::int32_t> exponent;
+  storage<T, Device> sum, input, weight;  // weight: Z, or the product of the decays
+  storage<std::int32_t, Device> exponent;
 
   // Of NaN, to be written.
   state_memory(const problem& p, layout how, bool mergeable)
       : sum{matrix(p), how},
-        input{has_input && mergeable ? storage<T>(matrix(p), how) : storage<T>()},
-        weight{R::framed || mergeable ? storage<T>(vector(p), how) : storage<T>()},
-        exponent{R::framed ? storage<std::int32_t>(vector(p), how) : storage<std::int32_t>()} {}
+        input{has_input && mergeable ? storage<T, Device>(matrix(p), how) : storage<T, Device>()},
+        weight{R::framed || mergeable ? storage<T, Device>(vector(p), how) : storage<T, Device>()},
+        exponent{R::framed ? storage<std::int32_t, Device>(vector(p), how) : storage<std::int32_t, Device>()} {}
   state_memory(const problem& p, layout how, const raw_state& from)
       : sum{matrix(p), how, from.sum},
-        input{from.input.empty() ? storage<T>() : storage<T>(matrix(p), how, from.input)},
-        weight{R::framed             ? storage<T>(vector(p), how, from.normaliser)
-               : !from.decay.empty() ? storage<T>(vector(p), how, from.decay)
-                                     : storage<T>()},
-        exponent{R::framed ? storage<std::int32_t>(vector(p), how, from.exponent) : storage<std::int32_t>()} {}
+        input{from.input.empty() ? storage<T, Device>() : storage<T, Device>(matrix(p), how, from.input)},
+        weight{R::framed             ? storage<T, Device>(vector(p), how, from.normaliser)
+               : !from.decay.empty() ? storage<T, Device>(vector(p), how, from.decay)
+                                     : storage<T, Device>()},
+        exponent{R::framed ? storage<std::int32_t, Device>(vector(p), how, from.exponent)
+                           : storage<std::int32_t, Device>()} {}
 
-  typename R::template state<T, ln::cpu> view() {
-    typename R::template state<T, ln::cpu> views{};
+  typename R::template state<T, Device> view() {
+    typename R::template state<T, Device> views{};
     views.sum = sum.template view<4>();
     if constexpr (R::framed) {
       views.exponent = exponent.template view<3>();
@@ -62,7 +65,7 @@ struct state_memory {
   static std::vector<std::int64_t> vector(const problem& p) { return {p.sequences(), p.heads, p.weights()}; }
 };
 
-template <class R, int Dims, class T>
+template <class R, int Dims, class T, class Device>
 struct asked {
   using sum_type = ln::accumulator<T>;
   static constexpr bool of_head = R::logits == ln::logits_from::head;
@@ -70,17 +73,17 @@ struct asked {
   static constexpr bool has_keys = R::kappa != ln::kappa_of::complement;
 
   const question& x;
-  ln::execution<ln::cpu> on;
-  storage<T> q, k, v, logits;
-  storage<sum_type> head_logits, theta;
-  storage<bool> mask;
-  storage<std::int64_t> lengths;
-  std::optional<state_memory<R, sum_type>> first;
-  ln::scan_inputs<R, Dims, T> inputs;
+  runner<Device> run;
+  storage<T, Device> q, k, v, logits;
+  storage<sum_type, Device> head_logits, theta;
+  storage<bool, Device> mask;
+  storage<std::int64_t, Device> lengths;
+  std::optional<state_memory<R, sum_type, Device>> first;
+  ln::scan_inputs<R, Dims, T, Device> inputs;
 
   explicit asked(const question& from)
       : x{from},
-        on{from.threads},
+        run{from},
         q{sequence(from.p.keys), from.memory, from.p.q},
         v{sequence(from.p.values), from.memory, from.p.v} {
     const problem& p = x.p;
@@ -137,7 +140,7 @@ struct asked {
     return {static_cast<std::int64_t>(x.theta.size()) / share, share};
   }
 
-  ln::head_sequence<Dims, T> head(storage<T>& from) const {
+  ln::head_sequence<Dims, T, Device> head(storage<T, Device>& from) const {
     if (from.rank() == 4) return from.template view<4>();
     return from.template view<Dims + 3>();
   }
@@ -148,15 +151,16 @@ using md_lrpe_neighbours = ln::basic_md_lrpe<ln::lrpe_form::rotate, ln::lrpe_pai
 template <class R, class V, class P>
 constexpr bool keeps_state = V::stateful && !(R::per_channel && P::mixes_channels);
 
-template <class R, class V, class P, int Dims, class T>
+template <class R, class V, class P, int Dims, class T, class Device>
 answer forward(const question& x) {
-  asked<R, Dims, T> in{x};
-  storage<T> o{in.sequence(x.p.values), x.memory};
-  state_memory<R, ln::accumulator<T>> state{x.p, x.memory, x.mergeable};
-  ln::scan_outputs<R, Dims, T> outputs;
+  asked<R, Dims, T, Device> in{x};
+  storage<T, Device> o{in.sequence(x.p.values), x.memory};
+  state_memory<R, ln::accumulator<T>, Device> state{x.p, x.memory, x.mergeable};
+  ln::scan_outputs<R, Dims, T, Device> outputs;
   outputs.o = in.head(o);
   if constexpr (keeps_state<R, V, P>) outputs.state = state.view();
-  ln::scan<R, V, P, Dims, T>(in.on, in.inputs, outputs);
+  ln::scan<R, V, P, Dims, T>(in.run.on, in.inputs, outputs);
+  in.run.finish();
   answer result;
   result.o = o.read();
   result.outside = o.outside() || state.outside();
@@ -193,14 +197,14 @@ inline question token_of(const question& x, const question& bare, std::int64_t t
   return one;
 }
 
-template <class R, class P, int Dims, class T>
+template <class R, class P, int Dims, class T, class Device>
 answer steps(const question& x) {
   const problem& p = x.p;
   answer result;
   result.o.resize(p.v.size());
   raw_state begin = first_state(x, R::sink);
   if (!x.mergeable) begin.input = begin.decay = {};
-  state_memory<R, ln::accumulator<T>> state{p, x.memory, begin};
+  state_memory<R, ln::accumulator<T>, Device> state{p, x.memory, begin};
   question bare = x;
   bare.raw = {};
   bare.with_state = false;
@@ -210,12 +214,13 @@ answer steps(const question& x) {
   bare.p.angles.clear();
   for (std::int64_t t = 0; t < p.tokens; ++t) {
     const question one = token_of(x, bare, t);
-    asked<R, Dims, T> in{one};
-    storage<T> o{in.sequence(p.values), x.memory};
-    ln::scan_outputs<R, Dims, T> outputs;
+    asked<R, Dims, T, Device> in{one};
+    storage<T, Device> o{in.sequence(p.values), x.memory};
+    ln::scan_outputs<R, Dims, T, Device> outputs;
     outputs.o = in.head(o);
     outputs.state = state.view();
-    ln::scan_step<R, P, Dims, T>(in.on, in.inputs, outputs);
+    ln::scan_step<R, P, Dims, T>(in.run.on, in.inputs, outputs);
+    in.run.finish();
     const numbers came = o.read();
     const auto width = static_cast<std::size_t>(p.heads * p.values);
     for (std::size_t n = 0; n < came.size(); ++n)
@@ -228,17 +233,17 @@ answer steps(const question& x) {
   return result;
 }
 
-template <class R, class V, class P, int Dims, class T>
+template <class R, class V, class P, int Dims, class T, class Device>
 gradients backward(const question& x, const incoming& from) {
-  using ask = asked<R, Dims, T>;
+  using ask = asked<R, Dims, T, Device>;
   using sum_type = ln::accumulator<T>;
   ask in{x};
   const problem& p = x.p;
   const std::vector<std::int64_t> matrix = {p.sequences(), p.heads, p.features(), p.values},
                                   vector = {p.sequences(), p.heads, p.weights()};
-  storage<T> o{in.sequence(p.values), x.memory, from.o};
-  storage<sum_type> final_s, final_z;
-  ln::scan_incoming<R, Dims, T> incoming;
+  storage<T, Device> o{in.sequence(p.values), x.memory, from.o};
+  storage<sum_type, Device> final_s, final_z;
+  ln::scan_incoming<R, Dims, T, Device> incoming;
   incoming.o = in.head(o);
   if (!from.s.empty() || !from.z.empty()) {
     final_s = {matrix, x.memory, from.s};
@@ -248,9 +253,9 @@ gradients backward(const question& x, const incoming& from) {
     final_z = {vector, x.memory, from.z};
     incoming.state.z = final_z.template view<3>();
   }
-  storage<T> dq{in.sequence(p.keys), x.memory}, dk, dv{in.sequence(p.values), x.memory}, dlogits;
-  storage<sum_type> ds, dz, dhead_logits, dtheta;
-  ln::scan_gradients<R, Dims, T> to;
+  storage<T, Device> dq{in.sequence(p.keys), x.memory}, dk, dv{in.sequence(p.values), x.memory}, dlogits;
+  storage<sum_type, Device> ds, dz, dhead_logits, dtheta;
+  ln::scan_gradients<R, Dims, T, Device> to;
   to.q = in.head(dq);
   if (ask::has_keys) {
     dk = {in.sequence(p.keys), x.memory};
@@ -276,7 +281,8 @@ gradients backward(const question& x, const incoming& from) {
     dtheta = {ask::theta_shape(x), x.memory};
     to.theta = dtheta.template view<2>();
   }
-  ln::scan_backward<R, V, P, Dims, T>(in.on, in.inputs, incoming, to);
+  ln::scan_backward<R, V, P, Dims, T>(in.run.on, in.inputs, incoming, to);
+  in.run.finish();
   gradients result{dq.read(), dk.read(), dv.read(), dlogits.read(), dz.read(), ds.read(), dtheta.read()};
   if (ask::of_head && !x.default_log_decay) result.logits = dhead_logits.read();
   result.outside = dq.outside() || dk.outside() || dv.outside() || dlogits.outside() || dz.outside() || ds.outside() ||
@@ -285,13 +291,15 @@ gradients backward(const question& x, const incoming& from) {
 }
 
 // The state of `left`, then `right`.
-template <class R, class T>
+template <class R, class T, class Device>
 raw_state merge(const question& x, const raw_state& left, const raw_state& right, merge_into where) {
   using sum_type = ln::accumulator<T>;
-  ln::execution<ln::cpu> on{x.threads};
-  state_memory<R, sum_type> one{x.p, x.memory, left}, two{x.p, x.memory, right}, other{x.p, x.memory, x.mergeable};
+  runner<Device> run{x};
+  state_memory<R, sum_type, Device> one{x.p, x.memory, left}, two{x.p, x.memory, right},
+      other{x.p, x.memory, x.mergeable};
   auto& to = where == merge_into::left ? one : where == merge_into::right ? two : other;
-  ln::merge_states<R, sum_type>(on, one.view(), two.view(), to.view());
+  ln::merge_states<R, sum_type>(run.on, one.view(), two.view(), to.view());
+  run.finish();
   return to.read();
 }
 
@@ -324,7 +332,7 @@ constexpr oracle::encoding encoding_of() {
   return std::is_same_v<P, ln::md_lrpe_rotate> ? oracle::encoding::rotate_halves : oracle::encoding::rotate_neighbours;
 }
 
-template <class R, class V, class P, int Dims, class T>
+template <class R, class V, class P, int Dims, class T, class Device = ln::cpu>
 operation make() {
   constexpr bool is_double = std::is_same_v<T, double>, is_float = std::is_same_v<T, float>,
                  is_bfloat16 = std::is_same_v<T, ln::bfloat16>;
@@ -347,11 +355,12 @@ operation make() {
   made.sink = R::sink;
   made.framed = R::framed;
   made.stateful = keeps_state<R, V, P>;
-  made.uses_tiles = is_bfloat16 && ln::detail::amx_available();
-  made.forward = forward<R, V, P, Dims, T>;
-  made.backward = backward<R, V, P, Dims, T>;
-  if constexpr (std::is_same_v<V, ln::causal>) made.steps = steps<R, P, Dims, T>;
-  if constexpr (keeps_state<R, V, P>) made.merge = merge<R, T>;
+  made.runs_on = std::is_same_v<Device, ln::cpu> ? device::cpu : device::cuda;
+  made.uses_tiles = made.runs_on == device::cpu && is_bfloat16 && ln::detail::amx_available();
+  made.forward = forward<R, V, P, Dims, T, Device>;
+  made.backward = backward<R, V, P, Dims, T, Device>;
+  if constexpr (std::is_same_v<V, ln::causal>) made.steps = steps<R, P, Dims, T, Device>;
+  if constexpr (keeps_state<R, V, P>) made.merge = merge<R, T, Device>;
   return made;
 }
 

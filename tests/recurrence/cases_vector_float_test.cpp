@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ask.hpp"
 #include "cases.hpp"
+#include "cases_cpu.hpp"
 
 #define LIGHTNET_CASE(...) list.push_back(make<__VA_ARGS__, float>());
 #define LIGHTNET_NO_CASE(...)

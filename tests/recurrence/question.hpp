@@ -76,6 +76,7 @@ struct gradients {
 enum class merge_into { another, left, right };
 
 enum class dtype { float64, float32, bfloat16, float16 };
+enum class device { cpu, cuda };
 
 // One entry of the list.
 struct operation {
@@ -83,6 +84,7 @@ struct operation {
   problem like;  // kind, traversal and position; no data
   int dims;
   dtype type;
+  device runs_on;
   bool sink, stateful, framed, uses_tiles;  // tiles of bfloat16, where this machine has them
   answer (*forward)(const question&);
   answer (*steps)(const question&);  // token by token; null where there is no such thing
@@ -96,6 +98,7 @@ struct operation {
   bool tied() const { return like.kind == oracle::recurrence::additive; }
   bool causal() const { return like.order == oracle::traversal::causal; }
   bool ordered() const { return like.order != oracle::traversal::global; }
+  bool raises_flags() const { return runs_on == device::cpu; }  // those of the floating point unit
 
   // What sums, states and theta are computed in.
   double epsilon() const { return is_double() ? oracle::double_epsilon : oracle::float_epsilon; }

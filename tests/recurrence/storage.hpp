@@ -9,8 +9,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <memory>
 #include <numeric>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -18,8 +20,43 @@
 
 namespace cases {
 
-// Numbers start as NaN, and so does the memory between them.
-template <class T>
+// Memory of a device, of exactly the bytes asked for: then a tool notices what is touched beside them. What is given
+// back waits for who asks for as much, since to allocate takes longer than a call.
+template <class Device>
+class device_memory {
+ public:
+  device_memory() = default;
+  explicit device_memory(std::size_t bytes) : bytes_{bytes} {
+    std::vector<void*>& waiting = kept()[bytes];
+    if (waiting.empty()) waiting.push_back(Device::allocate(bytes));
+    data_ = waiting.back();
+    waiting.pop_back();
+  }
+  device_memory(device_memory&& from) noexcept : bytes_{from.bytes_}, data_{std::exchange(from.data_, nullptr)} {}
+  device_memory& operator=(device_memory&& from) noexcept {
+    std::swap(bytes_, from.bytes_);
+    std::swap(data_, from.data_);
+    return *this;
+  }
+  ~device_memory() {
+    if (data_) kept()[bytes_].push_back(data_);
+  }
+
+  void* data() const { return data_; }
+
+ private:
+  static std::map<std::size_t, std::vector<void*>>& kept() {
+    static std::map<std::size_t, std::vector<void*>> all;
+    return all;
+  }
+
+  std::size_t bytes_ = 0;
+  void* data_ = nullptr;
+};
+
+// Numbers start as NaN, and so does the memory between them. Those of another device than the CPU are here until they
+// are viewed, and come back when they are read.
+template <class T, class Device = lightnet::cpu>
 class storage {
  public:
   storage() = default;  // nothing
@@ -50,6 +87,7 @@ class storage {
 
   template <class Number = double>
   std::vector<Number> read() const {
+    fetch();
     std::vector<Number> values;
     for_each([&](T& x) { values.push_back(static_cast<Number>(x)); });
     return values;
@@ -57,6 +95,7 @@ class storage {
 
   // Whether memory that is not in the view was written.
   bool outside() const {
+    fetch();
     std::vector<bool> ours(static_cast<std::size_t>(size_));
     for_each([&](T& x) { ours[static_cast<std::size_t>(&x - memory_.get())] = true; });
     for (std::int64_t n = 0; n < size_; ++n) {
@@ -67,17 +106,42 @@ class storage {
   }
 
   template <int Rank>
-  lightnet::dynamic_view<Rank, T> view() {
+  lightnet::dynamic_view<Rank, T, Device> view() {
     std::array<std::int64_t, static_cast<std::size_t>(Rank)> shape{}, strides{};
     std::copy_n(extents_.begin(), Rank, shape.begin());
     std::copy_n(strides_.begin(), Rank, strides.begin());
-    return {memory_.get() + origin_, shape, strides};
+    return {send() + origin_, shape, strides};
   }
 
   std::size_t rank() const { return extents_.size(); }
   explicit operator bool() const { return memory_ != nullptr; }
 
  private:
+  static constexpr bool elsewhere = !std::is_same_v<Device, lightnet::cpu>;
+
+  // Where the device has the elements.
+  T* send() {
+    if constexpr (elsewhere) {
+      const std::size_t bytes = static_cast<std::size_t>(size_) * sizeof(T);
+      if (memory_ && !there_.data()) {
+        there_ = device_memory<Device>(bytes);
+        Device::copy(there_.data(), memory_.get(), bytes);
+      }
+      viewed_ = true;
+      return static_cast<T*>(there_.data());
+    } else {
+      return memory_.get();
+    }
+  }
+
+  // What was written since the last view was made.
+  void fetch() const {
+    if constexpr (elsewhere) {
+      if (viewed_ && memory_) Device::copy(memory_.get(), there_.data(), static_cast<std::size_t>(size_) * sizeof(T));
+      viewed_ = false;
+    }
+  }
+
   static T nothing() {
     if constexpr (std::numeric_limits<T>::has_quiet_NaN) {
       return std::numeric_limits<T>::quiet_NaN();
@@ -107,6 +171,8 @@ class storage {
   std::vector<std::int64_t> extents_, strides_;
   std::int64_t origin_ = 0, size_ = 0;
   std::unique_ptr<T[]> memory_;
+  device_memory<Device> there_;  // nothing on the CPU
+  mutable bool viewed_ = false;
 };
 
 }  // namespace cases

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/core/math.hpp>
 #include <lightnet/core/view.hpp>
 
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -43,11 +45,84 @@ struct adamw_state {
 
 namespace detail {
 
-/// A part of a flat block whose parameters all decay, or none: a piece of work for one thread.
+/// A part of a flat block whose parameters all decay, or none: a piece of work for one thread or a few blocks of them.
 struct decay_run {
+  static constexpr std::int64_t longest = 16384;
   std::int64_t first, count;
   bool decays;
 };
+
+/// The square root of a finite number, zero or more, within 3 ulp where it is above the square root of the smallest
+/// normal number. std::sqrt may set errno, and so no loop around it becomes vector code.
+template <class T>
+LIGHTNET_HOST_DEVICE T square_root(T x) noexcept {
+  using bits = std::make_unsigned_t<typename binary<T>::bits>;
+  constexpr bool narrow = sizeof(T) == sizeof(float);
+  constexpr bits magic = static_cast<bits>(narrow ? 0x5F3759DFULL : 0x5FE6EB50C7B537A9ULL);
+  // 1 / sqrt(x): a first guess from halving the exponent (error 3.4 %), then Newton's steps, e -> 1.5 e^2.
+  T y = bits_as<T>(static_cast<bits>(magic - (bits_as<bits>(x) >> 1)));
+  const T half = T(0.5) * x;
+  y *= multiply_add(-half * y, y, T(1.5));
+  y *= multiply_add(-half * y, y, T(1.5));
+  y *= multiply_add(-half * y, y, T(1.5));
+  if constexpr (!narrow) y *= multiply_add(-half * y, y, T(1.5));
+  return x * y;
+}
+
+/// One element of an update:
+///
+///   x = scale g,   m = beta1 m + (1 - beta1) x,   v = beta2 v + (1 - beta2) x^2,
+///   p = p - (rate m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon) - rate decay p
+template <class T>
+struct adamw_element {
+  T scale, beta1, rest1, beta2, rest2, rate, root_correction, epsilon, decay;
+
+  LIGHTNET_HOST_DEVICE void operator()(T& p, T& m, T& v, const T& g) const noexcept {
+    const T x = scale * g;
+    m = multiply_add(beta1, m, rest1 * x);
+    v = multiply_add(beta2, v, rest2 * x * x);
+    const T step = rate * m / multiply_add(square_root(v), root_correction, epsilon);
+    p -= multiply_add(decay, p, step);
+  }
+};
+
+/// What one update does to every element, with weight decay and without.
+template <class T>
+struct adamw_decision {
+  adamw_element<T> decaying, kept;
+  bool skips;
+};
+
+/// Moves the state past an update whose gradients have this sum of squares, and says what becomes of the elements.
+template <class T>
+LIGHTNET_HOST_DEVICE adamw_decision<T> decide_update(const adamw_options& options, double squares,
+                                                     adamw_state& state) noexcept {
+  adamw_decision<T> decision{};
+  state.gradient_norm = std::sqrt(squares);
+  if (!(squares <= static_cast<double>(limits<T>::largest))) {
+    ++state.skipped;
+    ++state.skipped_in_row;
+    decision.skips = true;
+    return decision;
+  }
+  ++state.updates;
+  state.skipped_in_row = 0;
+  const auto t = static_cast<double>(state.updates);
+  const bool clips = options.clip_norm > 0 && state.gradient_norm > options.clip_norm;
+  const double rate = state.learning_rate;
+  adamw_element<T>& element = decision.kept;
+  element.scale = static_cast<T>(clips ? options.clip_norm / state.gradient_norm : 1);
+  element.beta1 = static_cast<T>(options.beta1);
+  element.rest1 = static_cast<T>(1 - options.beta1);
+  element.beta2 = static_cast<T>(options.beta2);
+  element.rest2 = static_cast<T>(1 - options.beta2);
+  element.rate = static_cast<T>(rate / (1 - std::pow(options.beta1, t)));
+  element.root_correction = static_cast<T>(1 / std::sqrt(1 - std::pow(options.beta2, t)));
+  element.epsilon = static_cast<T>(options.epsilon);
+  decision.decaying = element;
+  decision.decaying.decay = static_cast<T>(rate * options.weight_decay);
+  return decision;
+}
 
 /// The memory that one update works on, all of one size.
 template <class T, class Device>

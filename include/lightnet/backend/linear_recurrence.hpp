@@ -28,9 +28,9 @@ struct recurrence_arguments {
   typename Recurrence::template state<const sum_type, Device> state;
 
   /// The weights of a token and head.
-  std::int64_t weights() const noexcept { return Recurrence::per_channel ? keys : 1; }
+  LIGHTNET_HOST_DEVICE std::int64_t weights() const noexcept { return Recurrence::per_channel ? keys : 1; }
   /// The lines of all heads.
-  std::int64_t items() const noexcept { return lines.count() * heads; }
+  LIGHTNET_HOST_DEVICE std::int64_t items() const noexcept { return lines.count() * heads; }
 };
 
 /// Outputs of the forward call; the state is optional.

@@ -33,20 +33,21 @@ by_column(T*, std::int64_t) -> by_column<T>;
 template <class T>
 struct repeated {
   T* value;
-  constexpr T& operator[](std::int64_t) const noexcept { return *value; }
+  LIGHTNET_HOST_DEVICE constexpr T& operator[](std::int64_t) const noexcept { return *value; }
 };
 
 template <class T, class Device>
-constexpr T* row_of(const dynamic_view<2, T, Device>& matrix, std::int64_t row, std::int64_t) noexcept {
+LIGHTNET_HOST_DEVICE constexpr T* row_of(const dynamic_view<2, T, Device>& matrix, std::int64_t row,
+                                         std::int64_t) noexcept {
   return matrix.data() + row * matrix.stride(0);
 }
 template <class T>
-constexpr repeated<T> row_of(const by_row<T>& operand, std::int64_t row, std::int64_t) noexcept {
+LIGHTNET_HOST_DEVICE constexpr repeated<T> row_of(const by_row<T>& operand, std::int64_t row, std::int64_t) noexcept {
   return {operand.data + row};
 }
 template <class T>
-constexpr T* row_of(const by_column<T>& operand, std::int64_t row, std::int64_t columns) noexcept {
-  return operand.data + row % operand.period * columns;
+LIGHTNET_HOST_DEVICE constexpr T* row_of(const by_column<T>& operand, std::int64_t row, std::int64_t columns) noexcept {
+  return operand.period == 1 ? operand.data : operand.data + row % operand.period * columns;
 }
 
 }  // namespace detail

@@ -3,7 +3,7 @@
 
 // scan: sums along a line of tokens, with decays that do not change (MD-TPE).
 
-#include <lightnet/core/config.hpp>
+#include <lightnet/backend/modes.hpp>
 
 #include <lightnet/backend/cpu/scan.hpp>
 #if defined(LIGHTNET_HAS_CUDA)

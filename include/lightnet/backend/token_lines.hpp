@@ -62,9 +62,10 @@ struct token_lines {
     return line;
   }
 
-  /// The tokens of the longest line.
+  /// The tokens of the longest line; of packed sequences whose lengths lie on a device, those that it could have.
   std::int64_t longest() const noexcept {
     if (!cumulative_lengths) return axis == flattened ? tokens.size() : tokens.extents[static_cast<std::size_t>(axis)];
+    if constexpr (!std::is_same_v<Device, cpu>) return tokens.size();
     std::int64_t most = 0;
     for (std::int64_t s = 0; s < sequences(); ++s) {
       const std::int64_t length = cumulative_lengths(s + 1) - cumulative_lengths(s);

@@ -79,10 +79,11 @@ Compile without them, or define LIGHTNET_ALLOW_FAST_MATH and lose these promises
 #define LIGHTNET_HAS_CUDA 1
 #endif
 
-// Before a loop of up to 32 rounds whose variables must stay in registers. Clang unrolls such loops by itself.
-#if defined(__CUDACC__)
+// Before a loop of up to 32 rounds whose variables must stay in registers. Clang unrolls such loops by itself; in host
+// code, nvcc knows neither pragma.
+#if defined(__CUDA_ARCH__)
 #define LIGHTNET_UNROLL _Pragma("unroll")
-#elif defined(__GNUC__) && !defined(__clang__)
+#elif defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
 #define LIGHTNET_UNROLL _Pragma("GCC unroll 32")
 #else
 #define LIGHTNET_UNROLL

@@ -10,21 +10,21 @@ LIGHTNET_BEGIN_NAMESPACE
 template <int Dims>
 struct grid {
   static_assert(Dims >= 1, "a grid has one dimension or more");
-  using indices = std::array<std::int64_t, static_cast<std::size_t>(Dims)>;
+  using indices = detail::small_array<static_cast<std::size_t>(Dims)>;
 
   indices extents{};
   std::int64_t prefix = 0;
   indices offset{};
 
   /// The number of tokens.
-  constexpr std::int64_t size() const noexcept {
+  LIGHTNET_HOST_DEVICE constexpr std::int64_t size() const noexcept {
     std::int64_t product = 1;
     for (const std::int64_t extent : extents) product *= extent;
     return prefix + product;
   }
 
   /// The coordinates of token t; requires t >= prefix.
-  constexpr indices coordinates(std::int64_t t) const noexcept {
+  LIGHTNET_HOST_DEVICE constexpr indices coordinates(std::int64_t t) const noexcept {
     indices at{};
     t -= prefix;
     for (std::size_t axis = Dims; axis-- > 0;) {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/core/config.hpp>
+#include <lightnet/core/bits.hpp>
 
-#include <bit>
 #include <concepts>
 #include <cstdint>
 #include <limits>
@@ -19,12 +18,12 @@ namespace detail {
 
 /// bfloat16 is the upper half of a float.
 LIGHTNET_HOST_DEVICE constexpr float widen_bfloat16(std::uint16_t bits) noexcept {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+  return bits_as<float>(static_cast<std::uint32_t>(bits) << 16);
 }
 
 /// Rounds to nearest, ties to even. What is above the largest number carries into the exponent of infinity.
 LIGHTNET_HOST_DEVICE constexpr std::uint16_t round_to_bfloat16(float x) noexcept {
-  const auto bits = std::bit_cast<std::uint32_t>(x);
+  const auto bits = bits_as<std::uint32_t>(x);
   const std::uint32_t rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
   const std::uint32_t quiet = (bits >> 16) | 0x40;
   return static_cast<std::uint16_t>((bits & 0x7FFFFFFF) > 0x7F800000 ? quiet : rounded);
@@ -34,21 +33,20 @@ LIGHTNET_HOST_DEVICE constexpr std::uint16_t round_to_bfloat16(float x) noexcept
 LIGHTNET_HOST_DEVICE constexpr float widen_float16(std::uint16_t bits) noexcept {
   constexpr std::uint32_t rebias = (127 - 15) << 23;
   const std::uint32_t magnitude = bits & 0x7FFFU, sign = (bits & 0x8000U) << 16;
-  const auto subnormal =
-      std::bit_cast<std::uint32_t>(static_cast<float>(static_cast<std::int32_t>(magnitude)) * 0x1p-24F);
+  const auto subnormal = bits_as<std::uint32_t>(static_cast<float>(static_cast<std::int32_t>(magnitude)) * 0x1p-24F);
   const std::uint32_t normal = (magnitude << 13) + rebias;
   const std::uint32_t special = (normal + rebias) | (magnitude > 0x7C00 ? 0x400000U : 0U);
-  return std::bit_cast<float>(sign | (magnitude < 0x400 ? subnormal : (magnitude < 0x7C00 ? normal : special)));
+  return bits_as<float>(sign | (magnitude < 0x400 ? subnormal : (magnitude < 0x7C00 ? normal : special)));
 }
 
 /// Rounds to nearest, ties to even; from 65520 on that is infinity.
 LIGHTNET_HOST_DEVICE constexpr std::uint16_t round_to_float16(float x) noexcept {
   constexpr std::uint32_t rebias = (127 - 15) << 23, smallest_normal = 0x38800000;
-  const auto bits = std::bit_cast<std::uint32_t>(x);
+  const auto bits = bits_as<std::uint32_t>(x);
   const std::uint32_t magnitude = bits & 0x7FFFFFFF, sign = (bits & 0x80000000) >> 16;
   // A float in [0.5, 1) has steps of 2^-24, those of a subnormal float16: this sum does the rounding.
-  const float shifted = std::bit_cast<float>(magnitude < smallest_normal ? magnitude : smallest_normal) + 0.5F;
-  const std::uint32_t subnormal = std::bit_cast<std::uint32_t>(shifted) - std::bit_cast<std::uint32_t>(0.5F);
+  const float shifted = bits_as<float>(magnitude < smallest_normal ? magnitude : smallest_normal) + 0.5F;
+  const std::uint32_t subnormal = bits_as<std::uint32_t>(shifted) - bits_as<std::uint32_t>(0.5F);
   const std::uint32_t carried = (magnitude - rebias + 0xFFF + ((magnitude >> 13) & 1)) >> 13;
   const std::uint32_t normal = carried < 0x7C00 ? carried : 0x7C00;
   const std::uint32_t quiet = 0x7E00 | ((magnitude >> 13) & 0x3FF);
@@ -64,9 +62,9 @@ LIGHTNET_HOST_DEVICE constexpr To round_to_odd(From x) noexcept {
   const To nearest = static_cast<To>(x);
   const From back = static_cast<From>(nearest);
   const bool above = x < From(0) ? back < x : back > x, below = x < From(0) ? back > x : back < x;  // in magnitude
-  const auto bits = std::bit_cast<word>(nearest);
+  const auto bits = bits_as<word>(nearest);
   const auto even = static_cast<word>(~bits & 1);
-  return std::bit_cast<To>(static_cast<word>(bits + (below ? even : word(0)) - (above ? even : word(0))));
+  return bits_as<To>(static_cast<word>(bits + (below ? even : word(0)) - (above ? even : word(0))));
 }
 
 /// x as a float that rounds to 11 bits or fewer as x itself would.

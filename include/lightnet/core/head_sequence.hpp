@@ -40,25 +40,25 @@ class head_sequence {
         strides_{from.strides_},
         axes_{from.axes_} {}
 
-  explicit operator bool() const noexcept { return data_ != nullptr; }
-  std::int64_t batch() const noexcept { return batch_; }
-  std::int64_t heads() const noexcept { return heads_; }
-  std::int64_t channels() const noexcept { return channels_; }
-  std::int64_t channel_stride() const noexcept { return channel_stride_; }
+  LIGHTNET_HOST_DEVICE explicit operator bool() const noexcept { return data_ != nullptr; }
+  LIGHTNET_HOST_DEVICE std::int64_t batch() const noexcept { return batch_; }
+  LIGHTNET_HOST_DEVICE std::int64_t heads() const noexcept { return heads_; }
+  LIGHTNET_HOST_DEVICE std::int64_t channels() const noexcept { return channels_; }
+  LIGHTNET_HOST_DEVICE std::int64_t channel_stride() const noexcept { return channel_stride_; }
 
   /// The number of tokens, N.
-  std::int64_t tokens() const noexcept {
+  LIGHTNET_HOST_DEVICE std::int64_t tokens() const noexcept {
     std::int64_t product = 1;
     for (int axis = 0; axis < axes_; ++axis) product *= extents_[static_cast<std::size_t>(axis)];
     return product;
   }
 
   /// Whether the grid's own axes were given, and so its extents are known.
-  bool gridded() const noexcept { return axes_ == Dims; }
-  const typename grid<Dims>::indices& extents() const noexcept { return extents_; }
+  LIGHTNET_HOST_DEVICE bool gridded() const noexcept { return axes_ == Dims; }
+  LIGHTNET_HOST_DEVICE const typename grid<Dims>::indices& extents() const noexcept { return extents_; }
 
   /// Whether elements share a place because an axis of several has the stride 0: fine to read, not to write.
-  bool repeats() const noexcept {
+  LIGHTNET_HOST_DEVICE bool repeats() const noexcept {
     bool repeated = (batch_ > 1 && batch_stride_ == 0) || (heads_ > 1 && head_stride_ == 0) ||
                     (channels_ > 1 && channel_stride_ == 0);
     for (std::size_t axis = 0; axis < static_cast<std::size_t>(axes_); ++axis) {
@@ -68,7 +68,7 @@ class head_sequence {
   }
 
   /// The first channel of token t of sequence b and head h.
-  T* token(std::int64_t b, std::int64_t h, std::int64_t t) const noexcept {
+  LIGHTNET_HOST_DEVICE T* token(std::int64_t b, std::int64_t h, std::int64_t t) const noexcept {
     T* at = data_ + b * batch_stride_ + h * head_stride_;
     if (token_stride_ != scattered) return at + t * token_stride_;
     for (std::size_t axis = static_cast<std::size_t>(axes_); axis-- > 0;) {
@@ -79,7 +79,7 @@ class head_sequence {
   }
 
   /// Whether one stride takes from each token to the next; then `stride` is that.
-  bool evenly_spaced(std::int64_t& stride) const noexcept {
+  LIGHTNET_HOST_DEVICE bool evenly_spaced(std::int64_t& stride) const noexcept {
     if (token_stride_ == scattered) return false;
     stride = token_stride_;
     return true;

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/core/reach.hpp>
 #include <lightnet/core/sequence.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// Checks the arguments of a layer before the call touches anything: device_error for one that is missing, shape_error
-/// for one that does not fit, each with the operation and the argument.
+/// Checks the arguments of a layer before the call touches anything: device_error for one that is missing or in
+/// memory of another device, shape_error for one that does not fit, each with the operation and the argument.
 struct layer_checker {
   const char* operation;
 
@@ -17,6 +18,7 @@ struct layer_checker {
   void parameters(const char* argument, const view<Shape, U, Device>& params) const {
     if (!params) missing(argument);
     if (!params.contiguous()) misfit(argument, "dense parameters", params.describe());
+    check_reach(operation, argument, params);
   }
 
   /// A matrix [rows, columns] whose rows are dense.
@@ -29,6 +31,7 @@ struct layer_checker {
       misfit(argument, bracketed(expected) + " with dense rows", m.describe());
     }
     if (!m && m.size() > 0) missing(argument);
+    check_reach(operation, argument, m);
   }
 
   /// The same without room between the rows.
@@ -47,6 +50,8 @@ struct layer_checker {
     if (!s.tokens && s.tokens.extents() != expected) missing(argument);
     if (s.tokens.extents() != expected) misfit(argument, bracketed(expected), s.tokens.describe());
     if (!s.tokens && s.tokens.size() > 0) missing(argument);
+    check_reach(operation, argument, s.tokens);
+    if (s.mask) check_reach(operation, std::string{argument} + ".mask", s.mask);
   }
 
   /// What the forward call kept.

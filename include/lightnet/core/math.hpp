@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/core/config.hpp>
+#include <lightnet/core/bits.hpp>
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -56,6 +55,16 @@ LIGHTNET_HOST_DEVICE constexpr V multiply_add(V a, V b, V c) noexcept {
 inline constexpr std::int32_t empty_exponent = -(1 << 30);
 
 namespace detail {
+
+/// Numbers of std::numeric_limits, whose functions device code must not call.
+template <class T>
+struct limits {
+  static constexpr T lowest = std::numeric_limits<T>::lowest(), largest = std::numeric_limits<T>::max();
+  static constexpr T smallest_normal = std::numeric_limits<T>::min();
+  static constexpr T infinity = std::numeric_limits<T>::infinity();
+  static constexpr T not_a_number = std::numeric_limits<T>::quiet_NaN();
+};
+
 template <class T>
 struct binary;
 template <>
@@ -98,7 +107,7 @@ struct odd_reciprocals {
 template <class T>
 LIGHTNET_HOST_DEVICE constexpr T power_of_two(std::int32_t exponent) noexcept {
   using binary = detail::binary<T>;
-  return std::bit_cast<T>(static_cast<typename binary::bits>(exponent + binary::bias) << binary::mantissa);
+  return detail::bits_as<T>(static_cast<typename binary::bits>(exponent + binary::bias) << binary::mantissa);
 }
 
 /// x * 2^exponent, exact but where the result is below the normal range. Any exponent: those that would take 1 out of
@@ -211,7 +220,7 @@ LIGHTNET_HOST_DEVICE constexpr scaled<V> scaled_exponential(V x) noexcept {
   using exponent = detail::exponent_of<V>;
   const detail::reduced<V> part = detail::reduce_by_ln2(x);
   const V p = detail::exponential_series<0>(part.r);
-  const auto zero = x < detail::all_lanes<V>(-std::numeric_limits<T>::max());
+  const auto zero = x < detail::all_lanes<V>(detail::limits<T>::lowest);
   return {zero ? V{} : p, zero ? exponent{} + empty_exponent : detail::to_exponent(part.n)};
 }
 
@@ -231,8 +240,9 @@ LIGHTNET_HOST_DEVICE constexpr V lower_by_power_of_two(V x, detail::exponent_of<
   if constexpr (std::is_arithmetic_v<V>) {
     const bool normal = exponent >= lowest && x != V(0);
     const auto shift = static_cast<typename binary::bits>(normal ? exponent : 0);
-    const auto bits = std::bit_cast<typename binary::bits>(x) + shift * (typename binary::bits{1} << binary::mantissa);
-    return normal ? std::bit_cast<V>(bits) : V(0);
+    const auto bits =
+        detail::bits_as<typename binary::bits>(x) + shift * (typename binary::bits{1} << binary::mantissa);
+    return normal ? detail::bits_as<V>(bits) : V(0);
   } else {
     using bits = typename detail::scalar_of_vector<V>::bits;  // a lane that is not used may hold any exponent
     const auto normal = (exponent >= lowest) & (x != V{});
@@ -246,9 +256,9 @@ template <class T>
 LIGHTNET_HOST_DEVICE constexpr scaled<T> divide_scaled(scaled<T> x, T a) noexcept {
   using binary = detail::binary<T>;
   const T magnitude = a < T(0) ? -a : a;
-  if (magnitude < std::numeric_limits<T>::min()) return {T(1), x.exponent + 150000};
+  if (magnitude < detail::limits<T>::smallest_normal) return {T(1), x.exponent + 150000};
   const auto exponent =
-      static_cast<std::int32_t>(std::bit_cast<typename binary::bits>(magnitude) >> binary::mantissa) - binary::bias;
+      static_cast<std::int32_t>(detail::bits_as<typename binary::bits>(magnitude) >> binary::mantissa) - binary::bias;
   const T quotient = x.mantissa / (a * power_of_two<T>(-exponent));  // the divisor's magnitude lies in [1, 2)
   const bool small = (quotient < T(0) ? -quotient : quotient) < T(0.7);
   return {small ? quotient + quotient : quotient, x.exponent - exponent - (small ? 1 : 0)};

@@ -108,8 +108,20 @@ class parameter_block {
     return view().slice(0, found.offset, found.size());
   }
 
-  /// Gives every parameter its initial value; the same seed gives the same bits. For blocks in host memory.
+  /// Gives every parameter its initial value; the same seed gives the same bits on every device, for the numbers are made
+  /// on the host.
   void initialise(std::uint64_t seed) {
+    if constexpr (std::is_same_v<Device, cpu>) {
+      initialise(seed, values_.data());
+    } else {
+      std::vector<T> on_host(static_cast<std::size_t>(size()));
+      initialise(seed, on_host.data());
+      Device::copy(values_.data(), on_host.data(), on_host.size() * sizeof(T));
+    }
+  }
+
+ private:
+  void initialise(std::uint64_t seed, T* values) const {
     for (std::size_t i = 0; i < index_.size(); ++i) {
       const parameter& part = index_[i];
       const random_stream random{seed, i};
@@ -123,12 +135,11 @@ class parameter_block {
         } else if (part.initial.how == initial_value::kind::powers) {
           x = std::exp(x * static_cast<double>(j % row));
         }
-        values_.data()[part.offset + j] = static_cast<T>(x);
+        values[part.offset + j] = static_cast<T>(x);
       }
     }
   }
 
- private:
   const parameter& find(std::string_view name) const {
     for (const parameter& part : index_) {
       if (part.name == name) return part;

@@ -32,13 +32,14 @@ struct sequence {
   sequence(const view<Shape, U, Device>& values)  // NOLINT(google-explicit-constructor): an argument type
       : sequence(flattened(values), grid_of(values)) {}
 
-  operator sequence<Dims, const T, Device>() const  // NOLINT(google-explicit-constructor): as a view
-      requires(!std::is_const_v<T>) {
+  template <class U>
+    requires(std::is_same_v<U, const T> && !std::is_const_v<T>)
+  operator sequence<Dims, U, Device>() const {  // NOLINT(google-explicit-constructor): as a view
     return {tokens, grid, mask};
   }
 
-  std::int64_t batch() const noexcept { return tokens.extent(0); }
-  std::int64_t width() const noexcept { return tokens.extent(2); }
+  LIGHTNET_HOST_DEVICE std::int64_t batch() const noexcept { return tokens.extent(0); }
+  LIGHTNET_HOST_DEVICE std::int64_t width() const noexcept { return tokens.extent(2); }
 
   /// The tokens of all sequences as rows, [B N, width].
   dynamic_view<2, T, Device> rows() const {

@@ -6,6 +6,8 @@
 #include <lightnet/core/math.hpp>
 #include <lightnet/core/tensor.hpp>
 
+#include <vector>
+
 LIGHTNET_BEGIN_NAMESPACE
 
 /// The state (m, Z, U) of a recurrence with a summed normaliser, as views. What it means is z = m ln 2 + log Z and
@@ -18,9 +20,10 @@ struct framed_state {
   dynamic_view<4, T, Device> sum{};                   // [B, H, d', e]  U
   dynamic_view<4, T, Device> input{};                 // [B, H, d', e]  X, additive_plain only; see merge_states
 
-  explicit operator bool() const noexcept { return static_cast<bool>(sum); }
-  operator framed_state<const T, Device>() const  // NOLINT(google-explicit-constructor): as a view
-      requires(!std::is_const_v<T>) {
+  LIGHTNET_HOST_DEVICE explicit operator bool() const noexcept { return static_cast<bool>(sum); }
+  template <class U>
+    requires(std::is_same_v<U, const T> && !std::is_const_v<T>)
+  operator framed_state<U, Device>() const {  // NOLINT(google-explicit-constructor): as a view
     return {exponent, normaliser, sum, input};
   }
 };
@@ -31,9 +34,10 @@ struct matrix_state {
   dynamic_view<4, T, Device> sum{};    // [B, H, d', e]  S
   dynamic_view<3, T, Device> decay{};  // [B, H, d or 1] the product of all decays so far; see merge_states
 
-  explicit operator bool() const noexcept { return static_cast<bool>(sum); }
-  operator matrix_state<const T, Device>() const  // NOLINT(google-explicit-constructor): as a view
-      requires(!std::is_const_v<T>) {
+  LIGHTNET_HOST_DEVICE explicit operator bool() const noexcept { return static_cast<bool>(sum); }
+  template <class U>
+    requires(std::is_same_v<U, const T> && !std::is_const_v<T>)
+  operator matrix_state<U, Device>() const {  // NOLINT(google-explicit-constructor): as a view
     return {sum, decay};
   }
 };
@@ -44,9 +48,10 @@ struct state_gradient {
   dynamic_view<3, T, Device> z{};    // [B, H, d]
   dynamic_view<4, T, Device> sum{};  // [B, H, d', e]  with respect to S
 
-  explicit operator bool() const noexcept { return static_cast<bool>(sum); }
-  operator state_gradient<const T, Device>() const  // NOLINT(google-explicit-constructor): as a view
-      requires(!std::is_const_v<T>) {
+  LIGHTNET_HOST_DEVICE explicit operator bool() const noexcept { return static_cast<bool>(sum); }
+  template <class U>
+    requires(std::is_same_v<U, const T> && !std::is_const_v<T>)
+  operator state_gradient<U, Device>() const {  // NOLINT(google-explicit-constructor): as a view
     return {z, sum};
   }
 };
@@ -62,10 +67,10 @@ class state_tensors {
                 std::int64_t values)
       : weights_{{{batch, heads, Recurrence::per_channel ? keys : 1}}}, sum_{{{batch, heads, stored_keys, values}}} {
     const bool full = !Recurrence::framed || Recurrence::sink;  // a decay has decayed by 1, a sink weighs 1
-    for (std::int64_t i = 0; i < weights_.size(); ++i) weights_.data()[i] = full ? sum_type(1) : sum_type(0);
+    if (full) fill(weights_, sum_type(1));
     if constexpr (Recurrence::framed) {
       exponent_.resize(weights_.view().extents());
-      for (std::int64_t i = 0; i < exponent_.size(); ++i) exponent_.data()[i] = full ? 0 : empty_exponent;
+      if (!full) fill(exponent_, empty_exponent);
     }
     if constexpr (Recurrence::weight == weight_of::running_sum) input_.resize(sum_.view().extents());
   }
@@ -84,6 +89,12 @@ class state_tensors {
   }
 
  private:
+  template <class Number>
+  static void fill(tensor<rank<3>, Number, Device>& to, Number value) {
+    const std::vector<Number> values(static_cast<std::size_t>(to.size()), value);
+    Device::copy(to.data(), values.data(), values.size() * sizeof(Number));
+  }
+
   tensor<rank<3>, sum_type, Device> weights_;  // Z, or the product of the decays
   tensor<rank<3>, std::int32_t, Device> exponent_;
   tensor<rank<4>, sum_type, Device> sum_, input_;

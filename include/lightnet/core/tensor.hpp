@@ -45,7 +45,7 @@ class tensor {
 
   T* data() noexcept { return data_; }
   const T* data() const noexcept { return data_; }
-  const indices& extents() const noexcept { return shape_.array(); }
+  indices extents() const noexcept { return shape_.array(); }
   std::int64_t extent(std::size_t axis) const noexcept { return shape_[axis]; }
   std::int64_t size() const noexcept { return shape_.size(); }
 

@@ -24,7 +24,7 @@ class view {
   constexpr view() noexcept = default;
 
   /// A dense row-major view of `shape.size()` elements at `data`.
-  constexpr view(T* data, const Shape& shape) noexcept : data_{data}, shape_{shape} {
+  LIGHTNET_HOST_DEVICE constexpr view(T* data, const Shape& shape) noexcept : data_{data}, shape_{shape} {
     std::int64_t stride = 1;
     for (std::size_t axis = rank; axis-- > 0;) {
       strides_[axis] = stride;
@@ -43,27 +43,27 @@ class view {
   constexpr view(const view<OtherShape, U, Device>& other)  // NOLINT(google-explicit-constructor): as std::span
       : data_{other.data()}, shape_{other.extents()}, strides_{other.strides()} {}
 
-  constexpr T* data() const noexcept { return data_; }
-  constexpr const indices& extents() const noexcept { return shape_.array(); }
-  constexpr const indices& strides() const noexcept { return strides_; }
-  constexpr std::int64_t extent(std::size_t axis) const noexcept { return shape_[axis]; }
-  constexpr std::int64_t stride(std::size_t axis) const noexcept { return strides_[axis]; }
-  constexpr std::int64_t size() const noexcept { return shape_.size(); }
+  LIGHTNET_HOST_DEVICE constexpr T* data() const noexcept { return data_; }
+  constexpr indices extents() const noexcept { return shape_.array(); }
+  constexpr indices strides() const noexcept { return strides_; }
+  LIGHTNET_HOST_DEVICE constexpr std::int64_t extent(std::size_t axis) const noexcept { return shape_[axis]; }
+  LIGHTNET_HOST_DEVICE constexpr std::int64_t stride(std::size_t axis) const noexcept { return strides_[axis]; }
+  LIGHTNET_HOST_DEVICE constexpr std::int64_t size() const noexcept { return shape_.size(); }
 
   /// Whether an argument was given at all.
-  constexpr explicit operator bool() const noexcept { return data_ != nullptr; }
+  LIGHTNET_HOST_DEVICE constexpr explicit operator bool() const noexcept { return data_ != nullptr; }
 
   template <class... Index>
     requires(sizeof...(Index) == rank && (std::is_convertible_v<Index, std::int64_t> && ...))
-  constexpr T& operator()(Index... index) const noexcept {
-    const indices at = {static_cast<std::int64_t>(index)...};
+  LIGHTNET_HOST_DEVICE constexpr T& operator()(Index... index) const noexcept {
+    const std::int64_t at[] = {static_cast<std::int64_t>(index)..., 0};
     std::int64_t offset = 0;
     for (std::size_t axis = 0; axis < rank; ++axis) offset += at[axis] * strides_[axis];
     return data_[offset];
   }
 
   /// Whether the elements lie densely in row-major order.
-  constexpr bool contiguous() const noexcept {
+  LIGHTNET_HOST_DEVICE constexpr bool contiguous() const noexcept {
     std::int64_t stride = 1;
     for (std::size_t axis = rank; axis-- > 0;) {
       if (shape_[axis] != 1 && strides_[axis] != stride) return size() == 0;
@@ -73,7 +73,7 @@ class view {
   }
 
   /// Whether elements share a place because an axis of several has the stride 0: fine to read, not to write.
-  constexpr bool repeats() const noexcept {
+  LIGHTNET_HOST_DEVICE constexpr bool repeats() const noexcept {
     bool repeated = false;
     for (std::size_t axis = 0; axis < rank; ++axis) repeated = repeated || (shape_[axis] > 1 && strides_[axis] == 0);
     return repeated && size() > 0;
@@ -123,7 +123,7 @@ class view {
  private:
   T* data_ = nullptr;
   Shape shape_{};
-  indices strides_{};
+  detail::small_array<rank> strides_{};
 };
 
 /// A view of the given rank whose extents are all known at run time.

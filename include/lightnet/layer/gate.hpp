@@ -70,7 +70,7 @@ struct norm_gate {
     }
   }
 
- private:
+  // What the backend calls is public, for nvcc makes no kernel of a private type.
   struct times_silu {
     LIGHTNET_HOST_DEVICE void operator()(T& y, const T& u) const noexcept { y *= silu(u); }
   };

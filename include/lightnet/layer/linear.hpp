@@ -54,7 +54,7 @@ struct linear {
     }
   }
 
- private:
+  // What the backend calls is public, for nvcc makes no kernel of a private type.
   struct add_bias {
     LIGHTNET_HOST_DEVICE void operator()(T& y, const T& bias) const noexcept { y += bias; }
   };
@@ -62,6 +62,7 @@ struct linear {
     LIGHTNET_HOST_DEVICE T operator()(const T& x) const noexcept { return x; }
   };
 
+ private:
   static dynamic_view<2, const T, Device> weight(const parameters_of<linear, const T, Device>& params) {
     return {params.data(), {{Out, In}}};
   }

@@ -100,7 +100,7 @@ struct logits_projection {
     }
   }
 
- private:
+  // What the backend calls is public, for nvcc makes no kernel of a private type.
   static constexpr T scale = factored ? T(1) / T(16) : T(1);
 
   struct activate {
@@ -135,6 +135,7 @@ struct logits_projection {
     LIGHTNET_HOST_DEVICE T operator()(const T& dy) const noexcept { return dy; }
   };
 
+ private:
   template <class Scope>
   static const_matrix before_activation(execution<Device>& on, Scope& scratch, const parameters& params,
                                         const const_matrix& product) {

@@ -57,7 +57,7 @@ struct rms_norm {
                            incoming);
   }
 
- private:
+  // What the backend calls is public, for nvcc makes no kernel of a private type.
   using one_sum = detail::sums<T, 1>;
   using two_sums = detail::sums<T, 2>;
 
@@ -101,6 +101,7 @@ struct rms_norm {
     }
   };
 
+ private:
   template <class U>
   static dynamic_view<2, U, Device> grouped(const dynamic_view<2, U, Device>& rows) {
     if constexpr (Groups == 1) {

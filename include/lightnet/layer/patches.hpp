@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cpu/parallel.hpp>
+#include <lightnet/backend/for_each.hpp>
 #include <lightnet/core/layer_check.hpp>
 #include <lightnet/core/modes.hpp>
 
@@ -37,44 +37,63 @@ struct patches {
 
   /// y [B N, width(channels)] from images of any strides.
   void forward(execution<Device>& on, const const_image_view& images, const dynamic_view<2, T, Device>& y) const {
-    walk("patches::forward", "y", on, images, y, [](const T& pixel, T& element) { element = pixel; });
+    walk<take>("patches::forward", "y", on, images, y);
   }
 
   /// dimages, overwritten or added to, from dy.
   template <write Write = write::overwrite>
   void backward(execution<Device>& on, const image_view& dimages, const dynamic_view<2, const T, Device>& dy) const {
-    walk("patches::backward", "dy", on, dimages, dy,
-         [](T& pixel, const T& element) { pixel = Write == write::add ? pixel + element : element; });
+    walk<give<Write>>("patches::backward", "dy", on, dimages, dy);
   }
 
- private:
-  template <class Pixel, class Element, class Move>
-  static void walk(const char* operation, const char* argument, execution<Device>& on,
-                   const dynamic_view<Dims + 2, Pixel, Device>& images, const dynamic_view<2, Element, Device>& rows,
-                   const Move& move) {
-    const grid<Dims> where = grid_of(operation, images);
-    const std::int64_t channels = images.extent(Dims + 1), cells = where.size();
-    if (!images) throw device_error(operation, "images", "a view of memory", "a null pointer");
-    detail::layer_checker{operation}.matrix(argument, rows, images.extent(0) * cells, width(channels));
-    std::int64_t lines = 1;
-    for (int axis = 1; axis < Dims; ++axis) lines *= Side;
-    detail::parallel_for(on, images.extent(0), [&](std::int64_t b, int) {
-      for (std::int64_t cell = 0; cell < cells; ++cell) {
-        const auto at = where.coordinates(cell);
-        Pixel* corner = images.data() + b * images.stride(0);
-        for (std::size_t axis = 0; axis < Dims; ++axis) corner += at[axis] * Side * images.stride(axis + 1);
-        Element* element = rows.data() + (b * cells + cell) * rows.stride(0);
-        for (std::int64_t line = 0; line < lines; ++line) {
-          Pixel* pixel = corner;
-          for (std::int64_t axis = Dims - 1, rest = line; axis > 0; --axis, rest /= Side) {
-            pixel += rest % Side * images.stride(static_cast<std::size_t>(axis));
-          }
-          for (int i = 0; i < Side; ++i, pixel += images.stride(Dims)) {
-            for (std::int64_t c = 0; c < channels; ++c) move(pixel[c * images.stride(Dims + 1)], *element++);
-          }
+  // What the backend calls is public, for nvcc makes no kernel of a private type.
+  struct take {
+    LIGHTNET_HOST_DEVICE void operator()(const T& pixel, T& element) const noexcept { element = pixel; }
+  };
+  template <write Write>
+  struct give {
+    LIGHTNET_HOST_DEVICE void operator()(T& pixel, const T& element) const noexcept {
+      pixel = Write == write::add ? static_cast<T>(pixel + element) : element;
+    }
+  };
+
+  // The elements [first, last) of a row, line by line: a line of a patch is Side pixels along the last axis.
+  template <class Move, class Pixel, class Element>
+  struct patch {
+    dynamic_view<Dims + 2, Pixel, Device> images;
+    dynamic_view<2, Element, Device> rows;
+    grid<Dims> where;
+
+    LIGHTNET_HOST_DEVICE void operator()(std::int64_t row, std::int64_t first, std::int64_t last) const noexcept {
+      const std::int64_t cells = where.size(), channels = images.extent(Dims + 1), line_width = Side * channels;
+      const std::int64_t step = images.stride(Dims), channel_step = images.stride(Dims + 1);
+      const auto at = where.coordinates(row % cells);
+      Pixel* corner = images.data() + row / cells * images.stride(0);
+      for (std::size_t axis = 0; axis < Dims; ++axis) corner += at[axis] * Side * images.stride(axis + 1);
+      Element* const elements = rows.data() + row * rows.stride(0);
+      while (first < last) {
+        std::int64_t line = first / line_width, i = first % line_width / channels, c = first % channels;
+        Pixel* pixel = corner + i * step;
+        for (std::size_t axis = Dims - 1; axis > 0; --axis, line /= Side) pixel += line % Side * images.stride(axis);
+        for (; i < Side && first < last; ++i, pixel += step, c = 0) {
+          const std::int64_t count = last - first < channels - c ? last - first : channels - c;
+          for (std::int64_t n = 0; n < count; ++n) Move{}(pixel[(c + n) * channel_step], elements[first + n]);
+          first += count;
         }
       }
-    });
+    }
+  };
+
+ private:
+  template <class Move, class Pixel, class Element>
+  static void walk(const char* operation, const char* argument, execution<Device>& on,
+                   const dynamic_view<Dims + 2, Pixel, Device>& images, const dynamic_view<2, Element, Device>& rows) {
+    const grid<Dims> where = grid_of(operation, images);
+    const std::int64_t channels = images.extent(Dims + 1), count = images.extent(0) * where.size();
+    if (!images) throw device_error(operation, "images", "a view of memory", "a null pointer");
+    detail::layer_checker{operation}.matrix(argument, rows, count, width(channels));
+    detail::check_reach(operation, "images", images);
+    detail::for_each_row(on, operation, count, width(channels), patch<Move, Pixel, Element>{images, rows, where});
   }
 };
 

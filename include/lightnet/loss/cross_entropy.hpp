@@ -2,6 +2,7 @@
 #pragma once
 
 #include <lightnet/backend/cross_entropy.hpp>
+#include <lightnet/core/reach.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -24,6 +25,14 @@ void check_cross_entropy(const cross_entropy_inputs<T, Device>& in, const cross_
   };
   given("logits", static_cast<bool>(in.logits));
   given("labels", static_cast<bool>(in.labels));
+  const auto reach = [](const char* argument, const auto& view) { check_reach("cross_entropy", argument, view); };
+  reach("logits", in.logits);
+  reach("labels", in.labels);
+  reach("loss", out.loss);
+  reach("correct", out.correct);
+  reach("counted", out.counted);
+  reach("predicted", out.predicted);
+  reach("dlogits", out.dlogits);
   const std::int64_t rows = in.logits.extent(0), classes = in.logits.extent(1);
   if (classes < 1 || classes > std::numeric_limits<std::int32_t>::max()) {
     throw shape_error("cross_entropy", "logits", "1 to 2147483647 classes", in.logits.describe());
@@ -51,13 +60,13 @@ void check_cross_entropy(const cross_entropy_inputs<T, Device>& in, const cross_
 /// The cross entropy of labels and the softmax of logits, meant over rows, with its gradient (arXiv 1512.00567 for the
 /// smoothing). Sums are in double and in a fixed order. dlogits may be the memory of logits. Logits may be -infinity;
 /// NaN and +infinity make the loss and the row's gradient NaN. Throws shape_error, value_error (for a label it names
-/// the row) or device_error before anything is written.
+/// the row) or device_error before anything is written. Labels in the memory of a GPU that are no classes count as
+/// ignored, and execution::check tells of them.
 template <class T = float, class Device>
 void cross_entropy(execution<Device>& on, const cross_entropy_inputs<T, std::type_identity_t<Device>>& inputs,
                    const cross_entropy_outputs<T, std::type_identity_t<Device>>& outputs) {
   detail::check_cross_entropy(inputs, outputs);
-  const std::int64_t counted = detail::count_labels(on, inputs.labels, inputs.logits.extent(1), inputs.ignore);
-  detail::cross_entropy_rows(on, inputs, outputs, counted);
+  detail::cross_entropy_rows(on, inputs, outputs);
 }
 
 LIGHTNET_END_NAMESPACE

@@ -191,7 +191,7 @@ struct attention {
                                                 dx.rows(), part<input_projection>(dparams, 0));
   }
 
- private:
+  // What the backend calls is public, for nvcc makes no kernel of a private type.
   struct activate {
     LIGHTNET_HOST_DEVICE void operator()(T& q, const T& x) const noexcept { q = silu(x); }
   };
@@ -199,6 +199,7 @@ struct attention {
     LIGHTNET_HOST_DEVICE void operator()(T& dx, const T& x, const T& dq) const noexcept { dx = dq * dsilu(x); }
   };
 
+ private:
   /// The logarithm of the ratio of neighbouring theta, which are a geometric row that starts with 1.
   static double log_theta_step() noexcept {
     if constexpr (position::encodes) {

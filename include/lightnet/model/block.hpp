@@ -103,7 +103,7 @@ struct block {
                                          detail::part_of<norm>(dparams, 0));
   }
 
- private:
+  // What the backend calls is public, for nvcc makes no kernel of a private type.
   struct add {
     LIGHTNET_HOST_DEVICE void operator()(T& to, const T& x) const noexcept { to += x; }
   };
@@ -111,6 +111,7 @@ struct block {
     LIGHTNET_HOST_DEVICE void operator()(T& to, const T& x) const noexcept { to = x; }
   };
 
+ private:
   static dynamic_view<2, const T, Device> constant(const dynamic_view<2, T, Device>& rows) { return rows; }
 };
 

@@ -78,7 +78,7 @@ struct glu {
                                                 detail::part_of<input_projection>(dparams, 0));
   }
 
- private:
+  // What the backend calls is public, for nvcc makes no kernel of a private type.
   struct gate {
     LIGHTNET_HOST_DEVICE void operator()(T& hidden, const T& a, const T& b) const noexcept { hidden = silu(a) * b; }
   };
@@ -90,6 +90,7 @@ struct glu {
     }
   };
 
+ private:
   template <class U>
   static dynamic_view<2, U, Device> gates(const dynamic_view<2, U, Device>& projections) {
     return projections.slice(1, 0, Inner);

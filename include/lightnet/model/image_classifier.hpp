@@ -86,6 +86,7 @@ struct image_classifier {
     if (dimages && dimages.extents() != images.extents()) {
       throw shape_error(check.operation, "dimages", "the extents of images " + images.describe(), dimages.describe());
     }
+    detail::check_reach(check.operation, "dimages", dimages);
     check.parameters("dparams", dparams);
     check.context(kept_here.patches.view(), at.rows(), patch_width);
     typename execution<Device>::scope scratch{on};
@@ -122,6 +123,7 @@ struct image_classifier {
     if (images.extent(Dims + 1) != Options::channels) {
       throw shape_error(check.operation, "images", std::to_string(Options::channels) + " channels", images.describe());
     }
+    detail::check_reach(check.operation, "images", images);
     return {images.extent(0), patching::grid_of(check.operation, images)};
   }
 };

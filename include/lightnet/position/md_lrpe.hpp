@@ -27,19 +27,19 @@ struct basic_md_lrpe {
   static constexpr double base = 10000;
 
   /// d', the rows of the state for d keys.
-  static constexpr std::int64_t width(std::int64_t keys) noexcept {
+  LIGHTNET_HOST_DEVICE static constexpr std::int64_t width(std::int64_t keys) noexcept {
     return Form == lrpe_form::cosine ? 2 * keys : keys;
   }
   /// The angles of one axis.
-  static constexpr std::int64_t share(std::int64_t keys, std::int64_t dims) noexcept {
+  LIGHTNET_HOST_DEVICE static constexpr std::int64_t share(std::int64_t keys, std::int64_t dims) noexcept {
     return Form == lrpe_form::cosine ? (keys + dims - 1) / dims : keys / 2 / dims;
   }
   /// The angles of a token.
-  static constexpr std::int64_t angles(std::int64_t keys, std::int64_t dims) noexcept {
+  LIGHTNET_HOST_DEVICE static constexpr std::int64_t angles(std::int64_t keys, std::int64_t dims) noexcept {
     return Form == lrpe_form::cosine ? keys : share(keys, dims) * dims;
   }
   /// Whether d keys give every one of M axes an angle.
-  static constexpr bool fits(std::int64_t keys, std::int64_t dims) noexcept {
+  LIGHTNET_HOST_DEVICE static constexpr bool fits(std::int64_t keys, std::int64_t dims) noexcept {
     return Form == lrpe_form::cosine ? (dims - 1) * share(keys, dims) < keys : keys >= 2 * dims;
   }
   /// theta of angle `index`, which lies on axis index / share. The exponent is rounded in more than double: an error
@@ -89,11 +89,66 @@ struct basic_md_lrpe {
     }
   }
 
+  /// Element i < d' of apply's y; `x` may be anything that an index gives a number of.
+  template <class T, class Row>
+  LIGHTNET_HOST_DEVICE static T encoded(const Row& x, std::int64_t i, const T* cosine, const T* sine, std::int64_t keys,
+                                        std::int64_t count) noexcept {
+    if constexpr (Form == lrpe_form::cosine) {
+      return i < keys ? static_cast<T>(x[i]) * cosine[i] : static_cast<T>(x[i - keys]) * sine[i - keys];
+    } else {
+      const place at = place_of(i, keys, count);
+      if (!at.turns) return static_cast<T>(x[i]);
+      const auto [a, b] = pair(at.angle, keys);
+      const T first = static_cast<T>(x[a]), second = static_cast<T>(x[b]);
+      return i == a ? first * cosine[at.angle] - second * sine[at.angle]
+                    : first * sine[at.angle] + second * cosine[at.angle];
+    }
+  }
+
+  /// Element i < d of pull's dx.
+  template <class T, class Row>
+  LIGHTNET_HOST_DEVICE static T decoded(const Row& dy, std::int64_t i, const T* cosine, const T* sine,
+                                        std::int64_t keys, std::int64_t count) noexcept {
+    if constexpr (Form == lrpe_form::cosine) {
+      return static_cast<T>(dy[i]) * cosine[i] + static_cast<T>(dy[keys + i]) * sine[i];
+    } else {
+      const place at = place_of(i, keys, count);
+      if (!at.turns) return static_cast<T>(dy[i]);
+      const auto [a, b] = pair(at.angle, keys);
+      const T first = static_cast<T>(dy[a]), second = static_cast<T>(dy[b]);
+      return i == a ? first * cosine[at.angle] + second * sine[at.angle]
+                    : second * cosine[at.angle] - first * sine[at.angle];
+    }
+  }
+
+  /// What pull adds to the gradient of angle j.
+  template <class T, class Row, class GradientRow>
+  LIGHTNET_HOST_DEVICE static T angle_gradient(const Row& x, const GradientRow& dy, std::int64_t j, const T* cosine,
+                                               const T* sine, std::int64_t keys, std::int64_t count) noexcept {
+    if constexpr (Form == lrpe_form::cosine) {
+      return static_cast<T>(x[j]) * (static_cast<T>(dy[keys + j]) * cosine[j] - static_cast<T>(dy[j]) * sine[j]);
+    } else {
+      const auto [a, b] = pair(j, keys);
+      return static_cast<T>(x[a]) * decoded<T>(dy, b, cosine, sine, keys, count) -
+             static_cast<T>(x[b]) * decoded<T>(dy, a, cosine, sine, keys, count);
+    }
+  }
+
  private:
   struct channels {
     std::int64_t first, second;
   };
-  static constexpr channels pair(std::int64_t j, std::int64_t keys) noexcept {
+  // The angle by which a channel turns, where it does.
+  struct place {
+    bool turns;
+    std::int64_t angle;
+  };
+  LIGHTNET_HOST_DEVICE static constexpr place place_of(std::int64_t i, std::int64_t keys, std::int64_t count) noexcept {
+    const std::int64_t half = keys / 2;
+    const std::int64_t angle = Pairs == lrpe_pairs::neighbours ? i / 2 : (i < half ? i : i - half);
+    return {angle < count, angle};
+  }
+  LIGHTNET_HOST_DEVICE static constexpr channels pair(std::int64_t j, std::int64_t keys) noexcept {
     return Pairs == lrpe_pairs::halves ? channels{j, j + keys / 2} : channels{2 * j, 2 * j + 1};
   }
 };

@@ -12,7 +12,7 @@ struct no_position {
   static constexpr const char* name = "none";
   static constexpr bool encodes = false;         ///< queries and weights pass unchanged
   static constexpr bool mixes_channels = false;  ///< a channel of the state belongs to one channel of the key
-  static constexpr std::int64_t width(std::int64_t keys) noexcept { return keys; }
+  LIGHTNET_HOST_DEVICE static constexpr std::int64_t width(std::int64_t keys) noexcept { return keys; }
 };
 
 LIGHTNET_END_NAMESPACE

@@ -31,18 +31,21 @@ struct constant_decay {
   static constexpr normaliser_of normaliser = normaliser_of::weight;
 
   /// What is taken where `log_decay` is not given.
-  static double default_log_decay(std::int64_t h, std::int64_t heads) noexcept { return tnl(h, heads); }
+  LIGHTNET_HOST_DEVICE static double default_log_decay(std::int64_t h, std::int64_t heads) noexcept {
+    return tnl(h, heads);
+  }
   /// log lambda_h = -2^(-8 (h + 1) / H), the ALiBi slopes of TNL and Lightning Attention-2; h counts from 0.
-  static double tnl(std::int64_t h, std::int64_t heads) noexcept {
+  LIGHTNET_HOST_DEVICE static double tnl(std::int64_t h, std::int64_t heads) noexcept {
     return -std::exp2(-8.0 * static_cast<double>(h + 1) / static_cast<double>(heads));
   }
   /// log lambda_h = log(1 - 2^(-5 - h)), the rates of RetNet; h counts from 0.
-  static double retnet(std::int64_t h, std::int64_t) noexcept {
+  LIGHTNET_HOST_DEVICE static double retnet(std::int64_t h, std::int64_t) noexcept {
     return std::log1p(-std::exp2(-5.0 - static_cast<double>(h)));
   }
   /// log lambda_h = -(8 (h + 1) / H) (1 - layer / layers), the rates that flash-linear-attention gives the layers of
   /// Lightning Attention; h and layer count from 0.
-  static double lightning(std::int64_t h, std::int64_t heads, std::int64_t layer, std::int64_t layers) noexcept {
+  LIGHTNET_HOST_DEVICE static double lightning(std::int64_t h, std::int64_t heads, std::int64_t layer,
+                                               std::int64_t layers) noexcept {
     return -8.0 * static_cast<double>(h + 1) / static_cast<double>(heads) *
            (1 - static_cast<double>(layer) / static_cast<double>(layers));
   }

@@ -3,10 +3,12 @@
 
 #include <lightnet/backend/elementwise_recurrence.hpp>
 #include <lightnet/core/error.hpp>
+#include <lightnet/core/reach.hpp>
 #include <lightnet/recurrence/elementwise.hpp>
 #include <lightnet/recurrence/scan_arguments.hpp>
 
 #include <string>
+#include <type_traits>
 
 // What scan and its relatives take and give for recurrences whose state is a vector.
 
@@ -64,7 +66,7 @@ struct elementwise_checker {
 
   elementwise_checker(const char* name, const scan_inputs<Recurrence, Dims, T, Device>& inputs)
       : operation{name}, in{inputs} {
-    given("x", static_cast<bool>(in.x));
+    given("x", in.x);
     arguments.heads = in.x.heads();
     arguments.channels = in.x.channels();
     arguments.lines.batch = in.x.batch();
@@ -89,7 +91,7 @@ struct elementwise_checker {
   /// A sequence of the batch, tokens, heads and channels of x.
   template <class U>
   void like_x(const char* argument, const head_sequence<Dims, U, Device>& sequence) const {
-    given(argument, static_cast<bool>(sequence));
+    given(argument, sequence);
     const grid<Dims>& tokens = arguments.lines.tokens;
     const bool same_axes =
         Dims == 1 || !sequence.gridded() || (tokens.prefix == 0 && sequence.extents() == tokens.extents);
@@ -129,7 +131,7 @@ struct elementwise_checker {
                  "an array");
     }
     if (in.state) fail_value("state", "nothing: a step keeps its state in outputs.state", "a state");
-    given("outputs.state", static_cast<bool>(kept));
+    given("outputs.state", kept.h);
   }
 
  private:
@@ -172,23 +174,29 @@ struct elementwise_checker {
     if (Dims != 1) fail_value("cumulative_lengths", "nothing, for only 1-D sequences are packed", ends.describe());
     if (in.x.batch() != 1) throw shape_error(operation, "x", "a batch of 1, for packed sequences", in.x.describe());
     if (in.grid.prefix != 0) fail_value("grid.prefix", "zero, for packed sequences", std::to_string(in.grid.prefix));
-    bool rising = sequences >= 0 && ends(0) == 0 && ends(sequences) == tokens;
-    for (std::int64_t s = 0; rising && s < sequences; ++s) rising = ends(s) <= ends(s + 1);
+    bool rising = sequences > 0 || (sequences == 0 && tokens == 0);
+    if constexpr (std::is_same_v<Device, cpu>) {  // what lies on a device, its kernels check
+      rising = sequences >= 0 && ends(0) == 0 && ends(sequences) == tokens;
+      for (std::int64_t s = 0; rising && s < sequences; ++s) rising = ends(s) <= ends(s + 1);
+    }
     if (!rising) {
       fail_value("cumulative_lengths",
                  "numbers that do not fall, from 0 to the " + std::to_string(tokens) + " tokens of x",
                  ends.describe() + " that do not");
     }
+    check_reach(operation, "cumulative_lengths", ends);
     arguments.lines.cumulative_lengths = ends;
   }
 
-  void given(const char* argument, bool is_given) const {
-    if (!is_given) throw device_error(operation, argument, "a view of memory", "a null pointer");
+  template <class Views>
+  void given(const char* argument, const Views& views) const {
+    if (!views) throw device_error(operation, argument, "a view of memory", "a null pointer");
+    check_reach(operation, argument, views);
   }
   template <class Shape, class U>
   void extents(const char* argument, const view<Shape, U, Device>& views,
                const std::array<std::int64_t, Shape::rank>& expected) const {
-    given(argument, static_cast<bool>(views));
+    given(argument, views);
     if (views.extents() != expected) {
       throw shape_error(operation, argument, "extents " + bracketed(expected), views.describe());
     }

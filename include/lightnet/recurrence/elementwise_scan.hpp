@@ -143,16 +143,18 @@ void scan_step(execution<Device>& on, const scan_inputs<Recurrence, Dims, T, std
 /// States are those that scan gives, right's from a scan that started from nothing; `to` may be left or right.
 /// right.decay is needed, and left.decay where `to` has one. Throws device_error or shape_error before anything is
 /// written.
-template <class Recurrence, class T>
+template <class Recurrence, class T, class Device>
   requires elementwise_recurrence<Recurrence>
-void merge_states(execution<cpu>& on, const typename Recurrence::template state<const T, cpu>& left,
-                  const typename Recurrence::template state<const T, cpu>& right,
-                  const typename Recurrence::template state<T, cpu>& to) {
+void merge_states(execution<Device>& on,
+                  const typename Recurrence::template state<const T, std::type_identity_t<Device>>& left,
+                  const typename Recurrence::template state<const T, std::type_identity_t<Device>>& right,
+                  const typename Recurrence::template state<T, std::type_identity_t<Device>>& to) {
   const auto check = [&](const char* name, const auto& view, const char* why) {
     if (!view) throw device_error("merge_states", name, why, "a null pointer");
     if (view.extents() != left.h.extents()) {
       throw shape_error("merge_states", name, "extents " + detail::bracketed(left.h.extents()), view.describe());
     }
+    detail::check_reach("merge_states", name, view);
   };
   check("h", left.h, "a view of memory in left, right and to");
   check("h", right.h, "a view of memory in left, right and to");
@@ -162,17 +164,7 @@ void merge_states(execution<cpu>& on, const typename Recurrence::template state<
     check("to.decay", to.decay, "a view of memory");
     check("left.decay", left.decay, "a view of memory where to.decay is one");
   }
-  using monoid = typename Recurrence::template monoid<T>;
-  const std::int64_t heads = left.h.extent(1);
-  detail::parallel_for(on, left.h.extent(0) * heads, [&](std::int64_t item, int) {
-    const std::int64_t b = item / heads, h = item % heads;
-    for (std::int64_t i = 0; i < left.h.extent(2); ++i) {
-      const auto merged = monoid::combine({to.decay ? left.decay(b, h, i) : T(1), left.h(b, h, i)},
-                                          {right.decay(b, h, i), right.h(b, h, i)});
-      to.h(b, h, i) = merged.payload;
-      if (to.decay) to.decay(b, h, i) = merged.decay;
-    }
-  });
+  detail::merge_vector_states<Recurrence, T>(on, left, right, to);
 }
 
 LIGHTNET_END_NAMESPACE

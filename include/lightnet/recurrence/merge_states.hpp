@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cpu/parallel.hpp>
+#include <lightnet/backend/for_each.hpp>
 #include <lightnet/core/concepts.hpp>
 #include <lightnet/core/math.hpp>
+#include <lightnet/core/reach.hpp>
 #include <lightnet/core/state.hpp>
 #include <lightnet/monoid/log_sum_exp.hpp>
+
+#include <type_traits>
 
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
-template <class Recurrence, class T>
-void check_states(const typename Recurrence::template state<const T, cpu>& left,
-                  const typename Recurrence::template state<const T, cpu>& right,
-                  const typename Recurrence::template state<T, cpu>& to) {
+template <class Recurrence, class T, class Device>
+void check_states(const typename Recurrence::template state<const T, Device>& left,
+                  const typename Recurrence::template state<const T, Device>& right,
+                  const typename Recurrence::template state<T, Device>& to) {
   const auto given = [](const char* name, const auto& view, const char* why) {
     if (!view) throw device_error("merge_states", name, why, "a null pointer");
   };
@@ -49,7 +52,81 @@ void check_states(const typename Recurrence::template state<const T, cpu>& left,
     if (right.decay) same("left.decay", left.decay, right.decay);
     if (right.decay) same("to.decay", to.decay, right.decay);
   }
+  const auto reach = [](const char* name, const auto&... views) { (check_reach("merge_states", name, views), ...); };
+  reach("sum", left.sum, right.sum, to.sum);
+  if constexpr (Recurrence::framed) {
+    reach("exponent", left.exponent, right.exponent, to.exponent);
+    reach("normaliser", left.normaliser, right.normaliser, to.normaliser);
+    reach("input", left.input, right.input, to.input);
+  } else {
+    reach("decay", left.decay, right.decay, to.decay);
+  }
 }
+
+// One weight i of a head, and its rows i, i + weights, ... of the state: one, or two under the cosine encoding, or all.
+template <class Recurrence, class T, class Device>
+struct merged_weight {
+  typename Recurrence::template state<const T, Device> left, right;
+  typename Recurrence::template state<T, Device> to;
+  std::int64_t heads, weights;
+
+  struct factors {
+    T keep, add;
+    T before;               // the left normaliser in the common frame
+    T after;                // the whole normaliser, or the product of the decays
+    std::int32_t exponent;  // of the common frame
+  };
+  struct place {
+    std::int64_t b, h, i;
+  };
+  LIGHTNET_HOST_DEVICE place at(std::int64_t item) const noexcept {
+    return {item / weights / heads, item / weights % heads, item % weights};
+  }
+
+  LIGHTNET_HOST_DEVICE factors begin(std::int64_t item) const noexcept {
+    const auto [b, h, i] = at(item);
+    factors by{T(1), T(1), T(0), T(0), 0};
+    if constexpr (Recurrence::framed) {
+      const auto frame = log_sum_exp<T>::rescale(left.exponent(b, h, i), right.exponent(b, h, i));
+      by.keep = frame.left;
+      by.add = frame.right;
+      by.exponent = frame.exponent;
+      by.before = by.keep == T(0) ? T(0) : by.keep * left.normaliser(b, h, i);
+      by.after = by.before + (by.add == T(0) ? T(0) : by.add * right.normaliser(b, h, i));
+    } else if (right.decay) {
+      by.keep = right.decay(b, h, i);
+      if (to.decay) by.after = left.decay(b, h, i) * by.keep;
+    }
+    return by;
+  }
+
+  LIGHTNET_HOST_DEVICE void move(std::int64_t item, const factors& by, std::int64_t first,
+                                 std::int64_t step) const noexcept {
+    const auto [b, h, i] = at(item);
+    const std::int64_t rows = left.sum.extent(2), values = left.sum.extent(3);
+    for (std::int64_t row = i; row < rows; row += weights) {
+      for (std::int64_t j = first; j < values; j += step) {
+        T sum = by.keep * left.sum(b, h, row, j) + by.add * right.sum(b, h, row, j);
+        if constexpr (Recurrence::weight == weight_of::running_sum) {
+          const T input = right.input(b, h, row, j);
+          sum += by.before * input;
+          if (to.input) to.input(b, h, row, j) = left.input(b, h, row, j) + input;
+        }
+        to.sum(b, h, row, j) = sum;
+      }
+    }
+  }
+
+  LIGHTNET_HOST_DEVICE void end(std::int64_t item, const factors& by) const noexcept {
+    const auto [b, h, i] = at(item);
+    if constexpr (Recurrence::framed) {
+      to.exponent(b, h, i) = by.exponent;
+      to.normaliser(b, h, i) = by.after;
+    } else if (right.decay && to.decay) {
+      to.decay(b, h, i) = by.after;
+    }
+  }
+};
 }  // namespace detail
 
 /// The state of the tokens of `left` followed by those of `right`, of every sequence and head: tiles of a picture, frames
@@ -57,50 +134,22 @@ void check_states(const typename Recurrence::template state<const T, cpu>& left,
 /// nothing; `to` may be left or right. A decay needs right.decay, additive_plain right.input; where `to` has one, left
 /// must too. A commutative recurrence may merge in any order. Throws device_error or shape_error before anything is
 /// written.
-template <class Recurrence, class T>
+template <class Recurrence, class T, class Device>
   requires matrix_recurrence<Recurrence>
-void merge_states(execution<cpu>& on, const typename Recurrence::template state<const T, cpu>& left,
-                  const typename Recurrence::template state<const T, cpu>& right,
-                  const typename Recurrence::template state<T, cpu>& to) {
-  detail::check_states<Recurrence, T>(left, right, to);
-  const std::int64_t heads = left.sum.extent(1), rows = left.sum.extent(2), values = left.sum.extent(3);
-  detail::parallel_for(on, left.sum.extent(0) * heads, [&](std::int64_t item, int) {
-    const std::int64_t b = item / heads, h = item % heads;
-    // Every weight i has rows i, i + weights, ... of the state: one, or two under the cosine encoding, or all.
-    const auto merge_weight = [&](std::int64_t i, std::int64_t weights) {
-      T keep = T(1), add = T(1), before = T(0);
-      if constexpr (Recurrence::framed) {
-        const auto by = log_sum_exp<T>::rescale(left.exponent(b, h, i), right.exponent(b, h, i));
-        keep = by.left;
-        add = by.right;
-        before = keep == T(0) ? T(0) : keep * left.normaliser(b, h, i);
-        const T after = add == T(0) ? T(0) : add * right.normaliser(b, h, i);
-        to.exponent(b, h, i) = by.exponent;
-        to.normaliser(b, h, i) = before + after;
-      } else if (right.decay) {
-        keep = right.decay(b, h, i);
-        if (to.decay) to.decay(b, h, i) = left.decay(b, h, i) * keep;
-      }
-      for (std::int64_t row = i; row < rows; row += weights) {
-        for (std::int64_t j = 0; j < values; ++j) {
-          T sum = keep * left.sum(b, h, row, j) + add * right.sum(b, h, row, j);
-          if constexpr (Recurrence::weight == weight_of::running_sum) {
-            const T input = right.input(b, h, row, j);
-            sum += before * input;
-            if (to.input) to.input(b, h, row, j) = left.input(b, h, row, j) + input;
-          }
-          to.sum(b, h, row, j) = sum;
-        }
-      }
-    };
-    std::int64_t weights = 1;
-    if constexpr (Recurrence::framed) {
-      weights = left.normaliser.extent(2);
-    } else if (right.decay) {
-      weights = right.decay.extent(2);
-    }
-    for (std::int64_t i = 0; i < weights; ++i) merge_weight(i, weights);
-  });
+void merge_states(execution<Device>& on,
+                  const std::type_identity_t<typename Recurrence::template state<const T, Device>>& left,
+                  const std::type_identity_t<typename Recurrence::template state<const T, Device>>& right,
+                  const std::type_identity_t<typename Recurrence::template state<T, Device>>& to) {
+  detail::check_states<Recurrence, T, Device>(left, right, to);
+  std::int64_t weights = 1;
+  if constexpr (Recurrence::framed) {
+    weights = left.normaliser.extent(2);
+  } else if (right.decay) {
+    weights = right.decay.extent(2);
+  }
+  const std::int64_t heads = left.sum.extent(1);
+  detail::for_each_item(on, "merge_states", left.sum.extent(0) * heads * weights,
+                        detail::merged_weight<Recurrence, T, Device>{left, right, to, heads, weights});
 }
 
 LIGHTNET_END_NAMESPACE

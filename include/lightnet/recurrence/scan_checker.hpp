@@ -2,8 +2,9 @@
 #pragma once
 
 #include <lightnet/backend/angles.hpp>
-#include <lightnet/backend/execution.hpp>
+#include <lightnet/backend/for_each.hpp>
 #include <lightnet/core/error.hpp>
+#include <lightnet/core/reach.hpp>
 #include <lightnet/recurrence/scan_arguments.hpp>
 
 #include <cmath>
@@ -12,6 +13,19 @@
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
+
+/// The decays of a recurrence that has one a head, where none are given.
+template <class Recurrence, class A, class Device>
+struct default_decays {
+  dynamic_view<1, A, Device> to;  // [H]
+
+  LIGHTNET_HOST_DEVICE void operator()(std::int64_t, std::int64_t first, std::int64_t last) const {
+    for (std::int64_t h = first; h < last; ++h) {
+      const double rate = Recurrence::default_log_decay(h, to.extent(0));
+      to(h) = static_cast<A>(Recurrence::with_sign ? std::exp(rate) : rate);
+    }
+  }
+};
 
 /// Checks the arguments of an operation before it touches anything, and knows the sizes afterwards.
 template <class Recurrence, class Traversal, class Position, int Dims, class T, class Device>
@@ -29,8 +43,8 @@ struct scan_checker {
   dynamic_view<2, A, Device> coordinate{};  // [N, angles], set by `arguments`
 
   scan_checker(const char* name, const inputs_type& inputs) : operation{name}, in{inputs} {
-    given("q", static_cast<bool>(in.q));
-    given("v", static_cast<bool>(in.v));
+    given("q", in.q);
+    given("v", in.v);
     batch = in.q.batch();
     heads = in.q.heads();
     keys = in.q.channels();
@@ -69,7 +83,7 @@ struct scan_checker {
   /// A sequence of the inputs' batch, tokens and heads, with the given channels.
   template <class U>
   void like_q(const char* argument, const head_sequence<Dims, U, Device>& sequence, std::int64_t channels) const {
-    given(argument, static_cast<bool>(sequence));
+    given(argument, sequence);
     const bool same_axes =
         Dims == 1 || !sequence.gridded() || (tokens.prefix == 0 && sequence.extents() == tokens.extents);
     if (sequence.batch() != batch || sequence.tokens() != tokens.size() || sequence.heads() != heads ||
@@ -147,7 +161,7 @@ struct scan_checker {
                  "an array");
     }
     if (initial) fail_value("state", "nothing: a step keeps its state in outputs.state", "a state");
-    given("outputs.state", static_cast<bool>(kept));
+    given("outputs.state", kept.sum);
   }
 
   /// The arguments of the backend, with the decays and angles that were not given.
@@ -170,12 +184,9 @@ struct scan_checker {
     if constexpr (Recurrence::logits == logits_from::head) {
       a.head_logits = given_logits();
       if (!a.head_logits) {
-        A* const rates = scratch.template take<A>(heads);
-        for (std::int64_t h = 0; h < heads; ++h) {
-          const double rate = Recurrence::default_log_decay(h, heads);
-          rates[h] = static_cast<A>(Recurrence::with_sign ? std::exp(rate) : rate);
-        }
-        a.head_logits = {rates, {{heads}}};
+        const dynamic_view<1, A, Device> rates{scratch.template take<A>(heads), {{heads}}};
+        for_each_row(on, operation, 1, heads, default_decays<Recurrence, A, Device>{rates});
+        a.head_logits = rates;
       }
     }
     if constexpr (Position::encodes) {
@@ -251,8 +262,11 @@ struct scan_checker {
       fail_value("grid.prefix", "zero, for packed sequences", std::to_string(tokens.prefix));
     }
     sequences = ends.extent(0) - 1;
-    bool rising = sequences >= 0 && ends(0) == 0 && ends(sequences) == tokens.size();
-    for (std::int64_t s = 0; rising && s < sequences; ++s) rising = ends(s) <= ends(s + 1);
+    bool rising = sequences >= 0;
+    if constexpr (std::is_same_v<Device, cpu>) {  // on other devices the backend checks them
+      rising = rising && ends(0) == 0 && ends(sequences) == tokens.size();
+      for (std::int64_t s = 0; rising && s < sequences; ++s) rising = ends(s) <= ends(s + 1);
+    }
     if (!rising) {
       fail_value("cumulative_lengths",
                  "numbers that do not fall, from 0 to the " + std::to_string(tokens.size()) + " tokens of q",
@@ -290,12 +304,14 @@ struct scan_checker {
 
   void check_head_decays(const char* argument, const dynamic_view<1, const A, Device>& decays) const {
     extents(argument, decays, {{heads}});
-    for (std::int64_t h = 0; h < heads; ++h) {
-      const A x = decays(h);
-      const bool good = Recurrence::with_sign ? x >= A(-1) && x <= A(1) : x <= A(0);
-      if (!good) {
-        fail_value(argument, Recurrence::with_sign ? "numbers from -1 to 1" : "zero or less",
-                   std::to_string(x) + " at head " + std::to_string(h));
+    if constexpr (std::is_same_v<Device, cpu>) {  // on other devices the backend checks them
+      for (std::int64_t h = 0; h < heads; ++h) {
+        const A x = decays(h);
+        const bool good = Recurrence::with_sign ? x >= A(-1) && x <= A(1) : x <= A(0);
+        if (!good) {
+          fail_value(argument, Recurrence::with_sign ? "numbers from -1 to 1" : "zero or less",
+                     std::to_string(x) + " at head " + std::to_string(h));
+        }
       }
     }
   }
@@ -307,14 +323,17 @@ struct scan_checker {
     }
   }
 
-  void given(const char* argument, bool is_given) const {
-    if (!is_given) throw device_error(operation, argument, "a view of memory", "a null pointer");
+  /// Something, in memory that the device reaches.
+  template <class Views>
+  void given(const char* argument, const Views& views) const {
+    if (!views) throw device_error(operation, argument, "a view of memory", "a null pointer");
+    check_reach(operation, argument, views);
   }
 
   template <class Shape, class U>
   void extents(const char* argument, const view<Shape, U, Device>& views,
                const std::array<std::int64_t, Shape::rank>& expected) const {
-    given(argument, static_cast<bool>(views));
+    given(argument, views);
     if (views.extents() != expected) fail_shape(argument, "extents " + bracketed(expected), views.describe());
   }
 

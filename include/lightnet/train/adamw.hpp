@@ -20,22 +20,24 @@ class adamw {
  public:
   /// An optimiser for parameters with these parts. Throws value_error for options that make no optimiser.
   explicit adamw(const parameter_block<T, Device>& parameters, const adamw_options& options = {})
-      : options_{options}, first_{parameters.like()}, second_{parameters.like()}, runs_{runs_of(parameters)} {
+      : options_{options}, first_{parameters.like()}, second_{parameters.like()} {
     options.check();
+    const std::vector<detail::decay_run> runs = runs_of(parameters);
+    runs_.resize({{static_cast<std::int64_t>(runs.size())}});
+    Device::copy(runs_.data(), runs.data(), runs.size() * sizeof runs[0]);
     state_.resize({{1}});
     restore({});
   }
 
   const adamw_options& options() const noexcept { return options_; }
 
-  /// The rate of the updates to come. Throws value_error unless it is finite and zero or more.
+  /// The rate of the updates that begin after this; those that an execution still has to do may take it or the rate before.
+  /// Throws value_error unless it is finite and zero or more.
   void set_learning_rate(double rate) {
     if (!(std::isfinite(rate) && rate >= 0)) {
       throw value_error("adamw", "learning rate", "a finite number, zero or more", std::to_string(rate));
     }
-    adamw_state state = this->state();
-    state.learning_rate = rate;
-    restore(state);
+    Device::copy(&state_.data()->learning_rate, &rate, sizeof rate);
   }
 
   /// One update of the parameters. Throws shape_error where the blocks are not of the optimiser's size.
@@ -43,11 +45,11 @@ class adamw {
             const parameter_block<T, Device>& gradients) {
     need_size("parameters", parameters.size());
     need_size("gradients", gradients.size());
-    detail::adamw_update<T>(on, options_, runs_, *state_.data(),
+    detail::adamw_update<T>(on, options_, std::as_const(runs_).view(), state_.data(),
                             {parameters.view(), first_.view(), second_.view(), gradients.view()});
   }
 
-  /// Counters, rate and norm, read from the memory of the device.
+  /// Counters, rate and norm, read from the memory of the device: after the updates, where an execution did them.
   adamw_state state() const {
     adamw_state host;
     Device::copy(&host, state_.data(), sizeof host);
@@ -63,8 +65,6 @@ class adamw {
   parameter_block<T, Device>& second_moment() noexcept { return second_; }
 
  private:
-  static constexpr std::int64_t longest_run = 16384;
-
   /// The block in pieces whose parameters decay alike; what no parameter describes does not decay.
   static std::vector<detail::decay_run> runs_of(const parameter_block<T, Device>& parameters) {
     std::vector<detail::decay_run> decaying;
@@ -74,7 +74,8 @@ class adamw {
     std::sort(decaying.begin(), decaying.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     std::vector<detail::decay_run> runs;
     const auto append = [&runs](std::int64_t first, std::int64_t end, bool decays) {
-      for (; first < end; first += longest_run) runs.push_back({first, std::min(longest_run, end - first), decays});
+      constexpr std::int64_t longest = detail::decay_run::longest;
+      for (; first < end; first += longest) runs.push_back({first, std::min(longest, end - first), decays});
     };
     std::int64_t end = 0;
     for (const detail::decay_run& part : decaying) {
@@ -94,7 +95,7 @@ class adamw {
 
   adamw_options options_;
   parameter_block<T, Device> first_, second_;
-  std::vector<detail::decay_run> runs_;
+  tensor<rank<1>, detail::decay_run, Device> runs_;
   tensor<rank<1>, adamw_state, Device> state_;  // [1]
 };
 

@@ -84,14 +84,29 @@ class trainer {
   /// where the last `patience` updates all had gradients that were not finite.
   template <class Input>
   update_report step(execution<Device>& on, const Input& x, const labels_view& labels) {
-    const adamw_state before = optimiser_.state();
-    if (before.skipped_in_row >= options_.patience) {
+    begin_step();
+    compute_step(on, x, labels);
+    return finish_step(on);
+  }
+
+  /// The first part of a step: sets the learning rate. Throws value_error where training diverged. The execution has done
+  /// the steps before.
+  void begin_step() {
+    before_ = optimiser_.state();
+    if (before_.skipped_in_row >= options_.patience) {
       throw value_error("trainer", "gradients", "finite numbers",
-                        "none in " + std::to_string(before.skipped_in_row) +
+                        "none in " + std::to_string(before_.skipped_in_row) +
                             " updates: training diverged; a lower learning rate or clipping may help");
     }
+    optimiser_.set_learning_rate(options_.schedule(state_.step));
+  }
+
+  /// The second part, all of the work: it reads and writes memory of the device only, and of the second call for a size on
+  /// allocates nothing, so that a CUDA graph can capture it and do this part of the steps that follow.
+  template <class Input>
+  void compute_step(execution<Device>& on, const Input& x, const labels_view& labels) {
     check_batch("x", x.extent(0), labels.extent(0));
-    resize(labels.extent(0));
+    resize(on, labels.extent(0));
     const auto params = std::as_const(parameters_).for_layer(model_);
     const std::int64_t rows = labels.extent(0), shards = shards_of(rows), size = parameters_.size();
     if (train_contexts_.size() < static_cast<std::size_t>(shards))
@@ -115,13 +130,18 @@ class trainer {
                                                  train_contexts_[static_cast<std::size_t>(index)]);
     });
     detail::sum_parts(on, parts, shards, size, gradients_.view().data());
+    optimiser_.step(on, parameters_, gradients_);
+  }
+
+  /// The last part: waits for the execution and says what the step was. Throws value_error for labels in the memory of a
+  /// GPU that are no classes.
+  update_report finish_step(execution<Device>& on) {
+    on.check();
     update_report report;
     report.learning_rate = options_.schedule(state_.step);
-    optimiser_.set_learning_rate(report.learning_rate);
-    optimiser_.step(on, parameters_, gradients_);
     ++state_.step;
     const adamw_state after = optimiser_.state();
-    report.skipped = after.skipped != before.skipped;
+    report.skipped = after.skipped != before_.skipped;
     report.gradient_norm = after.gradient_norm;
     read_results(report);
     return report;
@@ -155,11 +175,11 @@ class trainer {
     return true;
   }
 
-  /// Logits of a batch, [B, classes], valid until the next call.
+  /// Logits of a batch, [B, classes], valid until the next call; on a GPU, once the execution has done it.
   template <class Input>
   dynamic_view<2, const T, Device> predict(execution<Device>& on, const Input& x, std::int64_t batch) {
     check_batch("x", x.extent(0), batch);
-    resize(batch);
+    resize(on, batch);
     runner_.run(on, shards_of(batch), [&](execution<Device>& mine, std::int64_t index) {
       typename Model::template context<infer> nothing;
       model_.forward(mine, std::as_const(parameters_).for_layer(model_), shard(x, batch, index),
@@ -185,14 +205,20 @@ class trainer {
       const auto batch = source.load(part_of(order, first, count), 0);
       const auto y = predict(on, batch.inputs, count);
       dynamic_view<1, std::int32_t, Device> classes;
-      if (!predicted.empty()) classes = {predicted.data() + first, {{count}}};
+      if (!predicted.empty()) {
+        if (predicted_.extent(0) != count) predicted_.resize({{count}});
+        classes = predicted_.view();
+      }
       cross_entropy<T>(on, {.logits = y, .labels = batch.labels, .smoothing = options_.smoothing},
                        {.loss = loss_.view(),
                         .correct = counts_.view().slice(0, 0, 1),
                         .counted = counts_.view().slice(0, 1, 1),
                         .predicted = classes});
+      on.check();
       update_report report;
       read_results(report);
+      if (classes)
+        Device::copy(predicted.data() + first, classes.data(), static_cast<std::size_t>(count) * sizeof(std::int32_t));
       total.loss += report.loss * static_cast<double>(report.counted);
       total.correct += report.correct;
       total.counted += report.counted;
@@ -230,9 +256,10 @@ class trainer {
 
   dynamic_view<2, const T, Device> logits() const { return y_.view(); }
 
-  void resize(std::int64_t rows) {
+  void resize(const execution<Device>& on, std::int64_t rows) {
     const rank<2> shape{{rows, Model::classes}};
     if (y_.extents() == shape.array()) return;
+    on.synchronize();  // with what it does to the old ones
     y_.resize(shape);
     dy_.resize(shape);
   }
@@ -273,12 +300,14 @@ class trainer {
   trainer_options options_;
   parameter_block<T, Device> parameters_, gradients_;
   adamw<T, Device> optimiser_;
+  adamw_state before_;  // the step that has begun
   training_state state_;
   std::vector<typename Model::template context<train>> train_contexts_;  // one a shard
   detail::shard_runner<Device> runner_;
-  tensor<rank<2>, T, Device> y_, dy_;             // [B, classes]
-  tensor<rank<1>, T, Device> loss_;               // [1]
-  tensor<rank<1>, std::int64_t, Device> counts_;  // [2]: correct, counted
+  tensor<rank<2>, T, Device> y_, dy_;                // [B, classes]
+  tensor<rank<1>, T, Device> loss_;                  // [1]
+  tensor<rank<1>, std::int64_t, Device> counts_;     // [2]: correct, counted
+  tensor<rank<1>, std::int32_t, Device> predicted_;  // [B], where asked for
 };
 
 LIGHTNET_END_NAMESPACE

@@ -15,8 +15,8 @@ LIGHTNET_BEGIN_NAMESPACE
 namespace detail {
 
 /// How many rows count. Throws value_error for a label that is no class, naming the row.
-inline std::int64_t count_labels(execution<cpu>&, const dynamic_view<1, const std::int32_t, cpu>& labels,
-                                 std::int64_t classes, std::int32_t ignore) {
+inline std::int64_t count_labels(const dynamic_view<1, const std::int32_t, cpu>& labels, std::int64_t classes,
+                                 std::int32_t ignore) {
   std::int64_t counted = 0;
   for (std::int64_t row = 0; row < labels.extent(0); ++row) {
     const std::int32_t label = labels(row);
@@ -89,11 +89,13 @@ double cross_entropy_row(const T* x, std::int64_t classes, std::int32_t label, d
   return std::log(sum) - target;
 }
 
-/// The mean over the `counted` rows and its gradient; blocks of rows of a fixed size, added in their order.
+/// The mean over the rows that count and its gradient; blocks of rows of a fixed size, added in their order. Throws
+/// value_error for a label that is no class, before anything is written.
 template <class T>
 void cross_entropy_rows(execution<cpu>& on, const cross_entropy_inputs<T, cpu>& in,
-                        const cross_entropy_outputs<T, cpu>& out, std::int64_t counted) {
+                        const cross_entropy_outputs<T, cpu>& out) {
   const std::int64_t rows = in.logits.extent(0), classes = in.logits.extent(1);
+  const std::int64_t counted = count_labels(in.labels, classes, in.ignore);
   const std::int64_t block = rows_of_block(classes), blocks = block_range::blocks(block, rows);
   const double share = counted > 0 ? 1 / static_cast<double>(counted) : 0;
   execution<cpu>::scope scratch{on};

@@ -6,8 +6,6 @@
 #include <lightnet/core/math.hpp>
 
 #include <algorithm>
-#include <limits>
-#include <type_traits>
 
 // h_t = a_t h_{t-1} + x_t, every channel by itself; o = h. At least three numbers a token and channel pass through
 // memory forward (x, log a, o), seven backward (log a and w = dx twice, x, do, dlog a). Tile: the row of a token, its
@@ -16,37 +14,6 @@
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
-
-/// e^x within 2 ulp for a log decay x <= 0, else NaN. A third of the instructions of exponential(), so that memory is
-/// the limit: below 1 nothing overflows, and one power of two is added to the exponent field, while a second one makes
-/// the subnormal numbers.
-template <class T>
-LIGHTNET_HOST_DEVICE inline T decay_of_logarithm(T x) noexcept {
-  using binary = detail::binary<T>;
-  using bits = std::make_unsigned_t<typename binary::bits>;
-  constexpr int half_range = (binary::bias + 1) / 2;
-  // Below `low`, e^x is zero. A sum with `rounder` has the nearest integer + half_range in its lowest bits.
-  constexpr T low = -T(binary::bias + 3), rounder = T(3) * T(bits(1) << (binary::mantissa - 1)) + T(half_range);
-  const T bounded = x > low ? x : low;
-  const T rounded = multiply_add(bounded, T(1.44269504088896340736), rounder);
-  const T n = rounded - rounder;
-  T r = multiply_add(-n, binary::ln2_high, bounded);
-  r = multiply_add(-n, binary::ln2_middle, r);
-  r = multiply_add(-n, binary::ln2_low, r);
-  const T p = exponential_series<0>(r);
-  const T scaled = std::bit_cast<T>(std::bit_cast<bits>(p) + (std::bit_cast<bits>(rounded) << binary::mantissa));
-  return x <= T(0) ? scaled * power_of_two<T>(-half_range) : std::numeric_limits<T>::quiet_NaN();
-}
-
-/// The decay a, from log a or, with a sign, from a itself; NaN where that is out of range.
-template <bool WithSign, class T>
-LIGHTNET_HOST_DEVICE inline T decay_of(T given) noexcept {
-  if constexpr (WithSign) {
-    return given >= T(-1) && given <= T(1) ? given : std::numeric_limits<T>::quiet_NaN();
-  } else {
-    return decay_of_logarithm(given);
-  }
-}
 
 /// h = a h_before + x; h may be h_before or x.
 template <bool WithSign, class T>
@@ -180,6 +147,18 @@ void elementwise_recurrence_backward(execution<cpu>& on,
         ddecays.write(line.batch, t, zero, add);
       }
     }
+  });
+}
+
+/// h = right.decay left.h + right.h of every sequence, and the product of the decays where `to` has one.
+template <class Recurrence, class T>
+void merge_vector_states(execution<cpu>& on, const typename Recurrence::template state<const T, cpu>& left,
+                         const typename Recurrence::template state<const T, cpu>& right,
+                         const typename Recurrence::template state<T, cpu>& to) {
+  const merge_vectors<Recurrence, T, cpu> merge{left, right, to};
+  const std::int64_t channels = left.h.extent(2);
+  parallel_for(on, left.h.extent(0) * left.h.extent(1), [&](std::int64_t item, int) {
+    for (std::int64_t i = 0; i < channels; ++i) merge(item * channels + i);
   });
 }
 

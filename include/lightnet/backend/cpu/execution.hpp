@@ -39,6 +39,8 @@ struct cpu {
   static void clear(void* memory, std::size_t bytes) noexcept {
     if (bytes) std::memset(memory, 0, bytes);
   }
+  /// Whether operations may read and write there; nobody asks the system for the memory of its own process.
+  static bool reaches(const void*) noexcept { return true; }
 
  private:
   /// The tokens of a head lie far apart, and a processor remembers the places of few pages: large memory is laid in pages
@@ -69,6 +71,10 @@ class execution<cpu> {
   }
 
   int threads() const noexcept { return threads_; }
+
+  /// As every execution has them; calls on the CPU return when all is done, and throw what is wrong.
+  void synchronize() const noexcept {}
+  void check() const noexcept {}
 
   /// A part of the workspace, given back when the scope ends. Scopes nest. Once the outermost scope has seen the
   /// largest call, no call allocates.

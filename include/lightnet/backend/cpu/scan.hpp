@@ -1,213 +1,231 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cpu/lanes.hpp>
+#include <lightnet/backend/cpu/mode_walks.hpp>
+#include <lightnet/backend/cpu/parallel.hpp>
+#include <lightnet/backend/modes.hpp>
 #include <lightnet/backend/token_lines.hpp>
+#include <lightnet/core/modes.hpp>
+#include <lightnet/core/sequence.hpp>
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
-// Sums of constant decays along a line, y += sum_j gain_j h_j, h_j = lambda_j h_j + x: what MD-TPE is made of. Three
-// multiply-adds a mode, channel and token, of which two are the decay; the least traffic is x and y. Tile: the channels
-// of one register and some tokens, walked for so many modes at a time that their states stay in registers.
+// Sums of constant decays along every line of a grid's axes, which is MD-TPE. A thread takes some channels of a sequence and
+// walks all its lines, so that what it writes stays in its caches.
 
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// E decays lambda = exp(-exp(gamma)), each as whole + rest with a whole of 0 or 1: one just below 1 keeps the digits
-/// of its distance from 1, which a long line shows.
-template <class T, int E>
-struct mode_decays {
-  T whole[E], rest[E];
+/// y = x + the sum over axes and modes of gain h, h = lambda h + x; parameters are gamma [Dims, Modes], then the gains
+/// [Dims, Width, Modes].
+template <int Width, int Modes, bool BothWays, int Dims, class T>
+class mode_scan<Width, Modes, BothWays, Dims, T, cpu> {
+ public:
+  using input = lightnet::sequence<Dims, const T, cpu>;
+  using output = lightnet::sequence<Dims, T, cpu>;
 
-  void set(int j, double gamma) noexcept {
-    const double rate = std::exp(gamma);
-    whole[j] = rate < 0.69 ? T(1) : T(0);
-    rest[j] = static_cast<T>(rate < 0.69 ? std::expm1(-rate) : std::exp(-rate));
+  static void forward(execution<cpu>& on, const T* parameters, const input& x, const output& y) {
+    execution<cpu>::scope scratch{on};
+    const tables table{parameters, scratch};
+    const blocks parts{on, scratch, x.batch()};
+    parallel_for(on, x.batch() * parts.count, [&](std::int64_t item, int thread) {
+      const block part = parts.of(item % parts.count, thread);
+      encode(part, item / parts.count, table, x, y, false, modes_onto::x);
+    });
   }
-};
 
-/// What a walk adds the modes to.
-enum class modes_onto { x, x_and_y, y };
-
-/// The rows of the next tokens, which a walk asks for on its way, register by register as they lie in memory: where the
-/// registers of a walk lie far apart, the processor would not see them coming.
-template <class T, class U>
-struct row_prefetch {
-  const T* x;
-  const U* y;
-  std::int64_t step, registers, left;  // from row to row, of a row, of all rows
-  std::int64_t at = 0;
-
-  void ask() noexcept {
-    if (left == 0) return;
-    --left;
-    __builtin_prefetch(x + at * lane_count<T>, 0, 2);
-    __builtin_prefetch(y + at * lane_count<T>, 0, 2);
-    if (++at == registers) {
-      at = 0;
-      x += step;
-      y += step;
-    }
-  }
-};
-
-/// A stretch of a line of tokens, at most `most` of them: so few that copies of them stay in the first cache, where
-/// rows that lie far apart would not. The channels of one register, or the first `count` lanes of one.
-template <class T, class U>
-struct mode_line {
-  static constexpr std::int64_t most = 32;
-
-  const T* x;
-  U* y;
-  const bool* mask;                      // null: all tokens count
-  std::int64_t step, mask_step, length;  // elements from token to token
-  std::int64_t count;
-  bool begins;  // the line: no mode has a state yet
-  row_prefetch<T, U>* next;
-
-  /// Copies from x or y; 0 where a token does not count, and in the lanes past the count.
-  void read(const T* from, lanes<T>* to) const noexcept {
-    if (whole()) {
-      for (std::int64_t i = 0; i < length; ++i) to[i] = load_lanes(from + i * step);
-    } else {
-      for (std::int64_t i = 0; i < length; ++i) to[i] = counts(i) ? load(from + i * step) : lanes<T>{};
-    }
-  }
-  /// Writes y. Where a token does not count, y becomes 0 or stays what it is.
-  void write(const lanes<T>* from, bool clears) const noexcept {
-    if (whole()) {
-      for (std::int64_t i = 0; i < length; ++i) store_lanes(y + i * step, from[i]);
-    } else {
-      for (std::int64_t i = 0; i < length; ++i) {
-        if (counts(i) || clears) store(y + i * step, counts(i) ? from[i] : lanes<T>{});
+  /// dx is overwritten or added to; dparameters are overwritten.
+  template <write Write>
+  static void backward(execution<cpu>& on, const T* parameters, const input& x, const input& dy, const output& dx,
+                       T* dparameters) {
+    execution<cpu>::scope scratch{on};
+    const tables table{parameters, scratch};
+    // One part of the parameters' gradients for a group of channels and a fixed number of sequences.
+    const std::int64_t segments = block_range::blocks(segment, x.batch());
+    gradient* const gradients = scratch.take<gradient>(segments * groups);
+    std::fill_n(gradients, segments * groups, gradient{});
+    const blocks parts{on, scratch, segments};
+    parallel_for(on, segments * parts.count, [&](std::int64_t item, int thread) {
+      const block part = parts.of(item % parts.count, thread);
+      const block_range range{item / parts.count, segment, x.batch()};
+      for (std::int64_t b = range.first; b < range.last; ++b) {
+        differentiate(part, b, table, x, dy, gradients + item / parts.count * groups);
+        // What comes back through a kernel is encoded by its mirror.
+        encode(part, b, table, {dy.tokens, x.grid, x.mask}, dx, true,
+               Write == write::overwrite ? modes_onto::x : modes_onto::x_and_y);
+      }
+    });
+    for (int axis = 0; axis < Dims; ++axis) {
+      for (int j = 0; j < Modes; ++j) {
+        T ddecay = T(0);
+        for (std::int64_t item = 0; item < segments * groups; ++item) {
+          const lane sum = table.gains(axis, item % groups)[j] * gradients[item].axis[axis].slope[j];
+          ddecay += sum_of_lanes<T>(sum);
+        }
+        const double rate = std::exp(static_cast<double>(parameters[axis * Modes + j]));
+        dparameters[axis * Modes + j] = static_cast<T>(-rate * std::exp(-rate) * static_cast<double>(ddecay));
+      }
+      for (std::int64_t c = 0; c < Width; ++c) {
+        for (int j = 0; j < Modes; ++j) {
+          T sum = T(0);
+          for (std::int64_t s = 0; s < segments; ++s) {
+            sum += gradients[s * groups + c / width].axis[axis].gain[j][c % width];
+          }
+          dparameters[gains_offset + (std::int64_t{axis} * Width + c) * Modes + j] = sum;
+        }
       }
     }
   }
 
  private:
-  bool counts(std::int64_t i) const noexcept { return !mask || mask[i * mask_step]; }
-  bool filled() const noexcept { return count == lane_count<T>; }
-  bool whole() const noexcept { return !mask && filled(); }
+  static constexpr std::int64_t gains_offset = std::int64_t{Dims} * Modes;
+  static constexpr std::int64_t width = lane_count<T>;
+  static constexpr std::int64_t groups = (Width + width - 1) / width;  // registers that hold the channels of a token
+  static constexpr std::int64_t segment = 16;                          // sequences
+  static constexpr std::int64_t most = mode_line<T, T>::most;
+  using lane = lanes<T>;
+  using slopes = mode_slopes<T, Modes>;
 
-  lanes<T> load(const T* from) const noexcept {
-    if (filled()) return load_lanes(from);
-    lanes<T> value{};
-    for (std::int64_t lane = 0; lane < count; ++lane) value[lane] = from[lane];
-    return value;
-  }
-  void store(T* to, const lanes<T>& value) const noexcept {
-    if (filled()) return store_lanes(to, value);
-    for (std::int64_t lane = 0; lane < count; ++lane) to[lane] = value[lane];
-  }
-};
+  struct gradient {
+    mode_gradients<T, Modes> axis[Dims];
+  };
 
-/// Adds gain_j h_j to the sums, h_j = lambda_j h_j + x, over the modes from number From on.
-template <bool Own, int From, class T, int E>
-void sum_modes(const mode_decays<T, E>& decay, const lanes<T>* gain, lanes<T>* state, const lanes<T>* xs,
-               lanes<T>* sums, const mode_line<T, T>& line) noexcept {
-  constexpr int P = E - From < 8 ? E - From : 8;
-  lanes<T> h[P];
-  for (int j = 0; j < P; ++j) h[j] = line.begins ? lanes<T>{} : state[From + j];
-  for (std::int64_t i = 0; i < line.length; ++i) {
-    if constexpr (From == 0) line.next->ask();
-    const lanes<T> x = xs[i];
-    lanes<T> sum[2] = {sums[i], {}};
-    LIGHTNET_UNROLL
-    for (int j = 0; j < P; ++j) {
-      const T whole = decay.whole[From + j], rest = decay.rest[From + j];
-      if constexpr (Own) {
-        h[j] = whole * h[j] + (rest * h[j] + x);
-        sum[j % 2] += gain[From + j] * h[j];
-      } else {
-        const lanes<T> before = whole * h[j] + rest * h[j];
-        sum[j % 2] += gain[From + j] * before;
-        h[j] = before + x;
+  /// The decays, and the gains with channels in lanes.
+  struct tables {
+    mode_decays<T, Modes> decay[Dims];
+    lane* gain;  // [Dims, groups, Modes]
+
+    tables(const T* parameters, execution<cpu>::scope& scratch) : gain{scratch.take<lane>(Dims * groups * Modes)} {
+      for (int axis = 0; axis < Dims; ++axis) {
+        for (int j = 0; j < Modes; ++j) {
+          decay[axis].set(j, std::exp(static_cast<double>(parameters[axis * Modes + j])));
+        }
+        for (std::int64_t c = 0; c < groups * width; ++c) {
+          const std::int64_t b = gains_offset + (std::int64_t{axis} * Width + c) * Modes;
+          for (int j = 0; j < Modes; ++j) {
+            gain[(axis * groups + c / width) * Modes + j][c % width] = c < Width ? parameters[b + j] : T(0);
+          }
+        }
       }
     }
-    sums[i] = sum[0] + sum[1];
-  }
-  for (int j = 0; j < P; ++j) state[From + j] = h[j];
-  if constexpr (From + P < E) sum_modes<Own, From + P>(decay, gain, state, xs, sums, line);
-}
+    const lane* gains(int axis, std::int64_t group) const { return gain + (axis * groups + group) * Modes; }
+  };
 
-/// y = (x, x + y or y) + sum_j gain_j h_j, h_j = lambda_j h_j + x; without Own, a token's own x does not enter its sum.
-/// Where a token does not count, x is 0 and so is what y gets. `state` holds the h of the end; without gains there are
-/// no modes.
-template <bool Own, class T, int E>
-void add_modes(const mode_decays<T, E>& decay, const lanes<T>* gain, lanes<T>* state, const mode_line<T, T>& line,
-               modes_onto onto) noexcept {
-  lanes<T> xs[line.most], sums[line.most];
-  line.read(line.x, xs);
-  if (onto != modes_onto::x) line.read(line.y, sums);
-  for (std::int64_t i = 0; i < line.length; ++i) {
-    if (onto == modes_onto::x) sums[i] = xs[i];
-    if (onto == modes_onto::x_and_y) sums[i] += xs[i];
-  }
-  if (gain) sum_modes<Own, 0>(decay, gain, state, xs, sums, line);
-  line.write(sums, onto == modes_onto::x);
-}
+  /// Some registers of the channels, with what a thread needs for them.
+  struct block {
+    std::int64_t first, last;  // registers
+    slopes* states;            // [groups]
+  };
+  /// The channels in so many blocks that every thread has as much to do.
+  struct blocks {
+    std::int64_t size, count;
+    slopes* states;  // [threads, groups]
 
-/// What a walk for the gradients of the modes carries along.
-template <class T, int E>
-struct mode_slopes {
-  lanes<T> h[E], slope[E];  // slope: dh / dlambda
-};
-/// What it sums.
-template <class T, int E>
-struct mode_gradients {
-  lanes<T> gain[E], slope[E];  // sum_t y_t h_t, sum_t y_t dh_t / dlambda
-};
+    blocks(const execution<cpu>& on, execution<cpu>::scope& scratch, std::int64_t sequences)
+        : states{scratch.take<slopes>(on.threads() * groups)} {
+      const std::int64_t shares = on.threads() / std::gcd<std::int64_t, std::int64_t>(on.threads(), sequences);
+      size = (groups + shares - 1) / shares;
+      count = block_range::blocks(size, groups);
+    }
+    block of(std::int64_t index, int thread) const {
+      const block_range range{index, size, groups};
+      return {range.first, range.last, states + thread * groups};
+    }
+  };
 
-/// Adds to the sums over the modes from number From on.
-template <bool Own, int From, class T, int E>
-void sum_mode_gradients(const mode_decays<T, E>& decay, mode_slopes<T, E>& state, mode_gradients<T, E>& sums,
-                        const lanes<T>* xs, const lanes<T>* ys, const mode_line<T, const T>& line) noexcept {
-  constexpr int P = E - From < 4 ? E - From : 4;
-  lanes<T> h[P], slope[P], dgain[P], dslope[P];
-  for (int j = 0; j < P; ++j) {
-    h[j] = line.begins ? lanes<T>{} : state.h[From + j];
-    slope[j] = line.begins ? lanes<T>{} : state.slope[From + j];
-    dgain[j] = sums.gain[From + j];
-    dslope[j] = sums.slope[From + j];
-  }
-  for (std::int64_t i = 0; i < line.length; ++i) {
-    if constexpr (From == 0) line.next->ask();
-    const lanes<T> x = xs[i], y = ys[i];
-    LIGHTNET_UNROLL
-    for (int j = 0; j < P; ++j) {
-      const T whole = decay.whole[From + j], rest = decay.rest[From + j];
-      slope[j] = whole * slope[j] + (rest * slope[j] + h[j]);
-      dslope[j] += y * slope[j];
-      if constexpr (Own) {
-        h[j] = whole * h[j] + (rest * h[j] + x);
-        dgain[j] += y * h[j];
-      } else {
-        const lanes<T> before = whole * h[j] + rest * h[j];
-        dgain[j] += y * before;
-        h[j] = before + x;
+  /// Some tokens of a line.
+  struct stretch {
+    std::int64_t first, step, length;
+    bool begins;  // the line
+  };
+  /// The lines of one pass, in stretches.
+  struct stretches {
+    token_lines<Dims, cpu> lines;
+    std::int64_t of_line = block_range::blocks(most, lines.longest());
+    std::int64_t count = of_line * lines.count();
+
+    stretch operator[](std::int64_t index) const {
+      const token_line line = lines[index / of_line];
+      const block_range range{index % of_line, most, line.length};
+      return {lines.tokens.prefix + line.token(range.first), line.step, range.last - range.first, range.first == 0};
+    }
+  };
+
+  /// Calls `walk(axis, way, group, line)` for every stretch of every line, in order, and all registers of a block.
+  template <class U, class Walk>
+  static void each_stretch(const block& part, std::int64_t b, const input& x, const sequence<Dims, U, cpu>& y,
+                           bool mirrored, const Walk& walk) {
+    for (int axis = 0; axis < Dims; ++axis) {
+      for (int way = 0; way < (BothWays ? 2 : 1); ++way) {
+        const stretches all{{1, x.grid, {}, axis, (way == 1) != mirrored}};
+        for (std::int64_t index = 0; index < all.count; ++index) {
+          const stretch here = all[index];
+          const stretch after = all[index + 1 < all.count ? index + 1 : index];
+          const std::int64_t registers = part.last - part.first;
+          row_prefetch<T, U> next{&x.tokens(b, after.first, part.first * width),
+                                  &y.tokens(b, after.first, part.first * width), after.step * Width, registers,
+                                  registers * after.length};
+          for (std::int64_t group = part.first; group < part.last; ++group) {
+            walk(axis, way, group, line_of(x, y, b, group, here, next));
+          }
+        }
       }
     }
   }
-  for (int j = 0; j < P; ++j) {
-    state.h[From + j] = h[j];
-    state.slope[From + j] = slope[j];
-    sums.gain[From + j] = dgain[j];
-    sums.slope[From + j] = dslope[j];
-  }
-  if constexpr (From + P < E) sum_mode_gradients<Own, From + P>(decay, state, sums, xs, ys, line);
-}
 
-/// Adds the derivatives of sum_t y_t sum_j gain_j h_j, by gain_j and, but for the factor gain_j, by lambda_j:
-/// dh_t / dlambda = lambda dh_{t-1} / dlambda + h_{t-1}. y, as x, is 0 where a token does not count.
-template <bool Own, class T, int E>
-void add_mode_gradients(const mode_decays<T, E>& decay, mode_slopes<T, E>& state, mode_gradients<T, E>& sums,
-                        const mode_line<T, const T>& line) noexcept {
-  lanes<T> xs[line.most], ys[line.most];
-  line.read(line.x, xs);
-  line.read(line.y, ys);
-  sum_mode_gradients<Own, 0>(decay, state, sums, xs, ys, line);
-}
+  template <class U>
+  static mode_line<T, U> line_of(const input& x, const sequence<Dims, U, cpu>& y, std::int64_t b, std::int64_t group,
+                                 const stretch& here, row_prefetch<T, U>& next) {
+    const std::int64_t channel = group * width;
+    mode_line<T, U> line;
+    line.x = &x.tokens(b, here.first, channel);
+    line.y = &y.tokens(b, here.first, channel);
+    line.mask = x.mask ? &x.mask(b, here.first) : nullptr;
+    line.step = here.step * Width;
+    line.mask_step = x.mask ? here.step * x.mask.stride(1) : 0;
+    line.length = here.length;
+    line.count = std::min(width, Width - channel);
+    line.begins = here.begins;
+    line.next = &next;
+    return line;
+  }
+
+  /// y = x, or x + y, + the modes of every axis, for a block of one sequence; mirrored: with each kernel turned round.
+  static void encode(const block& part, std::int64_t b, const tables& table, const input& x, const output& y,
+                     bool mirrored, modes_onto onto) {
+    for (std::int64_t t = 0; t < x.grid.prefix; ++t) {
+      for (std::int64_t group = part.first; group < part.last; ++group) {
+        row_prefetch<T, T> nothing{};
+        add_modes<true>(table.decay[0], nullptr, nullptr, line_of(x, y, b, group, {t, 0, 1, true}, nothing), onto);
+      }
+    }
+    each_stretch(part, b, x, y, mirrored, [&](int axis, int way, std::int64_t group, const auto& line) {
+      const auto to = axis == 0 && way == 0 ? onto : modes_onto::y;
+      lane* const state = part.states[group].h;
+      if (way == 0) {
+        add_modes<true>(table.decay[axis], table.gains(axis, group), state, line, to);
+      } else {
+        add_modes<false>(table.decay[axis], table.gains(axis, group), state, line, to);
+      }
+    });
+  }
+
+  /// Adds the gradients of the parameters by one sequence, for a block of the channels.
+  static void differentiate(const block& part, std::int64_t b, const tables& table, const input& x, const input& dy,
+                            gradient* sums) {
+    each_stretch(part, b, x, dy, false, [&](int axis, int way, std::int64_t group, const auto& line) {
+      mode_gradients<T, Modes>& sum = sums[group].axis[axis];
+      if (way == 0) {
+        add_mode_gradients<true>(table.decay[axis], part.states[group], sum, line);
+      } else {
+        add_mode_gradients<false>(table.decay[axis], part.states[group], sum, line);
+      }
+    });
+  }
+};
 
 }  // namespace detail
 

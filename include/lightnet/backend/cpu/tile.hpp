@@ -24,8 +24,14 @@ struct tile {
 template <int Step, class T, int... Lane>
 inline void exchange_blocks(lanes<T>& upper, lanes<T>& lower, std::integer_sequence<int, Lane...>) noexcept {
   const lanes<T> a = upper, b = lower;
+#if defined(__clang__)
   upper = __builtin_shufflevector(a, b, ((Lane & Step) == 0 ? Lane : lane_count<T> + Lane - Step)...);
   lower = __builtin_shufflevector(a, b, ((Lane & Step) == 0 ? Lane + Step : lane_count<T> + Lane)...);
+#else
+  using places = decltype(a < b);
+  upper = __builtin_shuffle(a, b, places{((Lane & Step) == 0 ? Lane : lane_count<T> + Lane - Step)...});
+  lower = __builtin_shuffle(a, b, places{((Lane & Step) == 0 ? Lane + Step : lane_count<T> + Lane)...});
+#endif
 }
 
 template <int Step, class T>

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cuda/gemm_plans.cuh>
 #include <lightnet/backend/cuda/status.cuh>
 #include <lightnet/backend/execution.hpp>
 #include <lightnet/core/tensor.hpp>
-
-#include <cublasLt.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -64,16 +63,14 @@ class execution<cuda> {
   /// On a stream that somebody else owns, of the current device; null is the device's default stream.
   explicit execution(cudaStream_t stream = nullptr) : stream_{stream} {
     detail::check_cuda("execution", "cudaGetDevice", cudaGetDevice(&device_));
-    detail::check_cuda(
-        "execution", "cudaDeviceGetAttribute",
-        cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device_));
+    detail::check_cuda("execution", "cudaDeviceGetAttribute",
+                       cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device_));
     bad_content_ = static_cast<unsigned*>(cuda::allocate(sizeof(unsigned)));
     cuda::clear(bad_content_, sizeof(unsigned));
   }
   execution(const execution&) = delete;
   execution& operator=(const execution&) = delete;
   ~execution() {
-    if (blas_) cublasLtDestroy(blas_);
     for (const block& each : blocks_) cuda::deallocate(each.memory);
     cuda::deallocate(bad_content_);
   }
@@ -91,9 +88,8 @@ class execution<cuda> {
   /// log decay of a head above zero, cumulative lengths that fall. They count as the nearest that is accepted.
   void check() {
     unsigned found = 0;
-    detail::check_cuda(
-        "execution::check", "cudaMemcpyAsync",
-        cudaMemcpyAsync(&found, bad_content_, sizeof found, cudaMemcpyDeviceToHost, stream_));
+    detail::check_cuda("execution::check", "cudaMemcpyAsync",
+                       cudaMemcpyAsync(&found, bad_content_, sizeof found, cudaMemcpyDeviceToHost, stream_));
     synchronize();
     if (found == 0) return;
     cuda::clear(bad_content_, sizeof(unsigned));
@@ -131,12 +127,13 @@ class execution<cuda> {
   };
 
   /// The library of matrix products, opened by the first that asks.
-  cublasLtHandle_t blas() {
-    if (!blas_ && cublasLtCreate(&blas_) != CUBLAS_STATUS_SUCCESS) {
-      throw device_error("execution", "cublasLtCreate", "success", "a failure");
-    }
-    return blas_;
-  }
+  cublasLtHandle_t blas() { return plans_.blas(); }
+  /// How its products are done.
+  detail::gemm_plans& plans() noexcept { return plans_; }
+
+  /// Whether products of float may round what they multiply to tf32 (11 bits): some eight times the speed, a thousandth
+  /// of the precision.
+  bool allow_tf32 = false;
 
  private:
   struct block {
@@ -180,7 +177,7 @@ class execution<cuda> {
   cudaStream_t stream_;
   int device_ = 0, processors_ = 1;
   unsigned* bad_content_ = nullptr;
-  cublasLtHandle_t blas_ = nullptr;
+  detail::gemm_plans plans_;
   std::vector<block> blocks_;
   std::size_t block_ = 0, used_ = 0;
   int depth_ = 0;

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The shapes that fla's operators were measured in, so that shares of the limit can be compared.
+
+#include "cuda/row.cuh"
+
+#include <lightnet/recurrence.hpp>
+
+#include <memory>
+
+namespace bench {
+namespace {
+
+struct shape {
+  std::int64_t batch, tokens, heads, width;
+
+  double elements() const { return static_cast<double>(batch * tokens * heads * width); }
+  std::string text() const {
+    return "b" + std::to_string(batch) + "/t" + std::to_string(tokens) + "/h" + std::to_string(heads) + "/d" +
+           std::to_string(width);
+  }
+};
+
+/// The arguments of a scan, q, k, v and o, and the gradients.
+template <class R, class T>
+struct operands {
+  using tokens = ln::tensor<ln::rank<4>, T, ln::cuda>;
+
+  tokens q, k, v, o, d_o, dq, dk, dv;
+
+  operands(const shape& s, bool backward)
+      : q{normal<T>(1, s.batch, s.tokens, s.heads, s.width)},
+        k{normal<T>(2, s.batch, s.tokens, s.heads, s.width)},
+        v{normal<T>(3, s.batch, s.tokens, s.heads, s.width)},
+        o{q.view().extents()} {
+    if (!backward) return;
+    d_o = normal<T>(4, s.batch, s.tokens, s.heads, s.width);
+    for (tokens* each : {&dq, &dk, &dv}) each->resize(q.view().extents());
+  }
+  ln::scan_inputs<R, 1, T, ln::cuda> inputs() { return {.q = q.view(), .k = k.view(), .v = v.view()}; }
+};
+
+template <class R, class V, class T>
+void add_scan(const std::string& name, const std::string& type, const shape& s) {
+  add({name + "/forward/" + type + "/" + s.text(), 4 * s.elements() * sizeof(T), [s] {
+         const auto all = std::make_shared<operands<R, T>>(s, false);
+         return [all](ln::execution<ln::cuda>& on) {
+           ln::scan<R, V, ln::no_position, 1, T>(on, all->inputs(), {.o = all->o.view()});
+         };
+       }});
+  add({name + "/backward/" + type + "/" + s.text(), 7 * s.elements() * sizeof(T), [s] {
+         const auto all = std::make_shared<operands<R, T>>(s, true);
+         return [all](ln::execution<ln::cuda>& on) {
+           ln::scan_backward<R, V, ln::no_position, 1, T>(
+               on, all->inputs(), {.o = all->d_o.view()},
+               {.q = all->dq.view(), .k = all->dk.view(), .v = all->dv.view()});
+         };
+       }});
+}
+
+template <class T>
+void add_step(const std::string& type, const shape& s) {
+  using R = ln::additive;
+  const double state = s.elements() * static_cast<double>(s.width) * 2 * sizeof(float);
+  add({"additive/step/" + type + "/" + s.text(), state, [s] {
+         const auto all = std::make_shared<operands<R, T>>(s, false);
+         const auto kept =
+             std::make_shared<ln::state_tensors<R, T, ln::cuda>>(s.batch, s.heads, s.width, s.width, s.width);
+         return [all, kept](ln::execution<ln::cuda>& on) {
+           ln::scan_step<R, ln::no_position, 1, T>(on, all->inputs(), {.o = all->o.view(), .state = kept->view()});
+         };
+       }});
+}
+
+template <class T>
+void add_elementwise(const std::string& type, const shape& s) {
+  using R = ln::elementwise;
+  add({"elementwise/causal/forward/" + type + "/" + s.text(), 3 * s.elements() * sizeof(T), [s] {
+         const auto x =
+             std::make_shared<ln::tensor<ln::rank<4>, T, ln::cuda>>(normal<T>(1, s.batch, s.tokens, s.heads, s.width));
+         const auto o = std::make_shared<ln::tensor<ln::rank<4>, T, ln::cuda>>(x->view().extents());
+         // Log decays below zero: a batch of numbers that are all the same would be no less work.
+         auto below = ln::tensor<ln::rank<4>, T, ln::cpu>{x->view().extents()};
+         for (std::int64_t i = 0; i < below.size(); ++i) below.data()[i] = static_cast<T>(-0.01F * (1 + i % 97));
+         const auto decay = std::make_shared<ln::tensor<ln::rank<4>, T, ln::cuda>>(ln::transfer<ln::cuda>(below));
+         return [x, o, decay](ln::execution<ln::cuda>& on) {
+           ln::scan<R, ln::causal, ln::no_position, 1, T>(on, {.x = x->view(), .log_decay = decay->view()},
+                                                          {.o = o->view()});
+         };
+       }});
+}
+
+}  // namespace
+
+void add_recurrence_rows() {
+  const shape usual{32, 2048, 16, 128}, narrow{256, 256, 16, 64};
+  add_scan<ln::additive, ln::causal, ln::bfloat16>("additive/causal", "bfloat16", usual);
+  add_scan<ln::additive, ln::global, ln::bfloat16>("additive/global", "bfloat16", usual);
+  add_scan<ln::additive, ln::global, ln::bfloat16>("additive/global", "bfloat16", narrow);
+  add_scan<ln::constant_decay, ln::causal, ln::bfloat16>("constant_decay/causal", "bfloat16", usual);
+  add_step<ln::bfloat16>("bfloat16", {64, 1, 16, 128});
+  add_elementwise<float>("float", {1, 65536, 16, 128});
+  add_elementwise<ln::bfloat16>("bfloat16", {1, 65536, 16, 128});
+  add_elementwise<float>("float", {32, 2048, 16, 128});
+}
+
+}  // namespace bench

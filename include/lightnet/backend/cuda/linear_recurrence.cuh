@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/backend/cuda/sweep.cuh>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+namespace detail {
+
+/// The forward call: U <- a U + khat v^T, o = U^T qhat.
+template <class Job, class Outputs>
+struct forward_sweep {
+  using A = typename Job::A;
+  static constexpr bool keeps_rows = true, backwards = false;
+
+  Job job;
+  Outputs out;
+
+  __device__ line_of_head line(std::int64_t item) const { return job.line(item); }
+  __device__ A begin(const line_of_head& at, std::int64_t r, std::int64_t j) const { return job.begin(at, r, j); }
+  __device__ A in(const line_of_head& at, std::int64_t token, std::int64_t r) const { return job.key(at, token, r); }
+  __device__ A out_row(const line_of_head& at, std::int64_t token, std::int64_t r) const {
+    return job.query(at, token, r);
+  }
+  __device__ A column(const line_of_head& at, std::int64_t token, std::int64_t j) const {
+    return job.value(at, token, j);
+  }
+  __device__ A keep(const line_of_head& at, std::int64_t token, std::int64_t r) const {
+    return job.keep_of(at, token, r);
+  }
+  __device__ void write(const line_of_head& at, std::int64_t i, std::int64_t token, std::int64_t j, A y) const {
+    job.store(out.o, at, token, j, out.accumulate, job.reached(at, i, j), y);
+  }
+  __device__ void end(const line_of_head& at, std::int64_t r, std::int64_t j, A x) const {
+    if (!out.state) return;
+    out.state.sum(at.line.sequence, at.head, r, j) = ends_bad(job, at, j) ? limits<A>::not_a_number : x;
+  }
+};
+
+/// The sum of the inputs without a weight, X <- X + kappa v^T.
+template <class Job>
+struct input_sweep {
+  using A = typename Job::A;
+  static constexpr bool keeps_rows = true, backwards = false;
+
+  Job job;
+  dynamic_view<4, A, cuda> to;
+
+  __device__ line_of_head line(std::int64_t item) const { return job.line(item); }
+  __device__ A begin(const line_of_head& at, std::int64_t r, std::int64_t j) const {
+    if constexpr (Job::recurrence::framed) {
+      if (!job.from.state.input || job.begins_empty(at, r)) return A(0);
+      return job.from.state.input(at.line.sequence, at.head, r, j);
+    }
+    return A(0);
+  }
+  __device__ A in(const line_of_head& at, std::int64_t token, std::int64_t r) const {
+    return job.plain_input(at, token, r);
+  }
+  __device__ A out_row(const line_of_head&, std::int64_t, std::int64_t) const { return A(0); }
+  __device__ A column(const line_of_head& at, std::int64_t token, std::int64_t j) const {
+    return job.value(at, token, j);
+  }
+  __device__ A keep(const line_of_head&, std::int64_t, std::int64_t) const { return A(1); }
+  __device__ void write(const line_of_head&, std::int64_t, std::int64_t, std::int64_t, A) const {}
+  __device__ void end(const line_of_head& at, std::int64_t r, std::int64_t j, A x) const {
+    to(at.line.sequence, at.head, r, j) = ends_bad(job, at, j) ? limits<A>::not_a_number : x;
+  }
+};
+
+/// The weights of the final state, and X where it is asked for.
+template <class Job>
+void store_state(execution<cuda>& on, const char* operation, const Job& job, const typename Job::state_type& to) {
+  if (!to) return;
+  for_each(on, operation, job.from.items() * job.width, store_weights_of_state<Job>{job, to});
+}
+
+template <class Recurrence, class Position, int Dims, class T, class Outputs>
+void forward_pass(execution<cuda>& on, const recurrence_arguments<Recurrence, Dims, T, cuda>& arguments,
+                  const Outputs& outputs, const char* operation) {
+  execution<cuda>::scope scratch{on};
+  const auto job = weigh<Recurrence, Position>(on, scratch, arguments, false, operation);
+  using job_type = std::remove_cv_t<decltype(job)>;
+  const std::int64_t items = arguments.items(), rows = arguments.stored_keys, columns = arguments.values;
+  if constexpr (Recurrence::weight == weight_of::running_sum) {
+    if (outputs.state.input)
+      sweep(on, operation, input_sweep<job_type>{job, outputs.state.input}, items, rows, columns);
+  }
+  sweep(on, operation, forward_sweep<job_type, Outputs>{job, outputs}, items, rows, columns);
+  store_state(on, operation, job, outputs.state);
+}
+
+/// The outputs o and the final state of one pass of an ordered traversal.
+template <class Recurrence, class Position, int Dims, class T, class Outputs>
+void linear_recurrence_forward(execution<cuda>& on, const recurrence_arguments<Recurrence, Dims, T, cuda>& arguments,
+                               const Outputs& outputs) {
+  forward_pass<Recurrence, Position>(on, arguments, outputs, "scan");
+}
+
+}  // namespace detail
+
+LIGHTNET_END_NAMESPACE

@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/backend/cuda/packed_lengths.cuh>
+#include <lightnet/backend/linear_recurrence.hpp>
+#include <lightnet/core/concepts.hpp>
+#include <lightnet/core/math.hpp>
+
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+namespace detail {
+
+/// Whether x is a number, not NaN and not infinite.
+template <class A>
+__device__ inline bool finite(A x) noexcept {
+  return x - x == A(0);
+}
+
+/// A function of an index as a row.
+template <class Element>
+struct row_of_elements {
+  Element element;
+
+  __device__ auto operator[](std::int64_t i) const { return element(i); }
+};
+template <class Element>
+row_of_elements(Element) -> row_of_elements<Element>;
+
+/// One line and head of a recurrence.
+struct line_of_head {
+  token_line line;
+  std::int64_t head, item;
+};
+
+/// A recurrence with a matrix state in the form that every kernel reads: token by token,
+///   U_t = a_t U_{t-1} + khat_t v_t^T,   o_t = U_t^T qhat_t,
+/// each channel of the key having its factor a. For weights that are summed U is in the running frame m, a power of two
+/// (spec: log_sum_exp), so a_t = 2^(m_{t-1} - m_t), khat = kappa w 2^-m and qhat = q / Z; for a decay a is the decay
+/// itself, khat = kappa and qhat = q. Nothing can overflow, and no rows need be cut.
+///
+/// The factors of all tokens are worked out first (weigh); everything else is read where it lies, through these functions:
+/// what is masked or bad comes out neutral.
+template <class Recurrence, class Position, int Dims, class T>
+struct recurrence_job {
+  using A = accumulator<T>;
+  using arguments = recurrence_arguments<Recurrence, Dims, T, cuda>;
+  using state_type = typename Recurrence::template state<A, cuda>;
+  using recurrence = Recurrence;
+  using position = Position;
+  static constexpr bool sums = Recurrence::normaliser == normaliser_of::sum;
+  static constexpr bool running = Recurrence::weight == weight_of::running_sum;
+  static constexpr bool decays = !sums;
+  static constexpr bool per_channel = Recurrence::per_channel;
+  static constexpr bool tied = Recurrence::logits == logits_from::keys;
+  static constexpr bool complement = Recurrence::kappa == kappa_of::complement;
+  static constexpr bool normalise_first = per_channel && Position::mixes_channels;  // in a global traversal
+  static constexpr A least_logit = A(-10000);                                       // a log decay that leaves nothing
+
+  arguments from;
+  std::int64_t tokens = 0, width = 0;  // N, and the weights of a token
+  // [B, H, N, width]: a; what kappa is multiplied by, w 2^-m or, where that is the key, Z 2^-m; w 2^-m; 1 / Z
+  A *keep = nullptr, *weight = nullptr, *own = nullptr, *inverse = nullptr;
+  std::int32_t* exponent = nullptr;           // [items, width]: m after the last token
+  A *normaliser = nullptr, *decay = nullptr;  // [items, width]: Z 2^-m then; the product of the decays
+  unsigned long long *bad_token = nullptr, *bad_column = nullptr;  // [items], [items, e]: where NaN begins in a line
+  unsigned* poisoned = nullptr;                                    // [items]: whether it begins at all
+  unsigned* bad_content = nullptr;  // of the execution: a decay of a head is out of range
+  bool global = false;              // factors are those of the whole line: 1 / Z of its end, w in the frame of its end
+
+  __device__ line_of_head line(std::int64_t item) const noexcept {
+    return {from.lines[item / from.heads], item % from.heads, item};
+  }
+  /// The row of a token in arrays [B, H, N, ..].
+  __device__ std::int64_t row(const line_of_head& at, std::int64_t token) const noexcept {
+    return (at.line.batch * from.heads + at.head) * tokens + token;
+  }
+  __device__ bool on(const line_of_head& at, std::int64_t token) const noexcept {
+    return !from.mask || from.mask(at.line.batch, token);
+  }
+
+  template <class U>
+  __device__ static A element(const head_sequence<Dims, U, cuda>& sequence, const line_of_head& at, std::int64_t token,
+                              std::int64_t channel) noexcept {
+    return static_cast<A>(sequence.token(at.line.batch, at.head, token)[channel * sequence.channel_stride()]);
+  }
+
+  /// The logit or decay of weight w of a token that is on.
+  __device__ A logit(const line_of_head& at, std::int64_t token, std::int64_t w) const noexcept {
+    if constexpr (Recurrence::logits == logits_from::keys) return element(from.k, at, token, w);
+    if constexpr (Recurrence::logits == logits_from::tokens) return element(from.logits, at, token, w);
+    if constexpr (Recurrence::logits == logits_from::head) return from.head_logits(at.head);
+    return neutral_logit();
+  }
+  __device__ static A neutral_logit() noexcept {
+    return sums ? -limits<A>::infinity : Recurrence::with_sign ? A(1) : A(0);
+  }
+  __device__ static bool bad_logit(A x) noexcept {
+    if constexpr (sums) return !(x < limits<A>::infinity);
+    return Recurrence::with_sign ? !(x <= A(1) && x >= A(-1)) : !(x <= A(0));
+  }
+
+  /// kappa of a token that is on.
+  __device__ A kappa(const line_of_head& at, std::int64_t token, std::int64_t i) const noexcept {
+    if constexpr (Recurrence::kappa == kappa_of::key) return element(from.k, at, token, i);
+    if constexpr (complement) {
+      const A x = logit(at, token, i);
+      return bad_logit(x) ? A(0) : one_minus_exponential(x);
+    }
+    return A(1);
+  }
+
+  __device__ std::int64_t place(const line_of_head& at, std::int64_t token, std::int64_t i) const noexcept {
+    return row(at, token) * width + (per_channel ? i : 0);
+  }
+
+  /// khat and qhat before they are encoded.
+  __device__ A plain_key(const line_of_head& at, std::int64_t token, std::int64_t i) const noexcept {
+    if (!on(at, token)) return A(0);
+    const A factor = sums ? weight[place(at, token, i)] : A(1);
+    return Recurrence::kappa == kappa_of::one ? factor : kappa(at, token, i) * factor;
+  }
+  __device__ A plain_query(const line_of_head& at, std::int64_t token, std::int64_t i) const noexcept {
+    if (!on(at, token)) return A(0);
+    return element(from.q, at, token, i) * reciprocal(at, token, i);
+  }
+  /// 1 / Z, by which q is multiplied.
+  __device__ A reciprocal(const line_of_head& at, std::int64_t token, std::int64_t i) const noexcept {
+    if constexpr (!sums) return A(1);
+    if (global) return normalise_first ? A(1) : inverse[at.item * width + (per_channel ? i : 0)];
+    return inverse[place(at, token, i)];
+  }
+  /// What kappa is multiplied by in the key.
+  __device__ A key_factor(const line_of_head& at, std::int64_t token, std::int64_t i) const noexcept {
+    return sums ? weight[place(at, token, i)] : A(1);
+  }
+
+  /// khat and qhat, row r of d'.
+  __device__ A key(const line_of_head& at, std::int64_t token, std::int64_t r) const noexcept {
+    return encoded(at, token, r, [&](std::int64_t i) { return plain_key(at, token, i); });
+  }
+  __device__ A query(const line_of_head& at, std::int64_t token, std::int64_t r) const noexcept {
+    return encoded(at, token, r, [&](std::int64_t i) { return plain_query(at, token, i); });
+  }
+  /// kappa without a weight, encoded.
+  __device__ A plain_input(const line_of_head& at, std::int64_t token, std::int64_t r) const noexcept {
+    return encoded(at, token, r, [&](std::int64_t i) { return on(at, token) ? kappa(at, token, i) : A(0); });
+  }
+
+  /// v; what is bad counts as 0.
+  __device__ A value(const line_of_head& at, std::int64_t token, std::int64_t j) const noexcept {
+    if (!on(at, token)) return A(0);
+    const A x = element(from.v, at, token, j);
+    return finite(x) ? x : A(0);
+  }
+
+  /// a_t of row r of d'.
+  __device__ A keep_of(const line_of_head& at, std::int64_t token, std::int64_t r) const noexcept {
+    return keep[place(at, token, weight_of_row(r))];
+  }
+  __device__ std::int64_t weight_of_row(std::int64_t r) const noexcept { return per_channel ? r % from.keys : 0; }
+
+  /// U before the first token. What an empty channel holds does not count.
+  __device__ A begin(const line_of_head& at, std::int64_t r, std::int64_t j) const noexcept {
+    return begins_empty(at, r) ? A(0) : from.state.sum(at.line.sequence, at.head, r, j);
+  }
+  __device__ bool begins_empty(const line_of_head& at, std::int64_t r) const noexcept {
+    if constexpr (Recurrence::framed) {
+      return !from.state || from.state.exponent(at.line.sequence, at.head, weight_of_row(r)) <= empty_exponent;
+    } else {
+      return !from.state;
+    }
+  }
+
+  /// Whether NaN has reached column j of position i of a line.
+  __device__ bool reached(const line_of_head& at, std::int64_t i, std::int64_t j) const noexcept {
+    const auto here = static_cast<unsigned long long>(i);
+    if (global) {  // bad anywhere is bad everywhere
+      const auto length = static_cast<unsigned long long>(at.line.length);
+      return bad_token[at.item] < length || bad_column[at.item * from.values + j] < length;
+    }
+    return here >= bad_token[at.item] || here >= bad_column[at.item * from.values + j];
+  }
+
+  /// Writes one element of an output: zero where its token is masked.
+  template <class U>
+  __device__ void store(const head_sequence<Dims, U, cuda>& to, const line_of_head& at, std::int64_t token,
+                        std::int64_t channel, bool accumulate, bool is_nan, A x) const noexcept {
+    U& place = to.token(at.line.batch, at.head, token)[channel * to.channel_stride()];
+    A y = is_nan ? limits<A>::not_a_number : x;
+    if (!on(at, token)) y = A(0);
+    place = static_cast<U>(accumulate ? static_cast<A>(place) + y : y);
+  }
+
+  __device__ const A* cosine(const line_of_head& at, std::int64_t token) const noexcept {
+    return angles(from.cosine, at, token);
+  }
+  __device__ const A* sine(const line_of_head& at, std::int64_t token) const noexcept {
+    return angles(from.sine, at, token);
+  }
+
+ private:
+  __device__ static const A* angles(const dynamic_view<3, const A, cuda>& table, const line_of_head& at,
+                                    std::int64_t token) noexcept {
+    return table.data() + (table.extent(0) == 1 ? 0 : at.head) * table.stride(0) +
+           (token - at.line.origin) * table.stride(1);
+  }
+
+  template <class Plain>
+  __device__ A encoded(const line_of_head& at, std::int64_t token, std::int64_t r, const Plain& plain) const noexcept {
+    if constexpr (Position::encodes) {
+      return Position::encoded(row_of_elements<Plain>{plain}, r, cosine(at, token), sine(at, token), from.keys,
+                               from.cosine.extent(2));
+    } else {
+      return plain(r);
+    }
+  }
+};
+
+/// The weights of one channel down a line: m and Z are carried from token to token. Reads the logits once and writes
+/// three numbers for each; a thread a line, head and channel, eight logits on their way at a time.
+template <class Job>
+__global__ void __launch_bounds__(128) weigh_kernel(Job job) {
+  using A = typename Job::A;
+  const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (index >= job.from.items() * job.width) return;
+  const line_of_head at = job.line(index / job.width);
+  const std::int64_t w = index % job.width;
+  std::int32_t m = Job::recurrence::sink ? 0 : empty_exponent;
+  A z = Job::recurrence::sink ? A(1) : A(0), product = A(1);
+  if (job.from.state) {
+    if constexpr (Job::recurrence::framed) {
+      const std::int32_t given = job.from.state.exponent(at.line.sequence, at.head, w);
+      m = given <= empty_exponent ? empty_exponent : given;
+      z = m == empty_exponent ? A(0) : job.from.state.normaliser(at.line.sequence, at.head, w);
+    } else if (job.from.state.decay) {
+      product = job.from.state.decay(at.line.sequence, at.head, w);
+    }
+  }
+  constexpr int ahead = 8;
+  constexpr std::int64_t chain = 64;  // the sums of a sweep are made so too: values of 1 then give U = Z to the bit
+  A recent = A(0);                    // Z = z + recent
+  unsigned long long first_bad = ~0ULL;
+  for (std::int64_t first = 0; first < at.line.length; first += ahead) {
+    A logits[ahead];
+    bool on[ahead];
+#pragma unroll
+    for (int n = 0; n < ahead; ++n) {
+      const std::int64_t token = at.line.token(first + n);
+      on[n] = first + n < at.line.length && job.on(at, token);
+      logits[n] = on[n] ? job.logit(at, token, w) : Job::neutral_logit();
+    }
+#pragma unroll
+    for (int n = 0; n < ahead; ++n) {
+      if (first + n >= at.line.length) break;
+      A x = logits[n];
+      if (on[n] && Job::bad_logit(x)) {
+        x = Job::neutral_logit();
+        if (first_bad == ~0ULL) first_bad = static_cast<unsigned long long>(first + n);
+      }
+      const std::int64_t place = job.row(at, at.line.token(first + n)) * job.width + w;
+      if constexpr (Job::sums) {
+        const scaled<A> power = scaled_exponential(x);
+        const std::int32_t frame = power.exponent > m ? power.exponent : m;
+        const A a = lower_by_power_of_two(A(1), m - frame);
+        const A own = lower_by_power_of_two(power.mantissa, power.exponent - frame);
+        m = frame;
+        z *= a;
+        recent = multiply_add(a, recent, own);
+        const A sum = z + recent;
+        job.keep[place] = a;
+        job.weight[place] = Job::running ? sum : own;
+        if constexpr (Job::running) job.own[place] = own;
+        if (!job.global) job.inverse[place] = sum == A(0) ? A(0) : A(1) / sum;
+      } else {
+        const A a = Job::recurrence::with_sign ? x : exponential(x < Job::least_logit ? Job::least_logit : x);
+        product *= a;
+        job.keep[place] = a;
+      }
+    }
+    if constexpr (Job::sums) {
+      if ((first + ahead) % chain == 0) {
+        z += recent;
+        recent = A(0);
+      }
+    }
+  }
+  if constexpr (Job::sums) {
+    z += recent;
+    job.exponent[index] = m;
+    job.normaliser[index] = z;
+    if (job.global) job.inverse[index] = z == A(0) ? A(0) : A(1) / z;
+  } else {
+    job.decay[index] = product;
+  }
+  if (first_bad != ~0ULL) {
+    atomicMin(job.bad_token + at.item, first_bad);
+    atomicOr(job.poisoned + at.item, 1U);
+    if (Job::recurrence::logits == logits_from::head) atomicOr(job.bad_content, 1U);
+  }
+}
+
+/// Finds the first bad value of every column. A block a line, head and stretch of its tokens.
+template <class Job>
+__global__ void __launch_bounds__(256) find_bad_values_kernel(Job job, std::int64_t stretches, std::int64_t stretch) {
+  const line_of_head at = job.line(blockIdx.x / stretches);
+  const std::int64_t first = blockIdx.x % stretches * stretch, values = job.from.values;
+  const std::int64_t last = first + stretch < at.line.length ? first + stretch : at.line.length;
+  for (std::int64_t n = first * values + threadIdx.x; n < last * values; n += blockDim.x) {
+    const std::int64_t i = n / values, j = n % values, token = at.line.token(i);
+    if (!job.on(at, token) || finite(Job::element(job.from.v, at, token, j))) continue;
+    atomicMin(job.bad_column + at.item * values + j, static_cast<unsigned long long>(i));
+    atomicOr(job.poisoned + at.item, 1U);
+  }
+}
+
+/// The weights of a line in the frame of its end, divided by its Z where they are normalised before they are encoded.
+template <class Job>
+struct enter_total_frame {
+  Job job;
+
+  __device__ void operator()(std::int64_t n) const {
+    using A = typename Job::A;
+    // From its own frame m_t a weight goes to that of the end by all factors a that follow it.
+    const line_of_head at = job.line(n / job.width);
+    const std::int64_t w = n % job.width;
+    A later = Job::normalise_first ? job.inverse[n] : A(1);
+    for (std::int64_t i = at.line.length; i-- > 0;) {
+      const std::int64_t place = job.row(at, at.line.token(i)) * job.width + w;
+      job.weight[place] *= later;
+      later *= job.keep[place];
+    }
+  }
+};
+
+template <class Job>
+struct store_weights_of_state {
+  Job job;
+  typename Job::state_type to;
+
+  __device__ void operator()(std::int64_t n) const {
+    using A = typename Job::A;
+    const line_of_head at = job.line(n / job.width);
+    const std::int64_t w = n % job.width, sequence = at.line.sequence;
+    const bool bad = job.bad_token[at.item] < static_cast<unsigned long long>(at.line.length);
+    const A nan = limits<A>::not_a_number;
+    if constexpr (Job::recurrence::framed) {
+      to.exponent(sequence, at.head, w) = job.exponent[n];
+      to.normaliser(sequence, at.head, w) = bad ? nan : job.normaliser[n];
+    } else if (to.decay) {
+      to.decay(sequence, at.head, w) = bad ? nan : job.decay[n];
+    }
+  }
+};
+
+/// Whether the state at the end of a line holds NaN in column j.
+template <class Job>
+__device__ bool ends_bad(const Job& job, const line_of_head& at, std::int64_t j) {
+  const auto length = static_cast<unsigned long long>(at.line.length);
+  return job.bad_token[at.item] < length || job.bad_column[at.item * job.from.values + j] < length;
+}
+
+/// A job whose factors are worked out, in scratch memory that lives as long as the scope.
+template <class Recurrence, class Position, int Dims, class T>
+recurrence_job<Recurrence, Position, Dims, T> weigh(execution<cuda>& on, execution<cuda>::scope& scratch,
+                                                    const recurrence_arguments<Recurrence, Dims, T, cuda>& arguments,
+                                                    bool global, const char* operation) {
+  using job_type = recurrence_job<Recurrence, Position, Dims, T>;
+  using A = typename job_type::A;
+  job_type job;
+  job.from = arguments;
+  job.from.lines = accept_lengths(on, scratch, operation, arguments.lines);
+  job.bad_content = on.bad_content();
+  job.tokens = arguments.lines.tokens.size();
+  job.width = arguments.weights();
+  job.global = global;
+  const std::int64_t items = arguments.items(), weights = items * job.width;
+  const std::int64_t all = arguments.lines.batch * arguments.heads * job.tokens * job.width;
+  job.keep = scratch.take<A>(all);
+  if constexpr (job_type::sums) {
+    job.weight = scratch.take<A>(all);
+    job.own = job_type::running ? scratch.take<A>(all) : job.weight;
+    job.inverse = scratch.take<A>(global ? weights : all);
+    job.exponent = scratch.take<std::int32_t>(weights);
+    job.normaliser = scratch.take<A>(weights);
+  } else {
+    job.decay = scratch.take<A>(weights);
+  }
+  job.bad_token = scratch.take<unsigned long long>(items);
+  job.bad_column = scratch.take<unsigned long long>(items * arguments.values);
+  job.poisoned = scratch.take<unsigned>(items);
+  const auto fill = [&](void* memory, int byte, std::int64_t bytes) {
+    check_cuda(operation, "cudaMemsetAsync",
+               cudaMemsetAsync(memory, byte, static_cast<std::size_t>(bytes), on.stream()));
+  };
+  fill(job.bad_token, 0xFF, items * 8);
+  fill(job.bad_column, 0xFF, items * arguments.values * 8);
+  fill(job.poisoned, 0, items * 4);
+  constexpr std::int64_t threads = 128, stretch = 256;
+  launch(on, operation, {(weights + threads - 1) / threads, threads}, weigh_kernel<job_type>, job);
+  const std::int64_t stretches = (arguments.lines.longest() + stretch - 1) / stretch;
+  launch(on, operation, {items * stretches, 256}, find_bad_values_kernel<job_type>, job, stretches, stretch);
+  if constexpr (job_type::sums) {
+    if (global) for_each(on, operation, weights, enter_total_frame<job_type>{job});
+  }
+  return job;
+}
+
+}  // namespace detail
+
+LIGHTNET_END_NAMESPACE
