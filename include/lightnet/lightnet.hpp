@@ -8,6 +8,7 @@
 #include <lightnet/core/concepts.hpp>
 #include <lightnet/core/config.hpp>
 #include <lightnet/core/error.hpp>
+#include <lightnet/core/execution.hpp>
 #include <lightnet/core/extents.hpp>
 #include <lightnet/core/grid.hpp>
 #include <lightnet/core/half.hpp>

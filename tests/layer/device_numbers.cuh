@@ -17,10 +17,12 @@ namespace numbers {
 template <class T, class Device>
 class array {
  public:
-  explicit array(const list<T>& from) : memory_{{{static_cast<std::int64_t>(from.size())}}} {
-    Device::copy(memory_.data(), from.data(), from.size() * sizeof(T));
-  }
+  explicit array(const list<T>& from) : memory_{{{static_cast<std::int64_t>(from.size())}}} { write(from); }
   T* data() noexcept { return memory_.data(); }
+  const T* data() const noexcept { return memory_.data(); }
+  void write(const list<T>& from) {
+    if (!from.empty()) Device::copy(memory_.data(), from.data(), from.size() * sizeof(T));
+  }
   template <int Rank>
   ln::dynamic_view<Rank, T, Device> view(const std::array<std::int64_t, static_cast<std::size_t>(Rank)>& extents) {
     return {data(), extents};
@@ -28,7 +30,7 @@ class array {
   list<T> read(ln::execution<Device>& on) const {
     if constexpr (!std::is_same_v<Device, ln::cpu>) on.synchronize();
     list<T> to(static_cast<std::size_t>(memory_.size()));
-    Device::copy(to.data(), memory_.data(), to.size() * sizeof(T));
+    if (!to.empty()) Device::copy(to.data(), memory_.data(), to.size() * sizeof(T));
     return to;
   }
 
@@ -42,7 +44,7 @@ ln::tensor<ln::rank<2>, bool, Device> mask_of(std::int64_t rows, std::int64_t co
   ln::tensor<ln::rank<2>, bool> on_host{{{rows, columns}}};
   for (std::int64_t i = 0; i < on_host.size(); ++i) on_host.data()[i] = keep(i);
   ln::tensor<ln::rank<2>, bool, Device> to{{{rows, columns}}};
-  Device::copy(to.data(), on_host.data(), static_cast<std::size_t>(on_host.size()));
+  if (to.size() > 0) Device::copy(to.data(), on_host.data(), static_cast<std::size_t>(on_host.size()));
   return to;
 }
 

@@ -147,6 +147,7 @@ TEST_CASE_TEMPLATE("layers with parameters on the GPU are the CPU's", T, float, 
   check_layer<gate_layer<T, ln::gate_form::gate_then_norm>, T>("gate_then_norm");
   check_layer<logits_layer<T, ln::scalar_decay>, T>("logits of scalar_decay");
   check_layer<logits_layer<T, ln::vector_decay>, T>("logits of vector_decay");
+  check_layer<logits_layer<T, ln::signed_decay<ln::vector_decay>>, T>("logits of a signed decay");
   check_layer<glu_layer<T>, T>("glu");
 }
 

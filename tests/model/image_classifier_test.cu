@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The image classifier on the GPU: the CPU's, from a graph as well, and what it refuses.
+// The image classifier on the GPU: its formula, its first parameters, and what it refuses.
 #include <lightnet/model/image_classifier.hpp>
 
-#include "device_model.cuh"
+#include "image_question.hpp"
+#include "on_gpu.cuh"
 
 namespace {
 
@@ -11,41 +12,46 @@ using ln::cpu, ln::cuda;
 using numbers::array, numbers::list;
 
 struct pictures : ln::image_classifier_options {
-  static constexpr int width = 14, heads = 2, inner = 11, layers = 2, channels = 2, patch = 2, classes = 5, modes = 3;
+  static constexpr int width = 6, heads = 2, inner = 7, layers = 2, channels = 2, patch = 2, classes = 5, modes = 3;
 };
 
-// images [B, s_1, s_2, channels]
+using question = check::on_gpu<check::image_question<pictures, 2, cuda>, check::image_views<2, pictures::classes>>;
+using extents = std::array<std::int64_t, 4>;
+
+// Logits and gradients in a type, from the same numbers.
 template <class T>
-struct image_question {
-  using number = T;
-  template <class Device>
-  using layer = ln::image_classifier<pictures, 2, T, Device>;
-  std::array<std::int64_t, 4> shape;
-
-  std::int64_t inputs() const { return shape[0] * shape[1] * shape[2] * shape[3]; }
-  std::int64_t outputs() const { return shape[0] * pictures::classes; }
-
-  template <class Device, class Context>
-  void forward(ln::execution<Device>& on, const ln::parameter_block<T, Device>& parameters, array<T, Device>& x,
-               array<T, Device>& y, Context& context) const {
-    layer<Device>{}.forward(on, parameters.for_layer(layer<Device>{}), x.template view<4>(shape),
-                            y.template view<2>({shape[0], pictures::classes}), context);
-  }
-  template <class Device, class Context>
-  void backward(ln::execution<Device>& on, const ln::parameter_block<T, Device>& parameters, array<T, Device>& x,
-                array<T, Device>& dy, array<T, Device>& dx, array<T, Device>& dparameters, Context& context) const {
-    layer<Device>{}.backward(on, parameters.for_layer(layer<Device>{}), x.template view<4>(shape),
-                             dy.template view<2>({shape[0], pictures::classes}), dx.template view<4>(shape),
-                             {dparameters.data(), {}}, context);
-  }
-};
+numbers::outcomes<double> answers(const question& q) {
+  using layer = ln::image_classifier<pictures, 2, T, cuda>;
+  ln::execution<cuda> on;
+  typename layer::template context<ln::train> context;
+  const array<T, cuda> parameters(numbers::cast<T>(q.parameter_list())), images(numbers::cast<T>(q.x)),
+      dy(numbers::cast<T>(numbers::normal(q.outputs(), 2)));
+  array<T, cuda> y(numbers::unwritten<T>(q.outputs())), dx(numbers::cast<T>(q.x)),
+      dparameters(numbers::cast<T>(q.parameter_list()));
+  layer{}.forward(on, {parameters.data(), {}}, {images.data(), q.shape}, {y.data(), {{q.shape[0], pictures::classes}}},
+                  context);
+  layer{}.backward(on, {parameters.data(), {}}, {images.data(), q.shape},
+                   {dy.data(), {{q.shape[0], pictures::classes}}}, {dx.data(), q.shape}, {dparameters.data(), {}},
+                   context);
+  return {{"y", numbers::cast<double>(y.read(on))},
+          {"dx", numbers::cast<double>(dx.read(on))},
+          {"dparameters", numbers::cast<double>(dparameters.read(on))}};
+}
 
 }  // namespace
 
-TEST_CASE("the image classifier on the GPU is the CPU's, from a graph as well") {
-  check::model(image_question<double>{{3, 6, 10, 2}}, "double", 1e-11);
-  check::model(image_question<double>{{1, 2, 2, 2}}, "one patch", 1e-11);
-  check::model(image_question<float>{{5, 10, 6, 2}}, "float", 1e-4);
+TEST_CASE("the image classifier on the GPU is its formula, with the gradients of finite differences") {
+  question several(extents{3, 6, 10, 2});
+  check::model(several, "image_classifier 2-D", several.expected(), 4);
+  check::graph(several);
+  question one(extents{1, 2, 2, 2});
+  check::model(one, "image_classifier of one patch", one.expected(), 4);
+  MESSAGE(oracle::gradient_report());
+}
+
+TEST_CASE("the image classifier on the GPU gives in float what it gives in double") {
+  const question q(extents{7, 10, 6, 2});
+  numbers::check_close(answers<float>(q), answers<double>(q), 1e-4);
 }
 
 TEST_CASE("parameters start with the same bits on both devices") {

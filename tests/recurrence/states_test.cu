@@ -21,7 +21,7 @@ template <class T, class View>
 list<T> read(const View& from) {
   using number = std::remove_const_t<typename View::element_type>;
   list<number> all(static_cast<std::size_t>(from.size()));
-  View::device_type::copy(all.data(), from.data(), all.size() * sizeof(number));
+  if (!all.empty()) View::device_type::copy(all.data(), from.data(), all.size() * sizeof(number));
   return numbers::cast<T>(all);
 }
 template <class View>

@@ -1,15 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/core/config.hpp>
-
-LIGHTNET_BEGIN_NAMESPACE
-
-/// What a call needs beyond its arguments (threads or a stream, and a workspace), one specialisation a device. There
-/// is no global state; one execution serves one call at a time.
-template <class Device>
-class execution;
-
 // A backend is a device tag (allocate, deallocate, copy, clear, reaches), an execution, and one file for each primitive,
 // with these names and the same signatures in every backend; backend/<name>.hpp includes those of all backends there are:
 //   map                element-wise functors over dense arrays
@@ -24,9 +15,9 @@ class execution;
 //   shards             the parts of a batch, each taken through a model by itself
 //   angles             the cosines and sines of MD-LRPE
 //   convert            sequences from one storage type to another
+//   pooling            the mean over tokens
+//   for_each           bodies for the rows of a matrix, or for items that threads share: patches, merging states
 // A further backend is one more folder beside cpu/ and cuda/.
-
-LIGHTNET_END_NAMESPACE
 
 #include <lightnet/backend/cpu/execution.hpp>
 #if defined(LIGHTNET_HAS_CUDA)

@@ -65,20 +65,26 @@ struct patches {
     grid<Dims> where;
 
     LIGHTNET_HOST_DEVICE void operator()(std::int64_t row, std::int64_t first, std::int64_t last) const noexcept {
-      const std::int64_t cells = where.size(), channels = images.extent(Dims + 1), line_width = Side * channels;
+      const std::int64_t channels = images.extent(Dims + 1), line_width = Side * channels;
       const std::int64_t step = images.stride(Dims), channel_step = images.stride(Dims + 1);
-      const auto at = where.coordinates(row % cells);
-      Pixel* corner = images.data() + row / cells * images.stride(0);
-      for (std::size_t axis = 0; axis < Dims; ++axis) corner += at[axis] * Side * images.stride(axis + 1);
-      Element* const elements = rows.data() + row * rows.stride(0);
-      while (first < last) {
-        std::int64_t line = first / line_width, i = first % line_width / channels, c = first % channels;
+      Pixel* corner = images.data();
+      std::int64_t cell = row;
+      for (std::size_t axis = Dims; axis-- > 0; cell /= where.extents[axis]) {
+        corner += cell % where.extents[axis] * Side * images.stride(axis + 1);
+      }
+      corner += cell * images.stride(0);
+      Element* element = rows.data() + row * rows.stride(0) + first;
+      // Whole rows, which the CPU takes, start with a line.
+      std::int64_t line = first > 0 ? first / line_width : 0, i = first > 0 ? first % line_width / channels : 0;
+      std::int64_t c = first > 0 ? first % channels : 0;
+      for (std::int64_t left = last - first; left > 0; ++line, i = 0) {
         Pixel* pixel = corner + i * step;
-        for (std::size_t axis = Dims - 1; axis > 0; --axis, line /= Side) pixel += line % Side * images.stride(axis);
-        for (; i < Side && first < last; ++i, pixel += step, c = 0) {
-          const std::int64_t count = last - first < channels - c ? last - first : channels - c;
-          for (std::int64_t n = 0; n < count; ++n) Move{}(pixel[(c + n) * channel_step], elements[first + n]);
-          first += count;
+        std::int64_t rest = line;
+        for (std::size_t axis = Dims - 1; axis > 0; --axis, rest /= Side) pixel += rest % Side * images.stride(axis);
+        for (; i < Side && left > 0; ++i, pixel += step, c = 0) {
+          const std::int64_t count = left < channels - c ? left : channels - c;
+          for (std::int64_t n = 0; n < count; ++n) Move{}(pixel[(c + n) * channel_step], *element++);
+          left -= count;
         }
       }
     }

@@ -5,6 +5,8 @@
 #include <lightnet/core/view.hpp>
 #include <lightnet/monoid/affine.hpp>
 
+#include <type_traits>
+
 LIGHTNET_BEGIN_NAMESPACE
 
 /// The state h of an element-wise recurrence, as a view.
@@ -14,8 +16,9 @@ struct vector_state {
   dynamic_view<3, T, Device> decay{};  // [B, H, d]  the product of all decays so far, optional; see merge_states
 
   explicit operator bool() const noexcept { return static_cast<bool>(h); }
-  operator vector_state<const T, Device>() const  // NOLINT(google-explicit-constructor): as a view
-      requires(!std::is_const_v<T>) {
+  template <class U>
+    requires(!std::is_const_v<T> && std::is_same_v<U, const T>)
+  operator vector_state<U, Device>() const {  // NOLINT(google-explicit-constructor): as a view
     return {h, decay};
   }
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/linear_recurrence.hpp>
+#include <lightnet/backend/recurrence_arguments.hpp>
 #include <lightnet/core/concepts.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/execution.hpp>
 #include <lightnet/core/error.hpp>
+#include <lightnet/core/execution.hpp>
 
 #include <cstddef>
 #include <cstdint>

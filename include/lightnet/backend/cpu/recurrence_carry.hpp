@@ -3,7 +3,7 @@
 
 #include <lightnet/backend/cpu/parallel.hpp>
 #include <lightnet/backend/cpu/tile.hpp>
-#include <lightnet/backend/linear_recurrence.hpp>
+#include <lightnet/backend/recurrence_arguments.hpp>
 #include <lightnet/core/math.hpp>
 
 #include <algorithm>

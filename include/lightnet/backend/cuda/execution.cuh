@@ -3,7 +3,7 @@
 
 #include <lightnet/backend/cuda/gemm_plans.cuh>
 #include <lightnet/backend/cuda/status.cuh>
-#include <lightnet/backend/execution.hpp>
+#include <lightnet/core/execution.hpp>
 #include <lightnet/core/tensor.hpp>
 
 #include <cstddef>

@@ -32,8 +32,8 @@ void launch(execution<cuda>& on, const char* operation, const launch_shape& shap
                cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(shape.shared_bytes)));
   }
-  kernel<<<static_cast<unsigned>(shape.blocks), static_cast<unsigned>(shape.threads), shape.shared_bytes, on.stream()>>>(
-      arguments...);
+  kernel<<<static_cast<unsigned>(shape.blocks), static_cast<unsigned>(shape.threads), shape.shared_bytes,
+           on.stream()>>>(arguments...);
   check_cuda(operation, "its kernel", cudaGetLastError());
 }
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <lightnet/backend/cuda/packed_lengths.cuh>
-#include <lightnet/backend/linear_recurrence.hpp>
+#include <lightnet/backend/recurrence_arguments.hpp>
 #include <lightnet/core/concepts.hpp>
 #include <lightnet/core/math.hpp>
 
