@@ -35,12 +35,16 @@ struct cuda {
     detail::check_cuda("cuda::clear", "cudaMemset", cudaMemset(memory, 0, bytes));
     detail::check_cuda("cuda::clear", "cudaStreamSynchronize", cudaStreamSynchronize(nullptr));
   }
-  /// Whether a kernel may read and write there.
+  /// Whether a kernel of the current device may read and write there.
   static bool reaches(const void* memory) noexcept {
     cudaPointerAttributes attributes{};
     if (cudaPointerGetAttributes(&attributes, memory) != cudaSuccess) {
       cudaGetLastError();
       return false;
+    }
+    if (attributes.type == cudaMemoryTypeDevice) {
+      int current = -1;
+      return cudaGetDevice(&current) == cudaSuccess && attributes.device == current;
     }
     return attributes.devicePointer != nullptr && attributes.type != cudaMemoryTypeUnregistered;
   }

@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(256)
                         signed_parts<typename Pull::A> parts) {
   using A = typename Pull::A;
   using shape = sweep_layout<A>;
-  constexpr int R = shape::rows_of_lane, C = shape::columns_of_lane, tile = shape::tile;
+  constexpr int R = shape::rows_of_lane, C = shape::columns_of_lane, tile = shape::most_tokens;
   extern __shared__ __align__(16) unsigned char shared_memory[];
   const auto& job = pull.job;
   const int padded = layout.padded_rows(), across = layout.columns_of_block();
@@ -164,14 +164,14 @@ void signed_recurrence_backward(execution<cuda>& on, const recurrence_arguments<
     constexpr std::int64_t elements = layout.rows_of_lane * layout.columns_of_lane;
     const std::int64_t blocks = items * layout.blocks_of_item, threads = 32 * layout.warps;
     signed_parts<A> parts{};
-    parts.tiles = (arguments.lines.longest() + layout.tile - 1) / layout.tile;
+    parts.tiles = (arguments.lines.longest() + layout.most_tokens - 1) / layout.most_tokens;
     parts.parts = layout.blocks_of_item * (layout.warps / layout.groups);
     parts.tokens = arguments.lines.batch * arguments.heads * job.tokens;
     parts.kept = scratch.take<A>(blocks * parts.tiles * elements * threads);
-    parts.history = scratch.take<A>(blocks * layout.tile * elements * threads);
+    parts.history = scratch.take<A>(blocks * layout.most_tokens * elements * threads);
     parts.da = scratch.take<A>(parts.parts * parts.tokens * rows);
-    const std::size_t shared =
-        sizeof(A) * layout.tile * static_cast<std::size_t>(3 * layout.padded_rows() + 2 * layout.columns_of_block());
+    const std::size_t shared = sizeof(A) * layout.most_tokens *
+                               static_cast<std::size_t>(3 * layout.padded_rows() + 2 * layout.columns_of_block());
     launch(on, operation, {blocks, static_cast<int>(threads), shared}, signed_decay_kernel<pull_type, gradients_type>,
            pull, gradients, layout, parts);
     for_each(on, operation, items * job.width, pull_signed_decay<pull_type, gradients_type>{pull, gradients, parts});

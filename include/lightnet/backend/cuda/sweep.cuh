@@ -13,15 +13,17 @@ namespace detail {
 template <class A>
 struct sweep_layout {
   static constexpr int rows_of_lane = 4, columns_of_lane = sizeof(A) == 4 ? 8 : 4;
-  static constexpr int most_warps = 8, tile = 16;  // tokens that are read together
-  static constexpr std::int64_t chain = 64;        // tokens whose sum is made by itself: long chains round to one side
+  static constexpr int most_warps = 8, most_tokens = 16;
+  static constexpr int ahead = 4;  // numbers of each kind that a thread has on their way
+  static constexpr std::int64_t chain = 64;  // tokens whose sum is made by itself: long chains round to one side
 
   std::int64_t rows, columns, blocks_of_item;
   int lanes, groups, warps;
+  int tokens;  // that are read together, a power of two
 
   /// For so many items; few items are spread over more blocks. The bits of a column do not depend on the layout.
   static sweep_layout of(std::int64_t rows, std::int64_t columns, std::int64_t items, int processors) {
-    sweep_layout l{rows, columns, 1, 1, 1, 1};
+    sweep_layout l{rows, columns, 1, 1, 1, 1, most_tokens};
     while (l.lanes < 32 && l.lanes * rows_of_lane < rows) l.lanes *= 2;
     l.groups = static_cast<int>((rows + l.lanes * rows_of_lane - 1) / (l.lanes * rows_of_lane));
     l.groups = l.groups > 0 ? l.groups : 1;
@@ -32,16 +34,19 @@ struct sweep_layout {
     const std::int64_t own = across < most ? across : most;
     l.warps = static_cast<int>(own > 0 ? own : 1) * l.groups;
     l.blocks_of_item = own > 0 ? (across + own - 1) / own : 0;
+    while (l.tokens > 1 && l.tokens * l.widest() > ahead * 32 * l.warps) l.tokens /= 2;
     return l;
   }
   LIGHTNET_HOST_DEVICE int columns_of_warp() const { return 32 / lanes * columns_of_lane; }
   LIGHTNET_HOST_DEVICE int columns_of_block() const { return warps / groups * columns_of_warp(); }
   LIGHTNET_HOST_DEVICE int padded_rows() const { return groups * lanes * rows_of_lane; }
+  LIGHTNET_HOST_DEVICE int widest() const {
+    return padded_rows() > columns_of_block() ? padded_rows() : columns_of_block();
+  }
   /// Rows that go in and out, the columns that go in, factors along either, and the partial outputs of every group.
   std::size_t shared_bytes() const {
-    const int kept = padded_rows() > columns_of_block() ? padded_rows() : columns_of_block();
-    return sizeof(A) * tile *
-           static_cast<std::size_t>(2 * padded_rows() + columns_of_block() + kept + groups * columns_of_block());
+    return sizeof(A) * static_cast<std::size_t>(tokens) *
+           static_cast<std::size_t>(2 * padded_rows() + columns_of_block() + widest() + groups * columns_of_block());
   }
 };
 
@@ -55,15 +60,15 @@ struct alignas(16) neighbours {
 ///
 /// A source says what the letters are, along which side of X the factors a lie, and which way the tokens are walked; all
 /// four products of a recurrence and its gradient are such sweeps (linear_recurrence*.cuh). Backwards a is that of the
-/// token after. Least traffic: what the source reads, once for each block of columns, and y. Tile: 16 tokens in shared
-/// memory. The sums of y over the rows are a fixed tree; those of X are made from 64 tokens at a time.
+/// token after. Least traffic: what the source reads, once for each block of columns, and y. Tile: up to 16 tokens in
+/// shared memory, those of the next on their way while these are worked on. The sums of y over the rows are a fixed tree; those of X are made from 64 tokens at a time.
 template <class Source>
 __global__ void __launch_bounds__(256) sweep_kernel(Source source, sweep_layout<typename Source::A> layout) {
   using A = typename Source::A;
   using shape = sweep_layout<A>;
-  constexpr int R = shape::rows_of_lane, C = shape::columns_of_lane, tile = shape::tile;
+  constexpr int R = shape::rows_of_lane, C = shape::columns_of_lane, ahead = shape::ahead;
   extern __shared__ __align__(16) unsigned char shared_memory[];
-  const int padded = layout.padded_rows(), across = layout.columns_of_block();
+  const int padded = layout.padded_rows(), across = layout.columns_of_block(), tile = layout.tokens;
   const int kept = Source::keeps_rows ? padded : across;
   A* const in = reinterpret_cast<A*>(shared_memory);  // [tile, padded rows]
   A* const out = in + tile * padded;
@@ -87,29 +92,56 @@ __global__ void __launch_bounds__(256) sweep_kernel(Source source, sweep_layout<
       x[r][c] = inside ? source.begin(at, own_row + r, first_column + own_column + c) : A(0);
     }
   }
-  for (std::int64_t first = 0; first < length; first += tile) {
-    const int count = static_cast<int>(length - first < tile ? length - first : tile);
-    const auto position = [&](int t) { return Source::backwards ? length - 1 - (first + t) : first + t; };
-    __syncthreads();  // what was read of the last tile
-    for (int n = static_cast<int>(threadIdx.x); n < count * padded; n += static_cast<int>(blockDim.x)) {
-      const std::int64_t token = at.line.token(position(n / padded)), r = n % padded;
-      in[n] = r < layout.rows ? source.in(at, token, r) : A(0);
-      out[n] = r < layout.rows ? source.out_row(at, token, r) : A(0);
+  const auto tokens_from = [&](std::int64_t first) {
+    return static_cast<int>(length - first < tile ? length - first : tile);
+  };
+  const auto position = [&](std::int64_t first, int t) {
+    return Source::backwards ? length - 1 - (first + t) : first + t;
+  };
+  // Calls body(number of the thread's, number in the tile) for what a thread has of `wide` numbers a token.
+  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+  const auto each = [&](int count, int wide, const auto& body) {
+#pragma unroll
+    for (int k = 0; k < ahead; ++k) {
+      if (thread + k * threads < count * wide) body(k, thread + k * threads);
     }
-    for (int n = static_cast<int>(threadIdx.x); n < count * across; n += static_cast<int>(blockDim.x)) {
+  };
+  A next_in[ahead] = {}, next_out[ahead] = {}, next_column[ahead] = {}, next_keep[ahead] = {};
+  const auto fetch = [&](std::int64_t first) {
+    const int count = tokens_from(first);
+    each(count, padded, [&](int k, int n) {
+      const std::int64_t token = at.line.token(position(first, n / padded)), r = n % padded;
+      next_in[k] = r < layout.rows ? source.in(at, token, r) : A(0);
+      next_out[k] = r < layout.rows ? source.out_row(at, token, r) : A(0);
+    });
+    each(count, across, [&](int k, int n) {
       const std::int64_t c = first_column + n % across;
-      columns[n] = c < layout.columns ? source.column(at, at.line.token(position(n / across)), c) : A(0);
-    }
+      next_column[k] = c < layout.columns ? source.column(at, at.line.token(position(first, n / across)), c) : A(0);
+    });
+    each(count, kept, [&](int k, int n) {
+      const std::int64_t i = position(first, n / kept) + (Source::backwards ? 1 : 0);
+      const std::int64_t c = n % kept + (Source::keeps_rows ? 0 : first_column);
+      const bool inside = i < length && c < (Source::keeps_rows ? layout.rows : layout.columns);
+      next_keep[k] = inside ? source.keep(at, at.line.token(i), c) : A(1);
+    });
+  };
+
+  if (length > 0) fetch(0);
+  for (std::int64_t first = 0; first < length; first += tile) {
+    const int count = tokens_from(first);
+    __syncthreads();  // what was read of the last tile
     int moves = 0;
-    for (int n = static_cast<int>(threadIdx.x); n < count * kept; n += static_cast<int>(blockDim.x)) {
-      const std::int64_t i = position(n / kept) + (Source::backwards ? 1 : 0);
-      const std::int64_t k = n % kept + (Source::keeps_rows ? 0 : first_column);
-      const bool inside = i < length && k < (Source::keeps_rows ? layout.rows : layout.columns);
-      const A a = inside ? source.keep(at, at.line.token(i), k) : A(1);
-      keep[n] = a;
-      moves |= a != A(1);
-    }
+    each(count, padded, [&](int k, int n) {
+      in[n] = next_in[k];
+      out[n] = next_out[k];
+    });
+    each(count, across, [&](int k, int n) { columns[n] = next_column[k]; });
+    each(count, kept, [&](int k, int n) {
+      keep[n] = next_keep[k];
+      moves |= next_keep[k] != A(1);
+    });
     moves = __syncthreads_or(moves);
+    if (first + tile < length) fetch(first + tile);
 
     for (int t = 0; t < count; ++t) {
       const auto rows_in = *reinterpret_cast<const neighbours<A, R>*>(in + t * padded + own_row);
@@ -186,13 +218,13 @@ __global__ void __launch_bounds__(256) sweep_kernel(Source source, sweep_layout<
       }
     }
     __syncthreads();
-    for (int n = static_cast<int>(threadIdx.x); n < count * across; n += static_cast<int>(blockDim.x)) {
-      const std::int64_t c = first_column + n % across, i = position(n / across);
-      if (c >= layout.columns) continue;
+    each(count, across, [&](int, int n) {
+      const std::int64_t c = first_column + n % across, i = position(first, n / across);
+      if (c >= layout.columns) return;
       A sum = results[n];
       for (int g = 1; g < layout.groups; ++g) sum += results[g * tile * across + n];
       source.write(at, i, at.line.token(i), c, sum);
-    }
+    });
   }
 #pragma unroll
   for (int r = 0; r < R; ++r) {
