@@ -2,7 +2,7 @@
 #pragma once
 
 #include <lightnet/backend/cpu/token_rows.hpp>
-#include <lightnet/backend/elementwise_recurrence.hpp>
+#include <lightnet/backend/elementwise_operands.hpp>
 #include <lightnet/core/math.hpp>
 
 #include <algorithm>

@@ -12,8 +12,8 @@
 #include <cmath>
 #include <numeric>
 
-// Sums of constant decays along every line of a grid's axes, which is MD-TPE. A thread takes some channels of a sequence and
-// walks all its lines, so that what it writes stays in its caches.
+// Sums of constant decays along every line of a grid's axes, which is MD-TPE. A thread takes some channels of a sequence
+// and walks all its lines, so that what it writes stays in its caches.
 
 LIGHTNET_BEGIN_NAMESPACE
 

@@ -48,11 +48,8 @@ struct input_sweep {
 
   __device__ line_of_head line(std::int64_t item) const { return job.line(item); }
   __device__ A begin(const line_of_head& at, std::int64_t r, std::int64_t j) const {
-    if constexpr (Job::recurrence::framed) {
-      if (!job.from.state.input || job.begins_empty(at, r)) return A(0);
-      return job.from.state.input(at.line.sequence, at.head, r, j);
-    }
-    return A(0);
+    const auto& first = job.from.state.input;
+    return first ? first(at.line.sequence, at.head, r, j) : A(0);
   }
   __device__ A in(const line_of_head& at, std::int64_t token, std::int64_t r) const {
     return job.plain_input(at, token, r);

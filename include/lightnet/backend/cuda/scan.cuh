@@ -5,9 +5,10 @@
 
 #include <algorithm>
 
-// Sums of constant decays along every line of a grid's axes, which is MD-TPE: y = x + sum_j gain_j h_j, h_j = lambda_j h_j
-// + x, a pass for each axis and way. The least traffic is x and y. Tile: one channel and 256 tokens of a line, a thread
-// with all modes in registers; longer lines are cut there, whatever the batch, and the states are carried from part to part.
+// Sums of constant decays along every line of a grid's axes, which is MD-TPE: y = x + sum_j gain_j h_j,
+// h_j = lambda_j h_j + x, a pass for each axis and way. The least traffic is x and y. Tile: one channel and 256 tokens of a
+// line, a thread with all modes in registers; longer lines are cut there, whatever the batch, and the states are carried
+// from part to part.
 
 LIGHTNET_BEGIN_NAMESPACE
 

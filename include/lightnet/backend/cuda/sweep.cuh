@@ -14,7 +14,7 @@ template <class A>
 struct sweep_layout {
   static constexpr int rows_of_lane = 4, columns_of_lane = sizeof(A) == 4 ? 8 : 4;
   static constexpr int most_warps = 8, most_tokens = 16;
-  static constexpr int ahead = 4;  // numbers of each kind that a thread has on their way
+  static constexpr int ahead = 4;            // numbers of each kind that a thread has on their way
   static constexpr std::int64_t chain = 64;  // tokens whose sum is made by itself: long chains round to one side
 
   std::int64_t rows, columns, blocks_of_item;

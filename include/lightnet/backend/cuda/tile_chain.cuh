@@ -54,8 +54,8 @@ struct chain_tile {
   bool exists, last;
 };
 
-/// Steps h -> decay h + sum of whole tiles of tokens, one after another along each line: a block takes the next tile that
-/// nobody has, leaves its step, looks back for the nearest tile whose end is known, and leaves its own end. However far
+/// Steps h -> decay h + sum of whole tiles of tokens, one after another along each line: a block takes the next tile
+/// that nobody has, leaves its step, looks back for the nearest tile whose end is known, and leaves its own end. However far
 /// it looks, the end of a tile is decay h + sum of the end before it: the same bits. Blocks that wait do so for blocks
 /// that run already. (Single-pass prefix scan with decoupled look-back, Merrill and Garland, NVR-2016-002.)
 template <class A>
@@ -136,8 +136,8 @@ struct tile_chain {
     }
   }
 
-  /// h where a tile begins. `before` tiles, one or more, come before it, at the slots slot - direction, slot - 2 direction
-  /// and so on.
+  /// h where a tile begins. `before` tiles, one or more, come before it, at the slots slot - direction,
+  /// slot - 2 direction and so on.
   __device__ A begin(std::int64_t slot, std::int64_t direction, std::int64_t before, std::int64_t channel) const {
     constexpr int window = 4;
     for (;;) {
