@@ -356,7 +356,10 @@ operation make() {
   made.framed = R::framed;
   made.stateful = keeps_state<R, V, P>;
   made.runs_on = std::is_same_v<Device, ln::cpu> ? device::cpu : device::cuda;
-  made.uses_tiles = made.runs_on == device::cpu && is_bfloat16 && ln::detail::amx_available();
+  made.uses_tiles = is_bfloat16 && ln::detail::amx_available();
+#if defined(LIGHTNET_HAS_CUDA)
+  if (made.runs_on == device::cuda) made.uses_tiles = V::ordered && ln::detail::takes_causal_tiles<R, P, T>;
+#endif
   made.forward = forward<R, V, P, Dims, T, Device>;
   made.backward = backward<R, V, P, Dims, T, Device>;
   if constexpr (std::is_same_v<V, ln::causal>) made.steps = steps<R, P, Dims, T, Device>;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cuda/causal_tiles.cuh>
 #include <lightnet/backend/cuda/sweep.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -91,7 +92,13 @@ void forward_pass(execution<cuda>& on, const recurrence_arguments<Recurrence, Di
 template <class Recurrence, class Position, int Dims, class T, class Outputs>
 void linear_recurrence_forward(execution<cuda>& on, const recurrence_arguments<Recurrence, Dims, T, cuda>& arguments,
                                const Outputs& outputs) {
-  forward_pass<Recurrence, Position>(on, arguments, outputs, "scan");
+  constexpr const char* operation = "scan";
+  if constexpr (takes_causal_tiles<Recurrence, Position, T>) {
+    execution<cuda>::scope scratch{on};
+    const auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
+    if (run_causal_tiles(on, operation, job, outputs)) return;
+  }
+  forward_pass<Recurrence, Position>(on, arguments, outputs, operation);
 }
 
 }  // namespace detail

@@ -363,6 +363,20 @@ __device__ bool ends_bad(const Job& job, const line_of_head& at, std::int64_t j)
   return job.bad_token[at.item] < length || job.bad_column[at.item * job.from.values + j] < length;
 }
 
+/// A job whose factors are not known yet.
+template <class Recurrence, class Position, int Dims, class T>
+recurrence_job<Recurrence, Position, Dims, T> job_of(execution<cuda>& on, execution<cuda>::scope& scratch,
+                                                     const recurrence_arguments<Recurrence, Dims, T, cuda>& arguments,
+                                                     const char* operation) {
+  recurrence_job<Recurrence, Position, Dims, T> job;
+  job.from = arguments;
+  job.from.lines = accept_lengths(on, scratch, operation, arguments.lines);
+  job.bad_content = on.bad_content();
+  job.tokens = arguments.lines.tokens.size();
+  job.width = arguments.weights();
+  return job;
+}
+
 /// A job whose factors are worked out, in scratch memory that lives as long as the scope.
 template <class Recurrence, class Position, int Dims, class T>
 recurrence_job<Recurrence, Position, Dims, T> weigh(execution<cuda>& on, execution<cuda>::scope& scratch,
@@ -370,12 +384,7 @@ recurrence_job<Recurrence, Position, Dims, T> weigh(execution<cuda>& on, executi
                                                     bool global, const char* operation) {
   using job_type = recurrence_job<Recurrence, Position, Dims, T>;
   using A = typename job_type::A;
-  job_type job;
-  job.from = arguments;
-  job.from.lines = accept_lengths(on, scratch, operation, arguments.lines);
-  job.bad_content = on.bad_content();
-  job.tokens = arguments.lines.tokens.size();
-  job.width = arguments.weights();
+  job_type job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
   job.global = global;
   const std::int64_t items = arguments.items(), weights = items * job.width;
   const std::int64_t all = arguments.lines.batch * arguments.heads * job.tokens * job.width;

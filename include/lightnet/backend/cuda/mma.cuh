@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/core/config.hpp>
+
+#include <cstdint>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+namespace detail {
+
+// The warp's matrix instruction for bfloat16 with sums in float, C[16, 8] += A[16, 16] B[16, 8] (PTX, mma.m16n8k16), and
+// how its operands are loaded from shared memory (ldmatrix). Lane l holds of C the rows l / 4 and l / 4 + 8, of each the
+// columns 2 (l % 4) and 2 (l % 4) + 1.
+
+/// Two floats rounded to bfloat16, the first in the lower half.
+__device__ inline std::uint32_t pack_bfloat16(float low, float high) {
+  std::uint32_t packed;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+__device__ inline float lower_bfloat16(std::uint32_t packed) { return __uint_as_float(packed << 16); }
+
+/// Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8.
+__device__ inline void load_matrices(std::uint32_t (&to)[4], const void* row) {
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(address)
+               : "memory");
+}
+/// The same, each matrix transposed.
+__device__ inline void load_matrices_transposed(std::uint32_t (&to)[4], const void* row) {
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(address)
+               : "memory");
+}
+
+__device__ inline void multiply_add_matrices(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b_low,
+                                             std::uint32_t b_high) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_low), "r"(b_high));
+}
+
+/// A matrix of bfloat16 in shared memory. Rows are 8 numbers longer than they look, so that eight of them lie in different
+/// banks.
+struct bfloat16_tile {
+  std::uint16_t* data;
+  int stride;
+
+  LIGHTNET_HOST_DEVICE static constexpr int padded(int columns) { return columns + 8; }
+
+  __device__ std::uint16_t* at(int row, int column) const { return data + row * stride + column; }
+
+  /// A[16, 16] from rows [m, m + 16) and columns [k, k + 16).
+  __device__ void load_left(std::uint32_t (&a)[4], int m, int k) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    load_matrices(a, at(m + lane % 16, k + lane / 16 * 8));
+  }
+  /// A[16, 16] = the transpose of rows [k, k + 16) and columns [m, m + 16).
+  __device__ void load_left_transposed(std::uint32_t (&a)[4], int m, int k) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    load_matrices_transposed(a, at(k + lane % 8 + lane / 16 * 8, m + lane / 8 % 2 * 8));
+  }
+  /// Two B[16, 8], side by side, from rows [k, k + 16) and columns [n, n + 16): b[0], b[1] and b[2], b[3].
+  __device__ void load_right(std::uint32_t (&b)[4], int k, int n) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    load_matrices_transposed(b, at(k + lane % 16, n + lane / 16 * 8));
+  }
+  /// Two B[16, 8] from the transpose: rows [n, n + 16) and columns [k, k + 16).
+  __device__ void load_right_transposed(std::uint32_t (&b)[4], int k, int n) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    load_matrices(b, at(n + lane % 8 + lane / 16 * 8, k + lane / 8 % 2 * 8));
+  }
+};
+
+}  // namespace detail
+
+LIGHTNET_END_NAMESPACE
