@@ -14,6 +14,10 @@ namespace fashion_mnist {
 struct arguments {
   std::optional<std::int64_t> epochs;  // what is not given comes from the settings, or from the checkpoint
   std::optional<std::uint64_t> seed;
+  std::optional<std::int64_t> batch;
+  std::optional<double> rate;
+  std::optional<double> decay;
+  std::optional<double> smoothing;
   std::optional<std::int64_t> limit;
   std::optional<std::string> mixer;
   bool compare = false;

@@ -29,9 +29,13 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
   CLI::App app{"A LightNet learns to tell pictures of clothes apart (Fashion-MNIST), with one scan a layer."};
   app.option_defaults()->always_capture_default();
   app.add_option("--epochs", given.epochs, "Times that every training image is seen")->check(CLI::Range(1, 100'000));
-  app.add_option("--threads", given.threads, "Threads, 0 for all; they change no bit of the result")
+  app.add_option("--threads", given.threads, "Threads of the CPU, 0 for all; they change no bit of the result")
       ->check(CLI::Range(0, 4096));
   app.add_option("--seed", given.seed, "Seed of all that is random")->check(CLI::NonNegativeNumber);
+  app.add_option("--batch", given.batch, "Images of an update")->check(CLI::Range(1, 60'000));
+  app.add_option("--rate", given.rate, "The largest learning rate")->check(CLI::Range(0.0, 1.0));
+  app.add_option("--decay", given.decay, "Weight decay, times the learning rate")->check(CLI::Range(0.0, 10.0));
+  app.add_option("--smoothing", given.smoothing, "Of the labels")->check(CLI::Range(0.0, 0.99));
   app.add_option("--resume", given.resume, "A checkpoint to go on from, with its settings")->type_name("FILE");
   app.add_option("--data", given.data, "Folder of the gzipped IDX files")->type_name("DIR");
   app.add_option("--output", given.output, "Folder of the checkpoint, the picture and the curve")->type_name("DIR");

@@ -15,6 +15,7 @@
 #include "command_line.hpp"
 #include "comparison.hpp"
 #include "idx.hpp"
+#include "machine.hpp"
 #include "mixer.hpp"
 #include "recorder.hpp"
 #include "settings.hpp"
@@ -58,12 +59,12 @@ int compare(const arguments& given) {
     }
   }
   std::printf(
-      "\n%s\nSeeds %llu to %llu, %lld epochs of %s images, %d threads.\n"
-      "A call is the mixer of one layer: forward, for %lld images, on one thread.\n",
+      "\n%s\nSeeds %llu to %llu, %lld epochs of %s images, %s.\n"
+      "A call is the mixer of one layer: forward, for %lld images, on %s.\n",
       comparison_table(rows).c_str(), static_cast<unsigned long long>(first),
       static_cast<unsigned long long>(chosen.seed), static_cast<long long>(chosen.epochs),
-      detail::grouped(images).c_str(), ln::execution<ln::cpu>{given.threads}.threads(),
-      static_cast<long long>(chosen.batch));
+      detail::grouped(images).c_str(), machine{given.threads}.name().c_str(), static_cast<long long>(chosen.batch),
+      machine{1}.name().c_str());
   return 0;
 }
 

@@ -9,7 +9,7 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
-#include <lightnet/backend/cpu/random.hpp>
+#include <lightnet/backend/random.hpp>
 #include <lightnet/model/image_classifier.hpp>
 #include <lightnet/train/checkpoint.hpp>
 #include <lightnet/train/trainer.hpp>
@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "batches.hpp"
+#include "machine.hpp"
 #include "mixer.hpp"
 #include "picture.hpp"
 #include "progress.hpp"
@@ -62,6 +63,10 @@ inline lightnet::trainer_options options_of(const arguments& given, const std::o
   const auto file = saved->path().string();
   agree("--epochs", given.epochs, saved->options().epochs, file);
   agree("--seed", given.seed, saved->options().seed, file);
+  agree("--batch", given.batch, saved->options().batch, file);
+  agree("--rate", given.rate, saved->options().schedule.peak, file);
+  agree("--decay", given.decay, saved->options().optimiser.weight_decay, file);
+  agree("--smoothing", given.smoothing, saved->options().smoothing, file);
   const auto& state = saved->state();
   agree("--limit", given.limit, state.items, file);
   if (state.items < 1 || state.items > images) {
@@ -103,26 +108,33 @@ inline double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// The median milliseconds of a call of the first layer's mixer: forward, for a batch of images, on one thread.
+/// A mixer's model on the device of this program.
 template <class Options>
-double milliseconds_of_call(const lightnet::trainer<lightnet::image_classifier<Options, 2>>& trained,
-                            const image_set& images) {
-  using model = lightnet::image_classifier<Options, 2>;
+using model_of = lightnet::image_classifier<Options, 2, float, device>;
+template <class Options>
+using trainer_of = lightnet::trainer<model_of<Options>, float, device>;
+
+/// The median milliseconds of a call of the first layer's mixer: forward, for a batch of images, on one thread or on the GPU.
+template <class Options>
+double milliseconds_of_call(const trainer_of<Options>& trained, const image_set& images) {
+  using model = model_of<Options>;
   using block = typename model::body::block_type;
   using layer = typename block::token_mixer;
   constexpr int calls = 201;
   const lightnet::rank<4> shape{
       {trained.options().batch, images.rows / Options::patch, images.columns / Options::patch, layer::width}};
-  lightnet::execution<lightnet::cpu> on{1};
-  lightnet::tensor<lightnet::rank<4>, float> x(shape), y(shape);
+  machine alone{1};
+  auto& on = alone.on;
+  lightnet::tensor<lightnet::rank<4>, float, device> x(shape), y(shape);
   lightnet::fill_normal(on, lightnet::random_stream{1}, 0, x.view().reshape(std::array{x.size()}));
-  const lightnet::parameters_of<layer, const float> weights{
+  const lightnet::parameters_of<layer, const float, device> weights{
       trained.parameters().view().data() + model::body_at + block::token_mixer_at, {}};
   typename layer::template context<lightnet::infer> nothing;
   std::vector<double> times;
   for (int call = 0; call < calls; ++call) {
     const auto start = std::chrono::steady_clock::now();
     layer{}.forward(on, weights, std::as_const(x).view(), y.view(), nothing);
+    on.synchronize();
     times.push_back(1e3 * seconds_since(start));
   }
   return median(times);
@@ -133,16 +145,16 @@ double milliseconds_of_call(const lightnet::trainer<lightnet::image_classifier<O
 template <class Options>
 int demonstrate(const mixer& which, const arguments& given, const std::optional<lightnet::checkpoint>& saved) {
   namespace fs = std::filesystem;
-  using model = lightnet::image_classifier<Options, 2>;
-  const settings standard;
+  const auto standard = standard_settings();
   const auto description = description_of(standard);
   const auto data = load_fashion_mnist(given.data);
   std::int64_t images = data.train.count;
   const auto options = detail::options_of(given, saved, images);
   const auto updates = lightnet::updates_of_epoch(images, options.batch);
 
-  lightnet::execution<lightnet::cpu> on{given.threads};
-  lightnet::trainer<model> trainer{model{}, options};
+  machine used{given.threads};
+  auto& on = used.on;
+  detail::trainer_of<Options> trainer{{}, options};
   recorder record{updates / standard.curve_points, which.name};
   if (saved) {
     record.restore(*saved, description);
@@ -154,8 +166,8 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
   if (failed) throw lightnet::file_error(folder.string(), "cannot be made a folder: " + failed.message());
   const auto checkpoint_path = folder / "fashion_mnist.safetensors";
   const auto parameters = detail::grouped(trainer.parameters().size());
-  std::printf("%s: %s parameters, %s training images, %d threads\n", which.title, parameters.c_str(),
-              detail::grouped(images).c_str(), on.threads());
+  std::printf("%s: %s parameters, %s training images, %s\n", which.title, parameters.c_str(),
+              detail::grouped(images).c_str(), used.name().c_str());
   std::fflush(stdout);
 
   batches training{data.train, standard, images, options.seed};
@@ -207,9 +219,9 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
 
 template <class Options>
 trial train(const mixer& which, const settings& chosen, const data_set& data, std::int64_t images, int threads) {
-  using model = lightnet::image_classifier<Options, 2>;
-  lightnet::execution<lightnet::cpu> on{threads};
-  lightnet::trainer<model> trainer{model{}, options_for(chosen, images)};
+  machine used{threads};
+  auto& on = used.on;
+  detail::trainer_of<Options> trainer{{}, options_for(chosen, images)};
   batches training{data.train, chosen, images, chosen.seed}, testing{data.test, chosen, data.test.count};
   const std::atomic<bool> never{false};
   const auto start = std::chrono::steady_clock::now();

@@ -50,6 +50,7 @@
 #include <lightnet/loss/cross_entropy.hpp>
 #include <lightnet/train/adamw.hpp>
 #include <lightnet/train/data_order.hpp>
+#include <lightnet/train/image_batches.hpp>
 #include <lightnet/train/presets.hpp>
 #include <lightnet/train/schedule.hpp>
 #include <lightnet/train/trainer.hpp>

@@ -358,7 +358,7 @@ operation make() {
   made.runs_on = std::is_same_v<Device, ln::cpu> ? device::cpu : device::cuda;
   made.uses_tiles = is_bfloat16 && ln::detail::amx_available();
 #if defined(LIGHTNET_HAS_CUDA)
-  if (made.runs_on == device::cuda) made.uses_tiles = V::ordered && ln::detail::takes_causal_tiles<R, P, T>;
+  if (made.runs_on == device::cuda) made.uses_tiles = ln::detail::takes_causal_tiles<R, P, T>;
 #endif
   made.forward = forward<R, V, P, Dims, T, Device>;
   made.backward = backward<R, V, P, Dims, T, Device>;

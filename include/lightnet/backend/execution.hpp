@@ -17,6 +17,8 @@
 //   convert            sequences from one storage type to another
 //   pooling            the mean over tokens
 //   for_each           bodies for the rows of a matrix, or for items that threads share: patches, merging states
+//   repeated_calls     work that comes again and again, such as the steps of a training
+//   letter             numbers that the host writes and a call reads
 // A further backend is one more folder beside cpu/ and cuda/.
 
 #include <lightnet/backend/cpu/execution.hpp>

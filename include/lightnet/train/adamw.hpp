@@ -2,7 +2,9 @@
 #pragma once
 
 #include <lightnet/backend/adamw.hpp>
+#include <lightnet/backend/for_each.hpp>
 #include <lightnet/core/parameters.hpp>
+#include <lightnet/train/schedule.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -40,6 +42,12 @@ class adamw {
     Device::copy(&state_.data()->learning_rate, &rate, sizeof rate);
   }
 
+  /// The same as a call of the execution: the rate of the next update is what the schedule says after as many as were done
+  /// or skipped, which the memory of the device knows.
+  void take_rate(execution<Device>& on, const learning_rate_schedule& schedule) {
+    detail::for_each_row(on, "adamw", 1, 1, scheduled_rate{schedule, state_.data()});
+  }
+
   /// One update of the parameters. Throws shape_error where the blocks are not of the optimiser's size.
   void step(execution<Device>& on, parameter_block<T, Device>& parameters,
             const parameter_block<T, Device>& gradients) {
@@ -63,6 +71,15 @@ class adamw {
   const parameter_block<T, Device>& second_moment() const noexcept { return second_; }
   parameter_block<T, Device>& first_moment() noexcept { return first_; }
   parameter_block<T, Device>& second_moment() noexcept { return second_; }
+
+  // What the backend calls is public, for nvcc makes no kernel of a private type.
+  struct scheduled_rate {
+    learning_rate_schedule schedule;
+    adamw_state* state;
+    LIGHTNET_HOST_DEVICE void operator()(std::int64_t, std::int64_t, std::int64_t) const noexcept {
+      state->learning_rate = schedule(state->updates + state->skipped);
+    }
+  };
 
  private:
   /// The block in pieces whose parameters decay alike; what no parameter describes does not decay.

@@ -110,30 +110,49 @@ struct checkpoint_numbers {
   }
 };
 
+/// The numbers of a block where the host can reach them: the block's own, or a copy in place of a device's.
 template <class T, class Device>
-std::span<const T> values_of(const parameter_block<T, Device>& block, const parameter& part) {
-  return {block.view().data() + part.offset, static_cast<std::size_t>(part.size())};
-}
+class values_on_host {
+ public:
+  explicit values_on_host(const parameter_block<T, Device>& block)
+      : size_{static_cast<std::size_t>(block.size())}, data_{block.view().data()} {
+    if constexpr (!std::is_same_v<Device, cpu>) {
+      copy_.resize(size_);
+      Device::copy(copy_.data(), data_, size_ * sizeof(T));
+      data_ = copy_.data();
+    }
+  }
+  values_on_host(const values_on_host&) = delete;
+  values_on_host& operator=(const values_on_host&) = delete;
+
+  std::span<const T> operator[](const parameter& part) const {
+    return {data_ + part.offset, static_cast<std::size_t>(part.size())};
+  }
+
+ private:
+  std::size_t size_;
+  const T* data_;
+  std::vector<T> copy_;
+};
 
 }  // namespace detail
 
-/// Saves a trainer whole; the file is replaced at once or stays as it was. Throws file_error where it cannot be
-/// written, and value_error for a state that is not finite.
-template <class Model, class T>
-void save_checkpoint(const std::filesystem::path& path, const trainer<Model, T, cpu>& from,
+/// Saves a trainer whole, of any device, whose execution has done its steps; the file is replaced at once or stays as it
+/// was. Throws file_error where it cannot be written, and value_error for a state that is not finite.
+template <class Model, class T, class Device>
+void save_checkpoint(const std::filesystem::path& path, const trainer<Model, T, Device>& from,
                      const checkpoint_extras& extras = {}) {
-  const auto& parameters = from.parameters();
+  const detail::values_on_host parameters{from.parameters()}, first{from.optimiser().first_moment()},
+      second{from.optimiser().second_moment()};
   std::vector<stored_tensor> tensors;
-  for (const parameter& part : parameters.index()) {
-    tensors.push_back(store(part.name, part.shape, detail::values_of(parameters, part)));
-  }
-  const auto moments = [&](std::string_view prefix, const parameter_block<T, cpu>& block) {
-    for (const parameter& part : block.index()) {
-      tensors.push_back(store(std::string{prefix} + part.name, part.shape, detail::values_of(block, part)));
+  const auto append = [&](std::string_view prefix, const detail::values_on_host<T, Device>& values) {
+    for (const parameter& part : from.parameters().index()) {
+      tensors.push_back(store(std::string{prefix} + part.name, part.shape, values[part]));
     }
   };
-  moments(detail::first_moment_prefix, from.optimiser().first_moment());
-  moments(detail::second_moment_prefix, from.optimiser().second_moment());
+  append({}, parameters);
+  append(detail::first_moment_prefix, first);
+  append(detail::second_moment_prefix, second);
   for (stored_tensor extra : extras.tensors) {
     extra.name.insert(0, detail::extra_prefix);
     tensors.push_back(std::move(extra));
@@ -165,8 +184,10 @@ class checkpoint {
       }
     }
     const adamw_state& optimiser = numbers_.optimiser;
-    if (optimiser.updates < 0 || optimiser.skipped_in_row < 0 || optimiser.skipped < optimiser.skipped_in_row) {
-      fail("the counters of the optimizer contradict each other");
+    const std::int64_t steps = state().step;
+    if (optimiser.updates < 0 || optimiser.skipped_in_row < 0 || optimiser.skipped < optimiser.skipped_in_row ||
+        steps < optimiser.updates || steps - optimiser.updates != optimiser.skipped) {
+      fail("the counters of the optimizer and its steps contradict each other");
     }
     explain([&] { options().check(); });
   }
@@ -185,8 +206,8 @@ class checkpoint {
 
   /// Brings the trainer to where it was saved. Throws file_error where a tensor is missing, unknown, of another type or
   /// shape, or holds what is not finite, and where the settings differ; then the trainer is as it was.
-  template <class Model, class T>
-  void load(trainer<Model, T, cpu>& to) const {
+  template <class Model, class T, class Device>
+  void load(trainer<Model, T, Device>& to) const {
     if (to.options() != options()) fail("its settings differ from those of this training");
     const std::vector<parameter>& index = to.parameters().index();
     std::size_t count = 0;
@@ -250,12 +271,16 @@ class checkpoint {
     }
   }
 
-  template <class T>
-  void read(std::string_view prefix, parameter_block<T, cpu>& to) const {
+  template <class T, class Device>
+  void read(std::string_view prefix, parameter_block<T, Device>& to) const {
+    std::vector<T> values(static_cast<std::size_t>(to.size()));
+    Device::copy(values.data(), to.view().data(), values.size() * sizeof(T));  // what no parameter describes stays
     for (const parameter& part : to.index()) {
-      const std::span<T> values{to.view().data() + part.offset, static_cast<std::size_t>(part.size())};
-      file_.read(std::string{prefix} + part.name, part.shape, values);
+      file_.read(
+          std::string{prefix} + part.name, part.shape,
+          std::span(values).subspan(static_cast<std::size_t>(part.offset), static_cast<std::size_t>(part.size())));
     }
+    Device::copy(to.view().data(), values.data(), values.size() * sizeof(T));
   }
 
   safetensors_file file_;

@@ -16,7 +16,8 @@ LIGHTNET_BEGIN_NAMESPACE
 enum class stream_purpose : std::uint32_t { parameters = 0, order = 1, augmentation = 2, dropout = 3 };
 
 /// Stream `index` of a purpose, for one seed.
-constexpr random_stream stream_for(stream_purpose purpose, std::uint64_t seed, std::uint32_t index = 0) noexcept {
+LIGHTNET_HOST_DEVICE constexpr random_stream stream_for(stream_purpose purpose, std::uint64_t seed,
+                                                        std::uint32_t index = 0) noexcept {
   return random_stream{seed, static_cast<std::uint64_t>(purpose) << 32 | index};
 }
 

@@ -29,7 +29,7 @@ struct learning_rate_schedule {
   double floor = 0;
 
   /// The rate of the update that comes after `step` others.
-  double operator()(std::int64_t step) const noexcept {
+  LIGHTNET_HOST_DEVICE double operator()(std::int64_t step) const noexcept {
     const auto done = static_cast<double>(step);
     const auto ramp = static_cast<double>(warmup);
     if (step < warmup) return peak * (done + 1) / ramp;

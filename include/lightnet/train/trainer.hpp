@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/repeated_calls.hpp>
 #include <lightnet/backend/shards.hpp>
 #include <lightnet/core/modes.hpp>
 #include <lightnet/loss/cross_entropy.hpp>
@@ -31,7 +32,9 @@ struct gradient_by<view<Shape, U, Device>, T> {
 /// `backward<write>(on, params, x, dy, dx, dparams, context)` that leaves out dx where that view is empty. A Source
 /// of items has `size()` and `load(std::span<const std::int64_t> items, std::int64_t epoch)`, which gives something
 /// with the members `inputs`, as Model takes them, and `labels` [B], valid until the next call; whatever is random in
-/// it is to be a function of the item and the epoch.
+/// it is to be a function of the item and the epoch. A Source may leave work to the device, in `fill(execution&)`: then
+/// `load` gives the same views whenever it gives as many items, `fill` allocates nothing of the second call for a size
+/// on, and on a GPU whose execution has a stream of its own `run` makes fill and update one CUDA graph.
 template <class Model, class T = float, class Device = cpu>
 class trainer {
  public:
@@ -89,24 +92,21 @@ class trainer {
     return finish_step(on);
   }
 
-  /// The first part of a step: sets the learning rate. Throws value_error where training diverged. The execution has done
-  /// the steps before.
-  void begin_step() {
-    before_ = optimiser_.state();
-    if (before_.skipped_in_row >= options_.patience) {
+  /// The first part of a step: throws value_error where training diverged. The execution has done the steps before.
+  void begin_step() const {
+    const std::int64_t skipped = optimiser_.state().skipped_in_row;
+    if (skipped >= options_.patience) {
       throw value_error("trainer", "gradients", "finite numbers",
-                        "none in " + std::to_string(before_.skipped_in_row) +
+                        "none in " + std::to_string(skipped) +
                             " updates: training diverged; a lower learning rate or clipping may help");
     }
-    optimiser_.set_learning_rate(options_.schedule(state_.step));
   }
 
   /// The second part, all of the work: it reads and writes memory of the device only, and of the second call for a size on
   /// allocates nothing, so that a CUDA graph can capture it and do this part of the steps that follow.
   template <class Input>
   void compute_step(execution<Device>& on, const Input& x, const labels_view& labels) {
-    check_batch("x", x.extent(0), labels.extent(0));
-    resize(on, labels.extent(0));
+    prepare(on, x.extent(0), labels.extent(0));
     const auto params = std::as_const(parameters_).for_layer(model_);
     const std::int64_t rows = labels.extent(0), shards = shards_of(rows), size = parameters_.size();
     if (train_contexts_.size() < static_cast<std::size_t>(shards))
@@ -130,6 +130,7 @@ class trainer {
                                                  train_contexts_[static_cast<std::size_t>(index)]);
     });
     detail::sum_parts(on, parts, shards, size, gradients_.view().data());
+    optimiser_.take_rate(on, options_.schedule);
     optimiser_.step(on, parameters_, gradients_);
   }
 
@@ -138,10 +139,10 @@ class trainer {
   update_report finish_step(execution<Device>& on) {
     on.check();
     update_report report;
-    report.learning_rate = options_.schedule(state_.step);
     ++state_.step;
     const adamw_state after = optimiser_.state();
-    report.skipped = after.skipped != before_.skipped;
+    report.learning_rate = after.learning_rate;
+    report.skipped = after.skipped_in_row > 0;
     report.gradient_norm = after.gradient_norm;
     read_results(report);
     return report;
@@ -167,7 +168,7 @@ class trainer {
         const std::int64_t count = std::min(options_.batch, items - state_.position);
         const auto batch = source.load(part_of(order, state_.position, count), epoch);
         training_progress now;
-        now.update = step(on, batch.inputs, batch.labels);
+        now.update = step_of(on, source, batch);
         advance(now, count);
         progress(std::as_const(now));
       }
@@ -203,6 +204,7 @@ class trainer {
     for (std::int64_t first = 0; first < items; first += options_.batch) {
       const std::int64_t count = std::min(options_.batch, items - first);
       const auto batch = source.load(part_of(order, first, count), 0);
+      if constexpr (fills<Source>) source.fill(on);
       const auto y = predict(on, batch.inputs, count);
       dynamic_view<1, std::int32_t, Device> classes;
       if (!predicted.empty()) {
@@ -228,6 +230,44 @@ class trainer {
   }
 
  private:
+  /// Whether a source leaves work to the device.
+  template <class Source>
+  static constexpr bool fills = requires(Source& source, execution<Device>& on) {
+    source.fill(on);
+  };
+
+  /// One update from a batch that the source has loaded.
+  template <class Source, class Batch>
+  update_report step_of(execution<Device>& on, Source& source, const Batch& batch) {
+    if constexpr (!fills<Source>) {
+      return step(on, batch.inputs, batch.labels);
+    } else {
+      prepare(on, batch.inputs.extent(0), batch.labels.extent(0));
+      begin_step();
+      steps_.run(on, key_of(batch), [&] {
+        source.fill(on);
+        compute_step(on, batch.inputs, batch.labels);
+      });
+      return finish_step(on);
+    }
+  }
+
+  /// All memory that a step works on, but for the workspace: what moves when the caller or a larger batch replaces it.
+  template <class Batch>
+  detail::call_key key_of(const Batch& batch) const {
+    const auto place = [](const auto& memory) {
+      return static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(memory.data()));
+    };
+    return {batch.labels.extent(0),
+            largest_,
+            place(batch.inputs),
+            place(y_),
+            place(parameters_.view()),
+            place(gradients_.view()),
+            place(optimiser_.first_moment().view()),
+            place(optimiser_.second_moment().view())};
+  }
+
   static const trainer_options& checked(const trainer_options& options) {
     options.check();
     return options;
@@ -252,6 +292,13 @@ class trainer {
   auto shard(const View& items, std::int64_t rows, std::int64_t index) const {
     const detail::block_range range{index, options_.shard, rows};
     return items.slice(0, range.first, range.last - range.first);
+  }
+
+  /// Makes room for a step of so many items.
+  void prepare(const execution<Device>& on, std::int64_t items, std::int64_t labels) {
+    check_batch("x", items, labels);
+    resize(on, labels);
+    largest_ = std::max(largest_, labels);
   }
 
   dynamic_view<2, const T, Device> logits() const { return y_.view(); }
@@ -300,12 +347,13 @@ class trainer {
   trainer_options options_;
   parameter_block<T, Device> parameters_, gradients_;
   adamw<T, Device> optimiser_;
-  adamw_state before_;  // the step that has begun
   training_state state_;
   std::vector<typename Model::template context<train>> train_contexts_;  // one a shard
   detail::shard_runner<Device> runner_;
-  tensor<rank<2>, T, Device> y_, dy_;                // [B, classes]
-  tensor<rank<1>, T, Device> loss_;                  // [1]
+  detail::repeated_calls<Device> steps_;
+  std::int64_t largest_ = 0;           // batch so far: what a step keeps for it has moved since the one before
+  tensor<rank<2>, T, Device> y_, dy_;  // [B, classes]
+  tensor<rank<1>, T, Device> loss_;    // [1]
   tensor<rank<1>, std::int64_t, Device> counts_;     // [2]: correct, counted
   tensor<rank<1>, std::int32_t, Device> predicted_;  // [B], where asked for
 };

@@ -130,6 +130,9 @@ class execution<cuda> {
     std::size_t block_, used_;
   };
 
+  /// Changes whenever memory of the workspace comes or goes: what was captured before reaches for memory that is gone.
+  std::int64_t workspace_version() const noexcept { return workspace_version_; }
+
   /// The library of matrix products, opened by the first that asks.
   cublasLtHandle_t blas() { return plans_.blas(); }
   /// How its products are done.
@@ -154,6 +157,7 @@ class execution<cuda> {
     if (block_ == blocks_.size()) {
       const std::size_t size = rounded < smallest_block ? smallest_block : rounded;
       blocks_.push_back({static_cast<std::byte*>(cuda::allocate(size)), size});
+      ++workspace_version_;
     }
     void* const memory = blocks_[block_].memory + used_;
     used_ += rounded;
@@ -174,6 +178,7 @@ class execution<cuda> {
     for (const block& each : blocks_) cuda::deallocate(each.memory);  // which waits for the work that uses them
     blocks_.resize(1);
     blocks_[0] = {static_cast<std::byte*>(joined), total};
+    ++workspace_version_;
   }
 
   static constexpr std::size_t smallest_block = std::size_t{1} << 20;
@@ -185,6 +190,7 @@ class execution<cuda> {
   std::vector<block> blocks_;
   std::size_t block_ = 0, used_ = 0;
   int depth_ = 0;
+  std::int64_t workspace_version_ = 0;
 };
 
 LIGHTNET_END_NAMESPACE

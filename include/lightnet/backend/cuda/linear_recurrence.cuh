@@ -96,7 +96,10 @@ void linear_recurrence_forward(execution<cuda>& on, const recurrence_arguments<R
   if constexpr (takes_causal_tiles<Recurrence, Position, T>) {
     execution<cuda>::scope scratch{on};
     const auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
-    if (run_causal_tiles(on, operation, job, outputs)) return;
+    if (fits_causal_tiles(job)) {
+      return run_causal_tiles<true>(on, operation, job, outputs, 1,
+                                    std::max<std::int64_t>(arguments.lines.longest(), 1));
+    }
   }
   forward_pass<Recurrence, Position>(on, arguments, outputs, operation);
 }

@@ -3,6 +3,7 @@
 
 #include <lightnet/backend/cuda/product.cuh>
 #include <lightnet/backend/cuda/recurrence_pullback.cuh>
+#include <lightnet/backend/cuda/reduction_tiles.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -121,20 +122,6 @@ struct value_product {
     store_gradient(pull.job, to.v, at, at.line.token(i), j, to.accumulate, x);
   }
 };
-
-/// The factor from the frame of the initial state to that of the total.
-template <class Job>
-__device__ typename Job::A from_initial_frame(const Job& job, const line_of_head& at, std::int64_t w) {
-  using A = typename Job::A;
-  if constexpr (!Job::sums) {
-    return A(1);
-  } else {
-    std::int32_t m = Job::recurrence::sink ? 0 : empty_exponent;
-    if (job.from.state) m = job.from.state.exponent(at.line.sequence, at.head, w);
-    if (m <= empty_exponent) return A(0);
-    return lower_by_power_of_two(A(1), m - job.exponent[at.item * job.width + w]);
-  }
-}
 
 /// U, the initial one and all parts, and the final state.
 template <class Pull, class State>
@@ -258,6 +245,14 @@ void linear_reduction_forward(execution<cuda>& on, const recurrence_arguments<Re
                               const Outputs& outputs) {
   constexpr const char* operation = "scan";
   execution<cuda>::scope scratch{on};
+  if constexpr (takes_causal_tiles<Recurrence, Position, T>) {
+    auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
+    if (fits_causal_tiles(job)) {
+      job.global = true;
+      take_line_memory(on, scratch, operation, job);
+      return run_reduction_tiles(on, scratch, operation, job, outputs);
+    }
+  }
   const auto job = weigh<Recurrence, Position>(on, scratch, arguments, true, operation);
   using job_type = std::remove_cv_t<decltype(job)>;
   using pull_type = pullback_job<job_type>;

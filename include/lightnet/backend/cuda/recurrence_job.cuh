@@ -363,6 +363,20 @@ __device__ bool ends_bad(const Job& job, const line_of_head& at, std::int64_t j)
   return job.bad_token[at.item] < length || job.bad_column[at.item * job.from.values + j] < length;
 }
 
+/// The factor from the frame of the initial state to that of the total.
+template <class Job>
+__device__ typename Job::A from_initial_frame(const Job& job, const line_of_head& at, std::int64_t w) {
+  using A = typename Job::A;
+  if constexpr (!Job::sums) {
+    return A(1);
+  } else {
+    std::int32_t m = Job::recurrence::sink ? 0 : empty_exponent;
+    if (job.from.state) m = job.from.state.exponent(at.line.sequence, at.head, w);
+    if (m <= empty_exponent) return A(0);
+    return lower_by_power_of_two(A(1), m - job.exponent[at.item * job.width + w]);
+  }
+}
+
 /// A job whose factors are not known yet.
 template <class Recurrence, class Position, int Dims, class T>
 recurrence_job<Recurrence, Position, Dims, T> job_of(execution<cuda>& on, execution<cuda>::scope& scratch,
@@ -375,6 +389,30 @@ recurrence_job<Recurrence, Position, Dims, T> job_of(execution<cuda>& on, execut
   job.tokens = arguments.lines.tokens.size();
   job.width = arguments.weights();
   return job;
+}
+
+/// Memory for what a job finds out about whole lines: their weights at the end, and where something is bad, nothing so far.
+template <class Job>
+void take_line_memory(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation, Job& job) {
+  using A = typename Job::A;
+  const std::int64_t items = job.from.items(), weights = items * job.width;
+  if constexpr (Job::sums) {
+    if (job.global) job.inverse = scratch.take<A>(weights);
+    job.exponent = scratch.take<std::int32_t>(weights);
+    job.normaliser = scratch.take<A>(weights);
+  } else {
+    job.decay = scratch.take<A>(weights);
+  }
+  job.bad_token = scratch.take<unsigned long long>(items);
+  job.bad_column = scratch.take<unsigned long long>(items * job.from.values);
+  job.poisoned = scratch.take<unsigned>(items);
+  const auto fill = [&](void* memory, int byte, std::int64_t bytes) {
+    check_cuda(operation, "cudaMemsetAsync",
+               cudaMemsetAsync(memory, byte, static_cast<std::size_t>(bytes), on.stream()));
+  };
+  fill(job.bad_token, 0xFF, items * 8);
+  fill(job.bad_column, 0xFF, items * job.from.values * 8);
+  fill(job.poisoned, 0, items * 4);
 }
 
 /// A job whose factors are worked out, in scratch memory that lives as long as the scope.
@@ -392,22 +430,9 @@ recurrence_job<Recurrence, Position, Dims, T> weigh(execution<cuda>& on, executi
   if constexpr (job_type::sums) {
     job.weight = scratch.take<A>(all);
     job.own = job_type::running ? scratch.take<A>(all) : job.weight;
-    job.inverse = scratch.take<A>(global ? weights : all);
-    job.exponent = scratch.take<std::int32_t>(weights);
-    job.normaliser = scratch.take<A>(weights);
-  } else {
-    job.decay = scratch.take<A>(weights);
+    if (!global) job.inverse = scratch.take<A>(all);
   }
-  job.bad_token = scratch.take<unsigned long long>(items);
-  job.bad_column = scratch.take<unsigned long long>(items * arguments.values);
-  job.poisoned = scratch.take<unsigned>(items);
-  const auto fill = [&](void* memory, int byte, std::int64_t bytes) {
-    check_cuda(operation, "cudaMemsetAsync",
-               cudaMemsetAsync(memory, byte, static_cast<std::size_t>(bytes), on.stream()));
-  };
-  fill(job.bad_token, 0xFF, items * 8);
-  fill(job.bad_column, 0xFF, items * arguments.values * 8);
-  fill(job.poisoned, 0, items * 4);
+  take_line_memory(on, scratch, operation, job);
   constexpr std::int64_t threads = 128, stretch = 256;
   launch(on, operation, {(weights + threads - 1) / threads, threads}, weigh_kernel<job_type>, job);
   const std::int64_t stretches = (arguments.lines.longest() + stretch - 1) / stretch;
