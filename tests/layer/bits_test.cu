@@ -31,7 +31,8 @@ constexpr std::int64_t rows = 701;  // several parts of the sums over rows
 template <int Width, int Groups>
 struct ask_norm {
   using layer = ln::rms_norm<Width, Groups, float, ln::cuda>;
-  device_array<float> x = normal<float>(rows * Width, 1), g = normal<float>(Width, 2), dy = normal<float>(rows * Width, 3);
+  device_array<float> x = normal<float>(rows * Width, 1), g = normal<float>(Width, 2),
+                      dy = normal<float>(rows * Width, 3);
   device_array<float> y = unwritten<float>(rows * Width), dx = unwritten<float>(rows * Width),
                       dg = unwritten<float>(Width);
 
@@ -164,7 +165,8 @@ TEST_CASE("large: MD-TPE of more than 2^31 elements gives its last sequence the 
   const auto end = [](sequence& all) -> ln::dynamic_view<3, ln::bfloat16, ln::cuda> {
     return all.view().slice(0, batch - 1, 1);
   };
-  const auto of = [](const ln::dynamic_view<3, ln::bfloat16, ln::cuda>& all) -> ln::sequence<1, ln::bfloat16, ln::cuda> {
+  const auto of =
+      [](const ln::dynamic_view<3, ln::bfloat16, ln::cuda>& all) -> ln::sequence<1, ln::bfloat16, ln::cuda> {
     return {all, {{tokens}, 0, {}}};
   };
   layer{}.forward(on, {parameters.data(), {}}, of(x.view()), of(y.view()));

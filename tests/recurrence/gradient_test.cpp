@@ -237,7 +237,8 @@ TEST_CASE("scan_backward: the other storage types agree with double") {
         const double passes = op.like.order == oracle::traversal::axial           ? 2 * op.dims
                               : op.like.order == oracle::traversal::bidirectional ? 2
                                                                                   : 1;
-        CHECK(error <= (op.is_half() ? 0.75 + passes / 2 : 64));
+        const double once = op.runs_on == device::cuda && op.uses_tiles ? 4 : 0.75;  // operands are rounded there
+        CHECK(error <= (op.is_half() ? once + passes / 2 : 64));
       };
       const double reads = largest_reads(x.p, expected.q);
       double place = 0;

@@ -108,9 +108,11 @@ void check_against_double(const operation& op, const question& x, generator& ran
   CHECK_FALSE(came.outside);
   double reads = 1;
   for (std::size_t n = 0; n < expected.q.size(); ++n) reads += std::abs(expected.q[n] * x.p.q[n]);
-  for (numbers gradients::*part :
-       {&gradients::q, &gradients::k, &gradients::v, &gradients::logits, &gradients::z0, &gradients::s0}) {
-    const numbers &a = came.*part, &b = expected.*part;
+  const numbers* const got[] = {&came.q, &came.k, &came.v, &came.logits, &came.z0, &came.s0};
+  const numbers* const wanted[] = {&expected.q, &expected.k, &expected.v, &expected.logits, &expected.z0, &expected.s0};
+  for (std::size_t part = 0; part < std::size(got); ++part) {
+    CAPTURE(part);
+    const numbers &a = *got[part], &b = *wanted[part];
     REQUIRE(a.size() == b.size());
     double worst = 0, scale = reads;
     for (std::size_t n = 0; n < a.size(); ++n) {
@@ -176,8 +178,8 @@ TEST_CASE("large: 65538 sequences and heads") {
       const auto expected = oracle::naive_recurrence(p);
       CHECK(op.output_error(came.o, expected.o_long, expected.unit) <= op.tolerance());
     }
-    for (const std::int64_t line : {std::int64_t{0}, std::int64_t{65534}, std::int64_t{65535}, std::int64_t{65536},
-                                    std::int64_t{65537}}) {
+    for (const std::int64_t line :
+         {std::int64_t{0}, std::int64_t{65534}, std::int64_t{65535}, std::int64_t{65536}, std::int64_t{65537}}) {
       const std::int64_t b = line / p.heads, h = line % p.heads;
       const question one = alone(x, b, h);
       CHECK(same(op.forward(one).o, picked(came.o, p, b, h, p.tokens, p.values)));
@@ -198,15 +200,14 @@ TEST_CASE("long: every number of tokens from 1 to 300, values and gradients") {
     for (std::size_t n = 0; n < all.size(); ++n) {
       if ((tokens + static_cast<std::int64_t>(n)) % 3 != 0) continue;  // each case at every third number
       const operation& op = all[n];
-      const question x =
-          smooth_question(op, random,
-                          {.with_state = random.coin(),
-                           .keys = 3,
-                           .values = 5,
-                           .batch = 1,
-                           .heads = 2,
-                           .grid = line_of(op, tokens, random.coin()),
-                           .prefix = 0});
+      const question x = smooth_question(op, random,
+                                         {.with_state = random.coin(),
+                                          .keys = 3,
+                                          .values = 5,
+                                          .batch = 1,
+                                          .heads = 2,
+                                          .grid = line_of(op, tokens, random.coin()),
+                                          .prefix = 0});
       INFO(describe(op, x));
       check_forward(op, x);
       if (op.is_double()) check_direction(op, x, random);
@@ -218,9 +219,8 @@ TEST_CASE("long: 65537 tokens, values and gradients") {
   generator random(73);
   for (const operation& op : operations()) {
     if (op.dims != 1 || op.is_half()) continue;
-    const question x =
-        smooth_question(op, random,
-                        {.keys = 3, .values = 2, .batch = 1, .heads = 1, .grid = line_of(op, 65537, true), .prefix = 0});
+    const question x = smooth_question(
+        op, random, {.keys = 3, .values = 2, .batch = 1, .heads = 1, .grid = line_of(op, 65537, true), .prefix = 0});
     INFO(describe(op, x));
     if (op.is_double()) {
       check_direction(op, x, random);
@@ -337,8 +337,8 @@ TEST_CASE("large: odd, negative and misaligned strides beyond 2^31") {
   const auto strided = [&](std::int64_t n, std::int64_t channels) -> half_view {
     const bool back = n % 2 == 1, down = n % 3 == 1, left = n % 4 == 2;
     const std::int64_t of_head = 3 * channels + 2, of_token = heads * of_head + 1;
-    const std::int64_t first = n * region + 1 + (back ? apart : 0) + (down ? (tokens - 1) * of_token : 0) +
-                               (left ? (heads - 1) * of_head : 0);
+    const std::int64_t first =
+        n * region + 1 + (back ? apart : 0) + (down ? (tokens - 1) * of_token : 0) + (left ? (heads - 1) * of_head : 0);
     return {block.data() + first,
             {{{batch, tokens, heads, channels}}},
             {back ? -apart : apart, down ? -of_token : of_token, left ? -of_head : of_head, 3}};

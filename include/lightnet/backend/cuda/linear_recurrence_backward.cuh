@@ -2,6 +2,7 @@
 #pragma once
 
 #include <lightnet/backend/cuda/linear_recurrence.cuh>
+#include <lightnet/backend/cuda/pull_tiles.cuh>
 #include <lightnet/backend/cuda/recurrence_pullback.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -186,7 +187,12 @@ void linear_recurrence_backward(execution<cuda>& on, const recurrence_arguments<
                                 const recurrence_gradients<Dims, T, cuda>& gradients) {
   constexpr const char* operation = "scan_backward";
   execution<cuda>::scope scratch{on};
-  const auto job = weigh<Recurrence, Position>(on, scratch, arguments, false, operation);
+  const unsigned* left_over = nullptr;
+  if constexpr (takes_pull_tiles<Recurrence, Position, T>) {
+    const auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
+    left_over = run_pull_tiles(on, scratch, operation, job, gradients);
+  }
+  const auto job = weigh<Recurrence, Position>(on, scratch, arguments, false, operation, left_over);
   const auto pull = make_pullback(scratch, job);
   using pull_type = std::remove_cv_t<decltype(pull)>;
   using gradients_type = recurrence_gradients<Dims, T, cuda>;

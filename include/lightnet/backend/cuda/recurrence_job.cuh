@@ -68,11 +68,14 @@ struct recurrence_job {
   A *normaliser = nullptr, *decay = nullptr;  // [items, width]: Z 2^-m then; the product of the decays
   unsigned long long *bad_token = nullptr, *bad_column = nullptr;  // [items], [items, e]: where NaN begins in a line
   unsigned* poisoned = nullptr;                                    // [items]: whether it begins at all
-  unsigned* bad_content = nullptr;  // of the execution: a decay of a head is out of range
-  bool global = false;              // factors are those of the whole line: 1 / Z of its end, w in the frame of its end
+  const unsigned* wanted = nullptr;  // [items]: lines that are worked on, where not all of them are
+  unsigned* bad_content = nullptr;   // of the execution: a decay of a head is out of range
+  bool global = false;               // factors are those of the whole line: 1 / Z of its end, w in the frame of its end
 
   __device__ line_of_head line(std::int64_t item) const noexcept {
-    return {from.lines[item / from.heads], item % from.heads, item};
+    line_of_head at{from.lines[item / from.heads], item % from.heads, item};
+    if (wanted != nullptr && wanted[item] == 0) at.line.length = 0;
+    return at;
   }
   /// The row of a token in arrays [B, H, N, ..].
   __device__ std::int64_t row(const line_of_head& at, std::int64_t token) const noexcept {
@@ -415,15 +418,17 @@ void take_line_memory(execution<cuda>& on, execution<cuda>::scope& scratch, cons
   fill(job.poisoned, 0, items * 4);
 }
 
-/// A job whose factors are worked out, in scratch memory that lives as long as the scope.
+/// A job whose factors are worked out, in scratch memory that lives as long as the scope; of some lines, or of all.
 template <class Recurrence, class Position, int Dims, class T>
 recurrence_job<Recurrence, Position, Dims, T> weigh(execution<cuda>& on, execution<cuda>::scope& scratch,
                                                     const recurrence_arguments<Recurrence, Dims, T, cuda>& arguments,
-                                                    bool global, const char* operation) {
+                                                    bool global, const char* operation,
+                                                    const unsigned* wanted = nullptr) {
   using job_type = recurrence_job<Recurrence, Position, Dims, T>;
   using A = typename job_type::A;
   job_type job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
   job.global = global;
+  job.wanted = wanted;
   const std::int64_t items = arguments.items(), weights = items * job.width;
   const std::int64_t all = arguments.lines.batch * arguments.heads * job.tokens * job.width;
   job.keep = scratch.take<A>(all);

@@ -119,13 +119,20 @@ __global__ void __launch_bounds__(256)
     }
   }
 #pragma unroll
-  for (int n = 0; n < E / 8; ++n) {
+  for (int half = 0; half < 2; ++half) {
+    const int row = warp * 16 + lane / 4 + half * 8;
+    if (row >= count) continue;
+    const std::int64_t i = first + row, token = at.line.token(i);
+    auto* const to = out.o.token(at.line.batch, at.head, token);
+    const bool on = job.on(at, token);
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const int row = warp * 16 + lane / 4 + e / 2 * 8, column = n * 8 + lane % 4 * 2 + e % 2;
-      if (row >= count || column >= values) continue;
-      const std::int64_t i = first + row;
-      job.store(out.o, at, at.line.token(i), column, out.accumulate, job.reached(at, i, column), o[n][e]);
+    for (int n = 0; n < E / 8; ++n) {
+      const int column = n * 8 + lane % 4 * 2;
+      const auto written = [&](int e) {
+        const bool bad = column + e < values && job.reached(at, i, column + e);
+        return !on ? 0.0F : bad ? limits<float>::not_a_number : o[n][2 * half + e];
+      };
+      store_two(to, out.o.channel_stride(), column, values, out.accumulate, written(0), written(1));
     }
   }
 }

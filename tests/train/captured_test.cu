@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training of the image classifier whose steps are graphs: the bits of plain calls, whatever happens in between.
+#include <lightnet/backend/cuda/graph.cuh>
+#include <lightnet/backend/random.hpp>
+#include <lightnet/model/image_classifier.hpp>
+#include <lightnet/recurrence/constant_decay.hpp>
+#include <lightnet/train/trainer.hpp>
+
+#include <atomic>
+
+#if __has_include(<nlohmann/json.hpp>)
+#include <lightnet/train/checkpoint.hpp>
+
+#include "../temporary_folder.hpp"
+#endif
+
+#include "layer/device_numbers.cuh"
+#include "train/images.hpp"
+
+namespace {
+
+namespace ln = lightnet;
+using ln::cpu, ln::cuda;
+using numbers::list;
+
+struct small_options : ln::image_classifier_options {
+  static constexpr int width = 24, heads = 2, inner = 20, layers = 2, patch = 2, classes = 7, modes = 3;
+  static constexpr double initial_gain = 1;
+};
+struct decaying_options : small_options {
+  using recurrence = ln::constant_decay;
+  using traversal = ln::bidirectional;
+};
+
+template <class Options, class Device>
+using model = ln::image_classifier<Options, 2, float, Device>;
+template <class Options, class Device = cuda>
+using trainer = ln::trainer<model<Options, Device>, float, Device>;
+
+constexpr std::int64_t images = 37;
+
+ln::trainer_options options(std::int64_t shard) {
+  ln::trainer_options chosen;
+  chosen.epochs = 4;
+  chosen.batch = 11;  // three whole ones and a last of 4
+  chosen.shard = shard;
+  chosen.smoothing = 0.1;
+  chosen.optimiser.clip_norm = 1;
+  chosen.schedule.peak = 0.01;
+  chosen.schedule.warmup = 3;
+  chosen.schedule.total = 16;
+  return chosen;
+}
+
+const ln::image_options changes{.mean = 0.5, .deviation = 0.3, .flip = true, .shift = 1, .seed = 2};
+
+list<float> values(const ln::parameter_block<float, cuda>& block) {
+  list<float> to(static_cast<std::size_t>(block.size()));
+  cuda::copy(to.data(), block.view().data(), to.size() * sizeof(float));
+  return to;
+}
+
+struct outcome {
+  list<double> losses, norms, rates;
+  list<float> parameters;
+  list<double> tested;  // the loss after every epoch
+};
+
+void check_same(const outcome& got, const outcome& expected) {
+  CHECK(numbers::same_bits(got.losses, expected.losses));
+  CHECK(numbers::same_bits(got.norms, expected.norms));
+  CHECK(numbers::same_bits(got.rates, expected.rates));
+  CHECK(numbers::same_bits(got.parameters, expected.parameters));
+  CHECK(numbers::same_bits(got.tested, expected.tested));
+}
+
+// Trains to the end on a stream; `between(on, trainer, step)` is called after every step.
+template <class Options, class Between>
+outcome train(cudaStream_t stream, std::int64_t shard, const Between& between) {
+  ln::execution<cuda> on{stream};
+  const std::atomic<bool> never{false};
+  const pictures::images<cuda> all{images, 6, 10, 1};
+  auto source = all.batches(changes), testing = all.batches({});
+  trainer<Options> trained{{}, options(shard)};
+  outcome got;
+  CHECK(trained.run(on, source, never, [&](const ln::training_progress& now) {
+    got.losses.push_back(now.update.loss);
+    got.norms.push_back(now.update.gradient_norm);
+    got.rates.push_back(now.update.learning_rate);
+    if (now.epoch_finished) got.tested.push_back(trained.evaluate(on, testing).loss);
+    between(on, trained, now.step);
+  }));
+  got.parameters = values(trained.parameters());
+  return got;
+}
+
+const auto nothing = [](auto&, auto&, std::int64_t) {};
+
+template <class Options>
+void check(std::int64_t shard) {
+  CAPTURE(shard);
+  const ln::cuda_stream stream;
+  const outcome plain = train<Options>(nullptr, shard, nothing);
+  const outcome captured = train<Options>(stream.get(), shard, nothing);
+  CHECK(plain.losses.size() == 16);
+  for (std::size_t step = 0; step < 16; ++step) {
+    CHECK(std::isfinite(plain.losses[step]));
+    CHECK(plain.rates[step] ==
+          doctest::Approx(options(shard).schedule(static_cast<std::int64_t>(step))).epsilon(1e-14));
+  }
+  check_same(captured, plain);
+}
+
+}  // namespace
+
+TEST_CASE("captured training: the bits of plain calls") {
+  check<small_options>(11);
+  check<small_options>(4);
+  check<decaying_options>(11);
+}
+
+TEST_CASE("captured training: memory that moves makes new graphs") {
+  const ln::cuda_stream stream;
+  const outcome expected = train<small_options>(nullptr, 11, nothing);
+  const auto disturb = [](ln::execution<cuda>& on, trainer<small_options>& trained, std::int64_t step) {
+    if (step == 3) {  // a larger batch than those of the training
+      const ln::tensor<ln::rank<4>, float, cuda> many{{{50, 6, 10, 1}}};
+      trained.predict(on, many.view(), 50);
+      on.synchronize();
+    } else if (step == 6) {  // the same parameters elsewhere
+      trained.parameters() = ln::parameter_block<float, cuda>{trained.parameters()};
+    } else if (step == 9) {  // a workspace that grew
+      ln::execution<cuda>::scope scratch{on};
+      scratch.take<std::byte>(std::int64_t{100} << 20);
+    }
+  };
+  check_same(train<small_options>(stream.get(), 11, disturb), expected);
+}
+
+TEST_CASE("captured training: gradients that are not finite are skipped, and training gives up") {
+  const ln::cuda_stream stream;
+  ln::execution<cuda> on{stream.get()};
+  const std::atomic<bool> never{false};
+  const pictures::images<cuda> all{images, 6, 10, 1};
+  auto source = all.batches(changes);
+  auto chosen = options(11);
+  chosen.patience = 3;
+  trainer<small_options> trained{{}, chosen};
+  const float poison = NAN;
+  cuda::copy(trained.parameters().view().data(), &poison, sizeof poison);
+  const list<float> before = values(trained.parameters());
+  int steps = 0;
+  CHECK_THROWS_AS(trained.run(on, source, never,
+                              [&](const ln::training_progress& now) {
+                                ++steps;
+                                CHECK(now.update.skipped);
+                              }),
+                  ln::value_error);
+  CHECK(steps == 3);
+  CHECK(numbers::same_bits(values(trained.parameters()), before));
+}
+
+TEST_CASE("captured_call: what cannot be captured or replayed is refused, and the stream stays usable") {
+  const ln::cuda_stream stream;
+  ln::execution<cuda> on{stream.get()}, other{stream.get()}, standard;
+  ln::tensor<ln::rank<1>, float, cuda> x{{{5}}};
+  const auto fill = [&](ln::execution<cuda>& with, float value) {
+    ln::fill_uniform(with, ln::random_stream{static_cast<std::uint64_t>(value)}, 0, x.view());
+  };
+  ln::captured_call call;
+  CHECK_FALSE(ln::captured_call::possible(standard));
+  CHECK_THROWS_AS(call.replay(on), ln::device_error);
+  CHECK_THROWS_AS(call.capture(standard, [&] { fill(standard, 1); }), ln::device_error);
+  CHECK_THROWS_AS(call.capture(on, [&] { throw ln::value_error("test", "a", "b", "c"); }), ln::value_error);
+  CHECK_FALSE(call.fits(on));
+  call.capture(on, [&] { fill(on, 2); });
+  CHECK(call.fits(on));
+  CHECK_THROWS_AS(call.replay(other), ln::device_error);
+  fill(on, 3);
+  call.replay(on);
+  on.synchronize();
+  list<float> got(5);
+  cuda::copy(got.data(), x.data(), sizeof(float) * 5);
+  for (std::size_t i = 0; i < 5; ++i) CHECK(got[i] == static_cast<float>(ln::random_stream{2}.uniform(i)));
+  {
+    ln::execution<cuda>::scope scratch{on};
+    scratch.take<float>(1 << 20);
+  }
+  CHECK_FALSE(call.fits(on));
+  CHECK_THROWS_AS(call.replay(on), ln::device_error);
+  fill(on, 3);
+  on.check();
+}
+
+#if __has_include(<nlohmann/json.hpp>)
+TEST_CASE("checkpoints of a trainer on the GPU: training goes on bit for bit, and the CPU reads them") {
+  const folder here;
+  const auto path = here / "a.safetensors";
+  const ln::cuda_stream stream;
+  const outcome whole = train<small_options>(stream.get(), 11, [&](auto&, auto& trained, std::int64_t step) {
+    if (step == 6) ln::save_checkpoint(path, trained);
+  });
+  const ln::checkpoint saved{path};
+  CHECK(saved.options() == options(11));
+  ln::execution<cuda> on{stream.get()};
+  const std::atomic<bool> never{false};
+  const pictures::images<cuda> all{images, 6, 10, 1};
+  auto source = all.batches(changes);
+  trainer<small_options> second{{}, saved.options()};
+  saved.load(second);
+  list<double> losses(whole.losses.begin(), whole.losses.begin() + 6);
+  CHECK(second.run(on, source, never, [&](const ln::training_progress& now) { losses.push_back(now.update.loss); }));
+  CHECK(numbers::same_bits(losses, whole.losses));
+  CHECK(numbers::same_bits(values(second.parameters()), whole.parameters));
+
+  trainer<small_options, cpu> read{{}, saved.options()};
+  saved.load(read);
+  CHECK(read.state().step == 6);
+  trainer<small_options> again{{}, saved.options()};
+  saved.load(again);
+  const auto block = read.parameters().view();
+  CHECK(numbers::same_bits(list<float>(block.data(), block.data() + block.size()), values(again.parameters())));
+  CHECK(read.optimiser().state().updates == again.optimiser().state().updates);
+}
+#endif
