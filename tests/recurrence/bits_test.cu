@@ -43,8 +43,8 @@ class device_tensor {
   ln::tensor<ln::rank<Rank>, T, ln::cuda> memory_;
 };
 
-// Everything that a recurrence may be given, forward and back.
-template <class R, class V, class P, int Dims, class T>
+// Everything that a recurrence may be given, forward and back; states or not, for without them faster kernels may do it.
+template <class R, class V, class P, int Dims, class T, bool States = V::stateful>
 struct everything {
   using sum_type = ln::accumulator<T>;
   static constexpr bool of_tokens = R::logits == ln::logits_from::tokens;
@@ -86,7 +86,7 @@ struct everything {
     dq = device_tensor<4, T>(of_keys);
     dk = device_tensor<4, T>(of_keys);
     dv = device_tensor<4, T>(of_values);
-    if (!V::stateful) return;
+    if (!States) return;
     first_sum = {of_sum, 7, same};
     final_ds = {of_sum, 8, same};
     sum = device_tensor<4, sum_type>(of_sum);
@@ -108,7 +108,7 @@ struct everything {
     add("dv", dv);
     add("dlogits", dlogits);
     add("dtheta", dtheta);
-    if (!V::stateful) return all;
+    if (!States) return all;
     add("state", sum);
     add("gradient of the state", ds);
     add("weights of the state", weight);
@@ -141,7 +141,7 @@ struct everything {
       in.theta = theta.view();
       to.theta = dtheta.view();
     }
-    if constexpr (V::stateful) {
+    if constexpr (States) {
       in.state.sum = first_sum.view();
       out.state.sum = sum.view();
       incoming.state.sum = final_ds.view();
@@ -166,8 +166,9 @@ struct everything {
 }  // namespace
 
 TEST_CASE("cuda bits: additive, causal") {
-  same_bits::check<everything<ln::additive, ln::causal, ln::no_position, 1, ln::bfloat16>>(
-      std::array<std::int64_t, 1>{213});
+  constexpr std::array<std::int64_t, 1> tokens{213};
+  same_bits::check<everything<ln::additive, ln::causal, ln::no_position, 1, ln::bfloat16>>(tokens);
+  same_bits::check<everything<ln::additive, ln::causal, ln::no_position, 1, ln::bfloat16, false>>(tokens);
 }
 
 TEST_CASE("cuda bits: additive, global, with MD-LRPE") {
@@ -183,14 +184,26 @@ TEST_CASE("cuda bits: signed decay, bidirectional") {
       std::array<std::int64_t, 1>{67});
 }
 
+namespace {
+
+cases::incoming incoming_of(const cases::operation& op, const cases::question& x, cases::generator& random,
+                            bool states) {
+  cases::incoming to = cases::random_incoming(op, x, random);
+  if (!states) to.s.clear(), to.z.clear();
+  return to;
+}
+
+}  // namespace
+
 // A batch is laid over the device in another way than one sequence: more columns of a head to a block.
 TEST_CASE("cuda bits: a sequence and head has the bits alone that it has in a batch of many") {
   cases::generator random(61);
   for (const cases::operation& op : cases::operations()) {
     const std::vector<std::int64_t> grids[] = {{71}, {5, 13}, {3, 5, 4}, {3, 2, 5, 2}};
+    const bool states = random.coin();
     const cases::question x = cases::random_question(op, random,
                                                      {.masked = random.coin(),
-                                                      .with_state = random.coin(),
+                                                      .with_state = states,
                                                       .keys = random.one_of<std::int64_t>({3, 7, 33}),
                                                       .values = random.one_of<std::int64_t>({39, 130}),
                                                       .batch = 45,
@@ -198,7 +211,7 @@ TEST_CASE("cuda bits: a sequence and head has the bits alone that it has in a ba
                                                       .grid = grids[op.dims - 1]});
     const cases::problem& p = x.p;
     INFO(cases::describe(op, x));
-    const cases::incoming to = cases::random_incoming(op, x, random);
+    const cases::incoming to = incoming_of(op, x, random, states);
     const cases::answer whole = op.forward(x);
     const cases::gradients gradient = op.backward(x, to);
     for (const std::int64_t b : {std::int64_t{0}, random.integer(p.batch), p.batch - 1}) {
@@ -228,9 +241,10 @@ TEST_CASE("cuda bits: every case has the same bits in a hundred runs") {
   cases::generator random(62);
   for (const cases::operation& op : cases::operations()) {
     const std::vector<std::int64_t> grids[] = {{67}, {3, 23}, {5, 3, 4}, {3, 2, 5, 2}};
+    const bool states = random.coin();
     const cases::question x = cases::random_question(op, random,
                                                      {.masked = true,
-                                                      .with_state = true,
+                                                      .with_state = states,
                                                       .packed = op.dims == 1 && random.coin(),
                                                       .keys = 11,
                                                       .values = 13,
@@ -238,7 +252,7 @@ TEST_CASE("cuda bits: every case has the same bits in a hundred runs") {
                                                       .heads = 2,
                                                       .grid = grids[op.dims - 1]});
     INFO(cases::describe(op, x));
-    const cases::incoming to = cases::random_incoming(op, x, random);
+    const cases::incoming to = incoming_of(op, x, random, states);
     const cases::answer expected = op.forward(x);
     const cases::gradients gradient = op.backward(x, to);
     bool kept = true;

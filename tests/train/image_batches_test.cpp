@@ -37,6 +37,7 @@ TEST_CASE("image_batches: normalised, in the order asked for") {
   const pictures::images<cpu> all{9, rows, columns, channels};
   auto source = all.batches({.mean = 0.25, .deviation = 0.5});
   CHECK(source.size() == 9);
+  CHECK(load(on, source, {}, 0).inputs.empty());
   const auto both = load(on, source, {6, 2}, 0);
   REQUIRE(both.inputs.size() == 2 * size);
   CHECK(both.labels == std::vector<std::int32_t>{6, 2});

@@ -9,7 +9,7 @@ namespace fashion_mnist {
 namespace {
 
 struct retnet_decay : lightnet::constant_decay {
-  static double default_log_decay(std::int64_t h, std::int64_t heads) noexcept {
+  LIGHTNET_HOST_DEVICE static double default_log_decay(std::int64_t h, std::int64_t heads) noexcept {
     return lightnet::constant_decay::retnet(h, heads);
   }
 };

@@ -6,6 +6,7 @@
 #include <lightnet/core/reach.hpp>
 #include <lightnet/train/data_order.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <span>
 
@@ -74,8 +75,8 @@ class image_batches {
     if (pixels_here_.extent(0) != count) {
       pixels_here_.resize({{count, images_.extent(1), images_.extent(2), images_.extent(3)}});
       labels_here_.resize({{count}});
-      request_.resize(count + 1);
     }
+    request_.resize(count + 1);
     request_.data()[0] = epoch;
     std::copy(items.begin(), items.end(), request_.data() + 1);
     return {std::as_const(pixels_here_).view(), std::as_const(labels_here_).view()};

@@ -17,7 +17,7 @@ struct causal_tiles {
   static constexpr int state_bytes = D * bfloat16_tile::padded(E) * 2 > rows* D * 4 ? D* bfloat16_tile::padded(E) * 2
                                                                                     : rows* D * 4;
   static constexpr int score_bytes = rows * bfloat16_tile::padded(rows) * 2;
-  static constexpr int bytes = 2 * q_bytes + v_bytes + state_bytes + score_bytes + (D + E + rows + 4) * 4;
+  static constexpr int bytes = 2 * q_bytes + v_bytes + state_bytes + score_bytes + (D + E + 4) * 4;
 };
 
 /// The forward call of a causal walk on the matrix units, a block a line and head, 64 tokens at a time
@@ -45,17 +45,19 @@ __global__ void __launch_bounds__(causal_tiles<D, E>::threads, 2)
   const bfloat16_tile scores{reinterpret_cast<std::uint16_t*>(state_memory + tiles::state_bytes),
                              bfloat16_tile::padded(rows)};
   float* const rescale = reinterpret_cast<float*>(state_memory + tiles::state_bytes + tiles::score_bytes);  // [D]
-  int* const bad_column = reinterpret_cast<int*>(rescale + D);  // [E]: positions, as bad_token
-  int* const is_on = bad_column + E;                            // [rows]
-  int* const bad_token = is_on + rows;
-  int* const run_end = bad_token + 1;
+  int* const bad_column = reinterpret_cast<int*>(rescale + D);            // [E]: positions, as bad_token
+  unsigned* const on_bits = reinterpret_cast<unsigned*>(bad_column + E);  // [2]
+  int *const bad_token = bad_column + E + 2, *const run_end = bad_token + 1;
 
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   const line_of_head at = job.line(blockIdx.x / stretches);
   const std::int64_t begin = blockIdx.x % stretches * stretch, keys = job.from.keys, values = job.from.values;
   const std::int64_t length = at.line.length < begin + stretch ? at.line.length : begin + stretch;
 
-  tile_weights<Job, D> factors(job, at, q, k, weights, is_on, bad_token, run_end, Reads);
+  using weights_type = tile_weights<Job, D>;
+  static_assert(weights_type::exchange_bytes <= tiles::score_bytes);
+  weights_type factors(job, at, {q, k, weights, reinterpret_cast<float*>(scores.data), on_bits, bad_token, run_end},
+                       Reads);
 
   // The state: 16 rows of it for a warp, and some or all columns, as the matrix instruction leaves them.
   constexpr int down = D / 16, across = tiles::warps / down, state_tiles = E / across / 8;
@@ -80,16 +82,17 @@ __global__ void __launch_bounds__(causal_tiles<D, E>::threads, 2)
     for (int start = 0, last = 0; start < count; start = last + 1) {
       last = count - 1;
       __syncthreads();  // what was read of the last run
-      if (thread < rows) is_on[thread] = thread < count && job.on(at, at.line.token(first + thread));
+      factors.tell_on(first, count);
       if constexpr (Reads) load_rows<D, tiles::threads>(job, job.from.q, at, first, count, rows, keys, q);
-      if constexpr (tile_weights<Job, D>::reads_keys)
+      if constexpr (weights_type::reads_keys)
         load_rows<D, tiles::threads>(job, job.from.k, at, first, count, rows, keys, k);
       load_rows<E, tiles::threads>(job, job.from.v, at, first, count, rows, values, v, bad_column);
       __syncthreads();
 
       if (__syncthreads_or(factors.begin(first, start, last))) last = factors.cut();
-      const float by = factors.template enter<Reads>([](int, float, float) {});
-      if (factors.part == 0) rescale[factors.channel] = by;
+      float by[weights_type::own];
+      factors.template enter<Reads>(by, [](int, int, float, float) {});
+      if (factors.part == 0) *reinterpret_cast<float2*>(rescale + factors.channel) = float2{by[0], by[1]};
       __syncthreads();
 
       // U in this frame; a copy of it is read.
@@ -165,7 +168,7 @@ __global__ void __launch_bounds__(causal_tiles<D, E>::threads, 2)
           const int row = out_row + lane / 4 + half * 8, position = static_cast<int>(first) + row;
           if (row < start || row > last) continue;
           auto* const to = out.o.token(at.line.batch, at.head, at.line.token(first + row));
-          const bool on = is_on[row] != 0, row_bad = position >= bad_from;
+          const bool on = factors.is_on(row), row_bad = position >= bad_from;
 #pragma unroll
           for (int n = 0; n < E / 16; ++n) {
             const int column = out_column + n * 8 + lane % 4 * 2;
@@ -196,7 +199,9 @@ __global__ void __launch_bounds__(causal_tiles<D, E>::threads, 2)
   __syncthreads();
   if constexpr (Reads) {
     if (!out.state) return;
-    if (factors.part == 0) rescale[factors.channel] = factors.gain;
+    if (factors.part == 0) {
+      *reinterpret_cast<float2*>(rescale + factors.channel) = float2{factors.gain[0], factors.gain[1]};
+    }
     __syncthreads();
     const bool all_bad = *bad_token < length;
     each_of_state([&](float& x, int i, int j) {
@@ -204,22 +209,25 @@ __global__ void __launch_bounds__(causal_tiles<D, E>::threads, 2)
       const bool bad = all_bad || bad_column[j] < length;
       out.state.sum(at.line.sequence, at.head, i, j) = bad ? limits<float>::not_a_number : x * rescale[i];
     });
-    if (factors.part != 0 || factors.channel >= job.width) return;
-    if constexpr (recurrence::framed) {
-      out.state.exponent(at.line.sequence, at.head, factors.channel) = factors.m;
-      out.state.normaliser(at.line.sequence, at.head, factors.channel) =
-          all_bad ? limits<float>::not_a_number : factors.z;
-    } else if (out.state.decay) {
-      out.state.decay(at.line.sequence, at.head, factors.channel) =
-          all_bad ? limits<float>::not_a_number : factors.product;
+    for (int e = 0; e < weights_type::own && factors.part == 0; ++e) {
+      const std::int64_t w = factors.channel + e;
+      if (w >= job.width) continue;
+      const float nan = limits<float>::not_a_number;
+      if constexpr (recurrence::framed) {
+        out.state.exponent(at.line.sequence, at.head, w) = factors.m[e];
+        out.state.normaliser(at.line.sequence, at.head, w) = all_bad ? nan : factors.z[e];
+      } else if (out.state.decay) {
+        out.state.decay(at.line.sequence, at.head, w) = all_bad ? nan : factors.product[e];
+      }
     }
   } else {
     each_of_state([&](float& x, int i, int j) {
       if (i < keys && j < values) out.sum[(blockIdx.x * keys + i) * values + j] = x;
     });
-    if (Job::sums && factors.part == 0 && factors.channel < job.width) {
-      out.exponent[blockIdx.x * job.width + factors.channel] = factors.m;
-      out.normaliser[blockIdx.x * job.width + factors.channel] = factors.z;
+    for (int e = 0; e < weights_type::own && Job::sums && factors.part == 0; ++e) {
+      if (factors.channel + e >= job.width) continue;
+      out.exponent[blockIdx.x * job.width + factors.channel + e] = factors.m[e];
+      out.normaliser[blockIdx.x * job.width + factors.channel + e] = factors.z[e];
     }
     if (thread == 0 && *bad_token != INT_MAX) {
       atomicMin(job.bad_token + at.item, static_cast<unsigned long long>(*bad_token));

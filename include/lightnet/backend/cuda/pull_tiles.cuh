@@ -33,7 +33,7 @@ struct pull_tiles {
   static constexpr int state_bytes = D * bfloat16_tile::padded(D) * 2 > rows* D * 4 ? D* bfloat16_tile::padded(D) * 2
                                                                                     : rows* D * 4;
   static constexpr int score_bytes = rows * bfloat16_tile::padded(rows) * 2;
-  static constexpr int bytes = 4 * operand_bytes + state_bytes + score_bytes + (2 * D + rows + 4) * 4;
+  static constexpr int bytes = 4 * operand_bytes + state_bytes + score_bytes + (2 * D + 4) * 4;
 };
 
 /// What is carried to every 64 tokens of a line, and whether the line is one for the matrix units. Least traffic a token:
@@ -45,24 +45,28 @@ __global__ void __launch_bounds__(256) keep_tiles_kernel(Job job, pull_tiles_mem
   extern __shared__ __align__(16) unsigned char shared_memory[];
   const bfloat16_tile k{reinterpret_cast<std::uint16_t*>(shared_memory), bfloat16_tile::padded(D)};
   const bfloat16_tile v{k.at(rows, 0), bfloat16_tile::padded(D)};
+  using weights_type = tile_weights<Job, D>;
   float* const weights = reinterpret_cast<float*>(shared_memory + 2 * tiles::operand_bytes);
-  int* const bad_column = reinterpret_cast<int*>(weights + rows * D);
-  int *const is_on = bad_column + D, *const bad_token = is_on + rows, *const run_end = bad_token + 1;
+  float* const exchange = weights + rows * D;
+  int* const bad_column = reinterpret_cast<int*>(exchange + weights_type::exchange_bytes / 4);
+  int *const bad_token = bad_column + D, *const run_end = bad_token + 1;
+  unsigned* const on_bits = reinterpret_cast<unsigned*>(run_end + 1);
   const int thread = static_cast<int>(threadIdx.x);
   const line_of_head at = job.line(blockIdx.x);
-  tile_weights<Job, D> factors(job, at, k, k, weights, is_on, bad_token, run_end, true);
+  weights_type factors(job, at, {k, k, weights, exchange, on_bits, bad_token, run_end}, true);
   for (int n = thread; n < D; n += tiles::threads) bad_column[n] = INT_MAX;
   if (thread == 0) *bad_token = INT_MAX;
   for (std::int64_t index = 0, first = 0; first < at.line.length; ++index, first += rows) {
     const int count = static_cast<int>(at.line.length - first < rows ? at.line.length - first : rows);
     __syncthreads();
-    if (thread < rows) is_on[thread] = thread < count && job.on(at, at.line.token(first + thread));
+    factors.tell_on(first, count);
     load_rows<D, tiles::threads>(job, job.from.k, at, first, count, rows, job.from.keys, k);
     load_rows<D, tiles::threads>(job, job.from.v, at, first, count, rows, job.from.values, v, bad_column);
-    if (factors.part == 0 && factors.has_channel()) {
-      const std::int64_t place = (at.item * memory.chunks + index) * job.width + factors.channel;
-      memory.exponent[place] = factors.m;
-      memory.normaliser[place] = Job::sums ? factors.z : factors.gain;
+    for (int e = 0; e < weights_type::own && factors.part == 0; ++e) {
+      if (!factors.has(e)) continue;
+      const std::int64_t place = (at.item * memory.chunks + index) * job.width + factors.channel + e;
+      memory.exponent[place] = factors.m[e];
+      memory.normaliser[place] = Job::sums ? factors.z[e] : factors.gain[e];
     }
     __syncthreads();
     const bool wide = factors.begin(first, 0, count - 1);
@@ -70,7 +74,8 @@ __global__ void __launch_bounds__(256) keep_tiles_kernel(Job job, pull_tiles_mem
       if (thread == 0) memory.redo[at.item] = 1;
       return;
     }
-    factors.template enter<false>([](int, float, float) {});
+    float by[weights_type::own];
+    factors.template enter<false>(by, [](int, int, float, float) {});
   }
 }
 
@@ -103,16 +108,19 @@ __global__ void __launch_bounds__(256, 2) pull_tiles_kernel(Job job, Gradients o
   const bfloat16_tile scores{reinterpret_cast<std::uint16_t*>(state_memory + tiles::state_bytes),
                              bfloat16_tile::padded(rows)};
   float* const rescale = reinterpret_cast<float*>(state_memory + tiles::state_bytes + tiles::score_bytes);
-  int *const is_on = reinterpret_cast<int*>(rescale + D), *const bad_token = is_on + rows,
-             *const run_end = bad_token + 1;
+  unsigned* const on_bits = reinterpret_cast<unsigned*>(rescale + D);  // [2]
+  int *const bad_token = reinterpret_cast<int*>(on_bits + 2), *const run_end = bad_token + 1;
 
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   const std::int64_t length = at.line.length, keys = job.from.keys, values = job.from.values;
   const bfloat16_tile in = What == pulled::queries ? v : What == pulled::keys ? d_o : q;
   const bfloat16_tile read = What == pulled::queries ? d_o : What == pulled::keys ? v : k;
   const bfloat16_tile column = What == pulled::queries ? k : What == pulled::keys ? q : d_o;
-  tile_weights<Job, D> factors(job, at, q, k, numbers, is_on, bad_token, run_end, true);
   using weights_type = tile_weights<Job, D>;
+  constexpr int own = weights_type::own;
+  static_assert(weights_type::exchange_bytes <= tiles::score_bytes);
+  weights_type factors(job, at, {q, k, numbers, reinterpret_cast<float*>(scores.data), on_bits, bad_token, run_end},
+                       true);
   const int channel = factors.channel, first_row = factors.first_row;
 
   constexpr int down = D / 16, across = tiles::warps / down, state_tiles = D / across / 8;
@@ -132,32 +140,41 @@ __global__ void __launch_bounds__(256, 2) pull_tiles_kernel(Job job, Gradients o
     element = inside ? job.begin(at, col, row) : 0.0F;
   });
 
-  float later_by = 1.0F, r_later = 0.0F;  // of the channel: the factor of the tokens after these, and r there
-  double c_later = 0;
+  // Of the channels: the factor of the tokens after these, and r there.
+  float later_by[own] = {1.0F, 1.0F}, r_later[own] = {};
+  double c_later[own] = {};
   const std::int64_t chunks = (length + rows - 1) / rows;
   for (std::int64_t turn = 0; turn < chunks; ++turn) {
     const std::int64_t index = backwards ? chunks - 1 - turn : turn, first = index * rows;
     const int count = static_cast<int>(length - first < rows ? length - first : rows);
     __syncthreads();  // what was read of the last tokens
-    if (thread < rows) is_on[thread] = thread < count && job.on(at, at.line.token(first + thread));
+    factors.tell_on(first, count);
     load_rows<D, tiles::threads>(job, job.from.q, at, first, count, rows, keys, q);
     load_rows<D, tiles::threads>(job, job.from.k, at, first, count, rows, keys, k);
     load_rows<D, tiles::threads>(job, job.from.v, at, first, count, rows, values, v);
     load_rows<D, tiles::threads>(job, out.o, at, first, count, rows, values, d_o);
-    if (factors.has_channel()) {
-      const std::int64_t place = (at.item * memory.chunks + index) * job.width + channel;
-      factors.m = memory.exponent[place];
-      (Job::sums ? factors.z : factors.gain) = memory.normaliser[place];
+    for (int e = 0; e < own; ++e) {
+      if (!factors.has(e)) continue;
+      const std::int64_t place = (at.item * memory.chunks + index) * job.width + channel + e;
+      factors.m[e] = memory.exponent[place];
+      if constexpr (Job::sums) {
+        factors.z[e] = memory.normaliser[place];
+      } else {
+        factors.gain[e] = memory.normaliser[place];
+      }
     }
     __syncthreads();
     factors.begin(first, 0, count - 1);
-    float weight[weights_type::rows_of_part], inverse[weights_type::rows_of_part];
-    const float by = factors.template enter<true>([&](int r, float w, float of_z) {
-      weight[r - first_row] = w;
-      inverse[r - first_row] = of_z;
+    float weight[weights_type::rows_of_part][own], inverse[weights_type::rows_of_part][own], by[own];
+    factors.template enter<true>(by, [&](int i, int e, float w, float of_z) {
+      weight[i][e] = w;
+      inverse[i][e] = of_z;
     });
-    if (factors.part == 0) rescale[channel] = backwards ? later_by : by;
-    later_by = by;
+    if (factors.part == 0) {
+      *reinterpret_cast<float2*>(rescale + channel) =
+          backwards ? float2{later_by[0], later_by[1]} : float2{by[0], by[1]};
+    }
+    for (int e = 0; e < own; ++e) later_by[e] = by[e];
     __syncthreads();
 
     each_of_state([&](float& element, int row, int col) { element *= rescale[What == pulled::values ? row : col]; });
@@ -236,7 +253,7 @@ __global__ void __launch_bounds__(256, 2) pull_tiles_kernel(Job job, Gradients o
 #pragma unroll
         for (int n = 0; n < D / 16; ++n) {
           store_two(to, out.v.channel_stride(), out_column + n * 8 + lane % 4 * 2, values, out.accumulate,
-                    is_on[row] != 0 ? y[n][2 * half] : 0.0F, is_on[row] != 0 ? y[n][2 * half + 1] : 0.0F);
+                    factors.is_on(row) ? y[n][2 * half] : 0.0F, factors.is_on(row) ? y[n][2 * half + 1] : 0.0F);
         }
       }
     } else {
@@ -264,52 +281,75 @@ __global__ void __launch_bounds__(256, 2) pull_tiles_kernel(Job job, Gradients o
     __syncthreads();
 
     const auto each_row = [&](const auto& body) {
-      for (int r = first_row + weights_type::rows_of_part; r-- > first_row;) {
-        if (r < count && factors.has_channel()) body(r, r - first_row, at.line.token(first + r));
+      for (int i = weights_type::rows_of_part; i-- > 0;) {
+        const int r = first_row + i;
+        if (r >= count || channel >= keys) continue;
+        const float2 pair = *reinterpret_cast<const float2*>(numbers + r * D + channel);
+        body(r, i, at.line.token(first + r), pair);
       }
     };
-    const auto query = [&](int r) { return lower_bfloat16(*q.at(r, channel)); };
-    const auto key = [&](int r) { return lower_bfloat16(*k.at(r, channel)); };
     if constexpr (What == pulled::queries) {
-      each_row([&](int r, int own, std::int64_t token) {
-        const float dqhat = numbers[r * D + channel];
-        store_gradient(job, out.q, at, token, channel, out.accumulate, dqhat * inverse[own]);
-        memory.reads[job.place(at, token, channel)] = query(r) * dqhat * (Job::sums ? inverse[own] : 1.0F);
+      each_row([&](int r, int i, std::int64_t token, const float2& dqhat_of) {
+        const float dqhat[own] = {dqhat_of.x, dqhat_of.y};
+        float query[own], dq[own];
+        factors.two_of(q, r, query);
+        for (int e = 0; e < own; ++e) {
+          dq[e] = factors.is_on(r) ? dqhat[e] * inverse[i][e] : 0.0F;
+          if (factors.has(e)) {
+            memory.reads[job.place(at, token, channel + e)] = query[e] * dqhat[e] * (Job::sums ? inverse[i][e] : 1.0F);
+          }
+        }
+        if (!out.q) return;
+        store_two(out.q.token(at.line.batch, at.head, token), out.q.channel_stride(), channel, keys, out.accumulate,
+                  dq[0], dq[1]);
       });
     } else if constexpr (What == pulled::keys) {
       // The terms that are summed from the end of the line to its start: those of the parts after this one come first.
-      const auto term = [&](int r, std::int64_t token) {
-        const float reads = memory.reads[job.place(at, token, channel)];
-        return Job::sums ? reads : reads - key(r) * numbers[r * D + channel];
+      const auto term = [&](std::int64_t token, int e, float key, float dkhat) {
+        const float reads = factors.has(e) ? memory.reads[job.place(at, token, channel + e)] : 0.0F;
+        return Job::sums ? reads : reads - key * dkhat;
       };
-      float own_sum = 0, after = 0, total = 0;
-      each_row([&](int r, int, std::int64_t token) { own_sum += term(r, token); });
-#pragma unroll
-      for (int p = weights_type::parts; p-- > 0;) {
-        const float other = weights_type::of_part(own_sum, p);
-        after += p > factors.part ? other : 0.0F;
-        total += other;
-      }
-      float sum = after, of_head = 0;
-      each_row([&](int r, int own, std::int64_t token) {
-        const float dkhat = numbers[r * D + channel];
-        sum += term(r, token);
-        float gradient;
-        if constexpr (Job::sums) {
-          const float w = Job::tied ? key(r) : weight[own];
-          gradient = key(r) * dkhat - w * (r_later + sum);
-        } else {
-          gradient = static_cast<float>(c_later + static_cast<double>(sum));
-          const bool resets = job.on(at, token) && job.logit(at, token, channel) <= Job::least_logit;
-          if (resets) gradient = 0;  // what does not depend on the state before has no gradient
-        }
-        if constexpr (recurrence::kappa == kappa_of::key) {
-          store_gradient(job, out.k, at, token, channel, out.accumulate, dkhat * weight[own]);
-        }
-        store_logit(job, out, at, token, channel, gradient, of_head);
+      float own_sum[own] = {}, sum[own] = {}, total[own] = {};
+      each_row([&](int r, int, std::int64_t token, const float2& dkhat_of) {
+        const float dkhat[own] = {dkhat_of.x, dkhat_of.y};
+        float key[own];
+        factors.two_of(k, r, key);
+        for (int e = 0; e < own; ++e) own_sum[e] += term(token, e, key[e], dkhat[e]);
       });
-      r_later = (r_later + total) * by;
-      c_later += static_cast<double>(total);
+      factors.exchange(own_sum, [&](int p, int e, float other) {
+        sum[e] += p > factors.part ? other : 0.0F;
+        total[e] += other;
+      });
+      each_row([&](int r, int i, std::int64_t token, const float2& dkhat_of) {
+        const float dkhat[own] = {dkhat_of.x, dkhat_of.y};
+        float key[own], gradient[own], dkappa[own];
+        factors.two_of(k, r, key);
+        const bool on = factors.is_on(r);
+        for (int e = 0; e < own; ++e) {
+          sum[e] += term(token, e, key[e], dkhat[e]);
+          dkappa[e] = on ? dkhat[e] * weight[i][e] : 0.0F;
+          if constexpr (Job::sums) {
+            const float w = Job::tied ? key[e] : weight[i][e];
+            gradient[e] = key[e] * dkhat[e] - w * (r_later[e] + sum[e]);
+          } else {
+            gradient[e] = static_cast<float>(c_later[e] + static_cast<double>(sum[e]));
+            // What does not depend on the state before has no gradient.
+            if (on && factors.has(e) && job.logit(at, token, channel + e) <= Job::least_logit) gradient[e] = 0;
+          }
+          gradient[e] = on ? gradient[e] : 0.0F;
+        }
+        const auto store = [&](const auto& to, float a, float b) {
+          if (!to) return;
+          store_two(to.token(at.line.batch, at.head, token), to.channel_stride(), channel, keys, out.accumulate, a, b);
+        };
+        if constexpr (recurrence::kappa == kappa_of::key) store(out.k, dkappa[0], dkappa[1]);
+        if constexpr (Job::tied) store(out.k, gradient[0], gradient[1]);
+        if constexpr (recurrence::logits == logits_from::tokens) store(out.logits, gradient[0], gradient[1]);
+      });
+      for (int e = 0; e < own; ++e) {
+        r_later[e] = (r_later[e] + total[e]) * by[e];
+        c_later[e] += static_cast<double>(total[e]);
+      }
     }
   }
 }
@@ -335,7 +375,8 @@ const unsigned* run_pull_tiles(execution<cuda>& on, execution<cuda>::scope& scra
   const auto run = [&]<int D>() {
     using tiles = pull_tiles<D>;
     const launch_shape shape{items, tiles::threads, static_cast<std::size_t>(tiles::bytes)};
-    const std::size_t kept_bytes = 2 * tiles::operand_bytes + tiles::rows * D * 4 + (D + tiles::rows + 4) * 4;
+    const std::size_t kept_bytes =
+        2 * tiles::operand_bytes + tiles::rows * D * 4 + tile_weights<Job, D>::exchange_bytes + (D + 4) * 4;
     launch(on, operation, {items, tiles::threads, kept_bytes}, keep_tiles_kernel<Job, D>, job, memory);
     launch(on, operation, shape, pull_tiles_kernel<pulled::queries, Job, Gradients, D>, job, gradients, memory);
     launch(on, operation, shape, pull_tiles_kernel<pulled::keys, Job, Gradients, D>, job, gradients, memory);
