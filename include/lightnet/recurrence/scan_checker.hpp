@@ -258,11 +258,12 @@ struct scan_checker {
     const auto& ends = in.cumulative_lengths;
     if (Dims != 1) fail_value("cumulative_lengths", "nothing, for only 1-D sequences are packed", ends.describe());
     if (batch != 1) fail_shape("q", "a batch of 1, for packed sequences", in.q.describe());
+    check_reach(operation, "cumulative_lengths", ends);
     if (tokens.prefix != 0) {
       fail_value("grid.prefix", "zero, for packed sequences", std::to_string(tokens.prefix));
     }
     sequences = ends.extent(0) - 1;
-    bool rising = sequences >= 0;
+    bool rising = sequences > 0 || (sequences == 0 && tokens.size() == 0);
     if constexpr (std::is_same_v<Device, cpu>) {  // on other devices the backend checks them
       rising = rising && ends(0) == 0 && ends(sequences) == tokens.size();
       for (std::int64_t s = 0; rising && s < sequences; ++s) rising = ends(s) <= ends(s + 1);

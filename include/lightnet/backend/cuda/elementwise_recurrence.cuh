@@ -24,8 +24,8 @@ struct tile_queue {
   struct entry {
     bool there;
     tile_place place;
-    line_walk<const T> x, decay;
-    line_walk<U> o;
+    tile_walk<const T> x, decay;
+    tile_walk<U> o;
   };
   entry entries[length];
 
@@ -39,34 +39,43 @@ struct tile_queue {
     found.there = number < chain.count();
     if (!found.there) return;
     found.place = place_of(from, chain, number, channels, false);
-    found.x = walk_along(from.x, found.place.line);
-    found.decay = walk_along(from.decay, found.place.line);
-    found.o = walk_along(to.o, found.place.line);
+    found.x = walk_through(from.x, found.place);
+    found.decay = walk_through(from.decay, found.place);
+    found.o = walk_through(to.o, found.place);
   }
 };
 
-/// h before a tile: leaves the tile's step, waits for those before it, and leaves the tile's end.
+/// The step of a whole tile in a channel, h -> decay h + sum.
+template <class A>
+struct tile_step {
+  A decay, sum;
+
+  template <class Steps>
+  __device__ tile_step(const Steps& steps, int channel) : decay{A(1)}, sum{A(-0.0)} {
+    steps.compose(static_cast<int>(blockDim.x) / 32, channel, decay, sum);
+  }
+};
+
+/// A channel of a tile: waits for h before it, leaves the tile's end, and gives every warp its h.
 template <class Arguments, class Outputs, class A, class Part, class Steps>
-__device__ A begin_of_tile(const Arguments& from, const Outputs& to, const tile_chain<A>& chain, const Part& part,
-                           const Steps& steps, int channel, std::int64_t column) {
+__device__ void begin_tile(const Arguments& from, const Outputs& to, const tile_chain<A>& chain, const Part& part,
+                           Steps& steps, int channel) {
   const chain_tile& here = part.place.tile;
-  if (!here.exists) return A(0);
-  const int warps = static_cast<int>(blockDim.x) / 32;
-  const A product = steps.product(warps, channel), total = steps.forward(Part::no_input, warps, channel);
-  if (!here.last) chain.leave_step(here.slot, column, product, total);
+  const std::int64_t column = part.place.column + channel;
   A h = A(0);
   if (here.index > 0) {
     h = chain.begin(here.slot, 1, here.index, column);
   } else if (from.state.h) {
     h = part.of(from.state.h, channel);
   }
-  if (!here.last) chain.leave_end(here.slot, column, multiply_add(product, h, total));
+  const tile_step<A> whole{steps, channel};
+  if (!here.last) chain.leave_end(here.slot, column, multiply_add(whole.decay, h, whole.sum));
+  steps.begin(static_cast<int>(blockDim.x) / 32, channel, h);
   if (here.last && to.state.decay) {
     A all = from.state.decay ? part.of(from.state.decay, channel) : A(1);
     for (std::int64_t k = here.index; k > 0; --k) all *= chain.decay(here.slot - k, column);
-    part.of(to.state.decay, channel) = all * product;
+    part.of(to.state.decay, channel) = all * whole.decay;
   }
-  return h;
 }
 
 /// The blocks of a processor that share its memory.
@@ -83,7 +92,6 @@ __global__ void __launch_bounds__(elementwise_tile<accumulator<T>>::warps * 32, 
   constexpr int tokens = part_type::tokens, channels = part_type::channels;
   extern __shared__ __align__(16) unsigned char shared_memory[];
   __shared__ warp_steps<A, channels> steps;
-  __shared__ A begins[channels];
   __shared__ tile_queue<T, U> queue;
   const int threads = static_cast<int>(blockDim.x), thread = static_cast<int>(threadIdx.x);
   const bool finds = thread == threads - 1;  // of the last warp, for the first ones have the chain
@@ -105,83 +113,75 @@ __global__ void __launch_bounds__(elementwise_tile<accumulator<T>>::warps * 32, 
     const bool works = n >= 0, more = queue[n + 1].there;
     const auto& entry = queue[works ? n : 0];
     const part_type part{from, entry.place};
-    const int warp = part.warp, lane = part.lane;
-    const word* const x = given_x(n);
-    A a[tokens][Together], decay[Together], sum[Together];
+    const int warp = part.warp, channel = part.lane * Together;
+    const word* const given = given_x(n);
+    A a[tokens][Together], x[Together];
     if (works) {
       wait_for_copies();
-      LIGHTNET_UNROLL
-      for (int i = 0; i < tokens; ++i) {
-        widen(given_a[i * 32], a[i]);
-        LIGHTNET_UNROLL
-        for (int c = 0; c < Together; ++c) a[i][c] = part_type::decay(a[i][c]);
-      }
-    }
-    if (more && (stages > 1 || !works)) fetch(n + 1);
-    if (works) {
+      A decay[Together], sum[Together];
       LIGHTNET_UNROLL
       for (int c = 0; c < Together; ++c) decay[c] = A(1), sum[c] = part_type::no_input;
       LIGHTNET_UNROLL
       for (int i = 0; i < tokens; ++i) {
-        A input[Together];
-        widen(x[i * 32], input);
+        widen(given_a[i * 32], a[i]);
+        widen(given[i * 32], x);
         LIGHTNET_UNROLL
         for (int c = 0; c < Together; ++c) {
+          a[i][c] = part_type::decay(a[i][c]);
           decay[c] *= a[i][c];
-          sum[c] = multiply_add(a[i][c], sum[c], input[c]);
+          sum[c] = multiply_add(a[i][c], sum[c], x[c]);
         }
       }
       LIGHTNET_UNROLL
       for (int c = 0; c < Together; ++c) {
-        steps.decay[warp][lane * Together + c] = decay[c];
-        steps.sum[warp][lane * Together + c] = sum[c];
+        steps.decay[warp][channel + c] = decay[c];
+        steps.sum[warp][channel + c] = sum[c];
       }
     }
     __syncthreads();
-
+    const bool chained = works && entry.place.tile.exists;
+    const auto own_channels =
+        static_cast<int>(from.row() - entry.place.column < channels ? from.row() - entry.place.column : channels);
+    if (chained && !entry.place.tile.last) {
+      for (int c = thread; c < own_channels; c += threads) {
+        const tile_step<A> whole{steps, c};
+        chain.leave_step(entry.place.tile.slot, entry.place.column + c, whole.decay, whole.sum);
+      }
+    }
+    if (more && (stages > 1 || !works)) fetch(n + 1);
+    if (chained) {
+      for (int c = thread; c < own_channels; c += threads) begin_tile(from, to, chain, part, steps, c);
+    }
     if (finds && more) queue.find(n + 2, from, to, chain, channels);
-    if (works) {
-      for (int c = thread; c < channels; c += threads) {
-        const std::int64_t column = entry.place.column + c;
-        if (column < from.row()) begins[c] = begin_of_tile(from, to, chain, part, steps, c, column);
-      }
-      // Meanwhile the others: the step of all warps before them.
-      LIGHTNET_UNROLL
-      for (int c = 0; c < Together; ++c) {
-        decay[c] = steps.product(warp, lane * Together + c);
-        sum[c] = steps.forward(part_type::no_input, warp, lane * Together + c);
-      }
-    }
     __syncthreads();
 
-    if (works && part.active) {
+    if (works && part.active && (to.o || to.state.h)) {
       A h[Together];
       LIGHTNET_UNROLL
-      for (int c = 0; c < Together; ++c) h[c] = multiply_add(decay[c], begins[lane * Together + c], sum[c]);
-      if (to.o) {
-        auto o = part.walk(to.o, entry.o);
+      for (int c = 0; c < Together; ++c) h[c] = steps.sum[warp][channel + c];
+      const auto steps_to = [&](int i) {
+        widen(given[i * 32], x);
+        LIGHTNET_UNROLL
+        for (int c = 0; c < Together; ++c) h[c] = multiply_add(a[i][c], h[c], x[c]);
+      };
+      auto o = part.walk(to.o, entry.o);
+      if (to.o && part.on == part_type::all && !to.accumulate) {
         LIGHTNET_UNROLL
         for (int i = 0; i < tokens; ++i) {
-          A input[Together];
-          widen(x[i * 32], input);
-          LIGHTNET_UNROLL
-          for (int c = 0; c < Together; ++c) h[c] = multiply_add(a[i][c], h[c], input[c]);
-          part.write(o.next(), i, h, to.accumulate);
+          steps_to(i);
+          part.store(o.next(), h);
         }
-      } else if (to.state.h) {
+      } else {
         LIGHTNET_UNROLL
         for (int i = 0; i < tokens; ++i) {
-          A input[Together];
-          widen(x[i * 32], input);
-          LIGHTNET_UNROLL
-          for (int c = 0; c < Together; ++c) h[c] = multiply_add(a[i][c], h[c], input[c]);
+          steps_to(i);
+          U* const at = o.next();
+          if (to.o) part.write(at, i, h, to.accumulate);
         }
       }
-      // The state is that of the warp with the line's last token, or of the first where a line has none.
-      const bool ends = part.first + tokens >= entry.place.line.length && (part.count > 0 || part.first == 0);
       LIGHTNET_UNROLL
       for (int c = 0; c < Together; ++c) {
-        if (ends && to.state.h) part.of(to.state.h, lane * Together + c) = h[c];
+        if (to.state.h && part.ends()) part.of(to.state.h, channel + c) = h[c];
       }
     }
     if (works && more && stages == 1) fetch(n + 1);
@@ -201,15 +201,15 @@ __global__ void __launch_bounds__(elementwise_tile<accumulator<T>>::warps * 32, 
   __shared__ typename warp_steps<A, channels>::rows returns;
   __shared__ A begins[channels], ends[channels];
   __shared__ tile_place place;
-  __shared__ line_walk<const T> along_x, along_decay, along_o;
-  __shared__ line_walk<U> along_dx, along_ddecay;
+  __shared__ tile_walk<const T> through_x, through_decay, through_o;
+  __shared__ tile_walk<U> through_dx, through_ddecay;
   if (threadIdx.x == 0) {
     place = place_of(from, chain, chain.take(0), channels, true);
-    along_x = walk_along(from.x, place.line);
-    along_decay = walk_along(from.decay, place.line);
-    along_o = walk_along(to.o, place.line);
-    along_dx = walk_along(to.x, place.line);
-    along_ddecay = walk_along(to.decay, place.line);
+    through_x = walk_through(from.x, place);
+    through_decay = walk_through(from.decay, place);
+    through_o = walk_through(to.o, place);
+    through_dx = walk_through(to.x, place);
+    through_ddecay = walk_through(to.decay, place);
   }
   __syncthreads();
   const chain_tile& here = place.tile;
@@ -218,15 +218,15 @@ __global__ void __launch_bounds__(elementwise_tile<accumulator<T>>::warps * 32, 
   const int warp = part.warp, lane = part.lane;
 
   A a[tokens], w[tokens];  // w: do first
-  part.read_decays(part.walk(from.decay, along_decay), a);
+  part.read_decays(part.walk(from.decay, through_decay), a);
   if (to.decay) {  // x is read again below, from a cache: in registers there is no room for it
     A x[tokens], sum = A(0);
-    part.read(part.walk(from.x, along_x), part_type::no_input, x);
+    part.read(part.walk(from.x, through_x), part_type::no_input, x);
     LIGHTNET_UNROLL
     for (int i = 0; i < tokens; ++i) sum = multiply_add(a[i], sum, x[i]);
     steps.sum[warp][lane] = sum;
   }
-  part.read(part.walk(to.o, along_o), part_type::no_input, w);
+  part.read(part.walk(to.o, through_o), part_type::no_input, w);
   A decay = A(1), returned = A(0);
   LIGHTNET_UNROLL
   for (int i = tokens - 1; i >= 0; --i) {
@@ -239,7 +239,8 @@ __global__ void __launch_bounds__(elementwise_tile<accumulator<T>>::warps * 32, 
 
   if (warp == 0 && part.active) {
     const std::int64_t slot = here.slot, column = place.column + lane;
-    const A product = steps.product(static_cast<int>(blockDim.x) / 32, lane);
+    A product = A(1), unused = A(0);
+    steps.compose(static_cast<int>(blockDim.x) / 32, lane, product, unused);
     const A total = steps.backward(returns, A(0), -1, lane);
     if (here.index > 0) chain.leave_step(slot, column, product, total);
     A g = A(0);
@@ -259,7 +260,7 @@ __global__ void __launch_bounds__(elementwise_tile<accumulator<T>>::warps * 32, 
   if (!part.active) return;
 
   A g = steps.backward(returns, ends[lane], warp, lane);
-  auto dx = part.walk(to.x, along_dx, true);
+  auto dx = part.walk(to.x, through_dx, true);
   LIGHTNET_UNROLL
   for (int i = tokens - 1; i >= 0; --i) {
     w[i] += g;
@@ -267,10 +268,10 @@ __global__ void __launch_bounds__(elementwise_tile<accumulator<T>>::warps * 32, 
     U* const at = dx.next();
     if (to.x) part.write(at, i, {w[i]}, to.accumulate);
   }
-  if (part.first == 0 && to.state) part.of(to.state, lane) = g;
+  if (place.first + warp == 0 && to.state) part.of(to.state, lane) = g;
   if (!to.decay) return;
-  auto x = part.walk(from.x, along_x);
-  auto ddecay = part.walk(to.decay, along_ddecay);
+  auto x = part.walk(from.x, through_x);
+  auto ddecay = part.walk(to.decay, through_ddecay);
   A h = steps.forward(begins[lane], warp, lane);
   LIGHTNET_UNROLL
   for (int i = 0; i < tokens; ++i) {

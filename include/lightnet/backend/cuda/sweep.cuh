@@ -23,7 +23,8 @@ struct sweep_layout {
 
   /// For so many items; few items are spread over more blocks. The bits of a column do not depend on the layout.
   static sweep_layout of(std::int64_t rows, std::int64_t columns, std::int64_t items, int processors) {
-    sweep_layout l{rows, columns, 1, 1, 1, 1, most_tokens};
+    sweep_layout l{rows, columns, 1,          columns_of_lane / ahead,
+                   1,    1,       most_tokens};  // a token's columns are fetched at once
     while (l.lanes < 32 && l.lanes * rows_of_lane < rows) l.lanes *= 2;
     l.groups = static_cast<int>((rows + l.lanes * rows_of_lane - 1) / (l.lanes * rows_of_lane));
     l.groups = l.groups > 0 ? l.groups : 1;
