@@ -83,10 +83,13 @@ __global__ void __launch_bounds__(causal_tiles<D, E>::threads, 2)
       last = count - 1;
       __syncthreads();  // what was read of the last run
       factors.tell_on(first, count);
-      if constexpr (Reads) load_rows<D, tiles::threads>(job, job.from.q, at, first, count, rows, keys, q);
-      if constexpr (weights_type::reads_keys)
-        load_rows<D, tiles::threads>(job, job.from.k, at, first, count, rows, keys, k);
-      load_rows<E, tiles::threads>(job, job.from.v, at, first, count, rows, values, v, bad_column);
+      if constexpr (Reads) load_rows<D, rows, tiles::threads>(job, job.from.q, at, first, count, keys, q);
+      if constexpr (weights_type::reads_keys) {
+        load_rows<D, rows, tiles::threads>(job, job.from.k, at, first, count, keys, k);
+      }
+      load_rows<E, rows, tiles::threads>(job, job.from.v, at, first, count, values, v);
+      wait_for_rows();
+      clean_rows<E, rows, tiles::threads>(v, first, bad_column);
       __syncthreads();
 
       if (__syncthreads_or(factors.begin(first, start, last))) last = factors.cut();

@@ -18,7 +18,7 @@ LIGHTNET_BEGIN_NAMESPACE
 namespace detail {
 
 /// The tiles that a block of the forward pass has: the one that it works on, the next one and the one after that.
-template <class T, class U>
+template <bool Scattered, class T, class U>
 struct tile_queue {
   static constexpr int length = 4;
   struct entry {
@@ -39,9 +39,9 @@ struct tile_queue {
     found.there = number < chain.count();
     if (!found.there) return;
     found.place = place_of(from, chain, number, channels, false);
-    found.x = walk_through(from.x, found.place);
-    found.decay = walk_through(from.decay, found.place);
-    found.o = walk_through(to.o, found.place);
+    found.x = walk_through<Scattered>(from.x, found.place);
+    found.decay = walk_through<Scattered>(from.decay, found.place);
+    found.o = walk_through<Scattered>(to.o, found.place);
   }
 };
 
@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(elementwise_tile<accumulator<T>>::warps * 32, 
   constexpr int tokens = part_type::tokens, channels = part_type::channels;
   extern __shared__ __align__(16) unsigned char shared_memory[];
   __shared__ warp_steps<A, channels> steps;
-  __shared__ tile_queue<T, U> queue;
+  __shared__ tile_queue<Scattered, T, U> queue;
   const int threads = static_cast<int>(blockDim.x), thread = static_cast<int>(threadIdx.x);
   const bool finds = thread == threads - 1;  // of the last warp, for the first ones have the chain
   // [1 + stages, warps, tokens, 32]: log a of a tile and x of one or two; each thread reads what it has copied itself.
@@ -205,11 +205,11 @@ __global__ void __launch_bounds__(elementwise_tile<accumulator<T>>::warps * 32, 
   __shared__ tile_walk<U> through_dx, through_ddecay;
   if (threadIdx.x == 0) {
     place = place_of(from, chain, chain.take(0), channels, true);
-    through_x = walk_through(from.x, place);
-    through_decay = walk_through(from.decay, place);
-    through_o = walk_through(to.o, place);
-    through_dx = walk_through(to.x, place);
-    through_ddecay = walk_through(to.decay, place);
+    through_x = walk_through<Scattered>(from.x, place);
+    through_decay = walk_through<Scattered>(from.decay, place);
+    through_o = walk_through<Scattered>(to.o, place);
+    through_dx = walk_through<Scattered>(to.x, place);
+    through_ddecay = walk_through<Scattered>(to.decay, place);
   }
   __syncthreads();
   const chain_tile& here = place.tile;

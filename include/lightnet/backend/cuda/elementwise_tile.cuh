@@ -15,7 +15,7 @@ namespace detail {
 /// Tokens of a tile, and how the warps of a block share them out.
 template <class A>
 struct elementwise_tile {
-  static constexpr int warp_tokens = 16, warps = 64 / static_cast<int>(sizeof(A)), tokens = warp_tokens * warps;
+  static constexpr int warp_tokens = 16, warps = 48 / static_cast<int>(sizeof(A)), tokens = warp_tokens * warps;
   static constexpr int most_channels = 64;
 };
 
@@ -84,14 +84,14 @@ struct tile_walk {
   std::int64_t token, channel, jump;
 };
 
-/// A sequence that is not evenly spaced has no way to the next token.
-template <int Dims, class U>
+/// Scattered: some sequence is not evenly spaced. Then there is no way to the next token, and the place is that of token 0.
+template <bool Scattered, int Dims, class U>
 __device__ tile_walk<U> walk_through(const head_sequence<Dims, U, cuda>& sequence, const tile_place& place) {
   std::int64_t token = 0;
-  const bool even = sequence.evenly_spaced(token);
+  if (!Scattered) sequence.evenly_spaced(token);
   U* const first = sequence.token(place.line.batch, 0, 0);
   const std::int64_t head = sequence.token(place.line.batch, 1, 0) - first, channel = sequence.channel_stride();
-  return {first + place.head * head + place.channel * channel + (even ? place.line.token(place.first) * token : 0),
+  return {first + place.line.token(place.first) * token + place.head * head + place.channel * channel,
           place.line.step * token, channel, head - sequence.channels() * channel};
 }
 

@@ -60,8 +60,10 @@ __global__ void __launch_bounds__(256) keep_tiles_kernel(Job job, pull_tiles_mem
     const int count = static_cast<int>(at.line.length - first < rows ? at.line.length - first : rows);
     __syncthreads();
     factors.tell_on(first, count);
-    load_rows<D, tiles::threads>(job, job.from.k, at, first, count, rows, job.from.keys, k);
-    load_rows<D, tiles::threads>(job, job.from.v, at, first, count, rows, job.from.values, v, bad_column);
+    load_rows<D, rows, tiles::threads>(job, job.from.k, at, first, count, job.from.keys, k);
+    load_rows<D, rows, tiles::threads>(job, job.from.v, at, first, count, job.from.values, v);
+    wait_for_rows();
+    clean_rows<D, rows, tiles::threads>(v, first, bad_column);
     for (int e = 0; e < weights_type::own && factors.part == 0; ++e) {
       if (!factors.has(e)) continue;
       const std::int64_t place = (at.item * memory.chunks + index) * job.width + factors.channel + e;
@@ -149,10 +151,11 @@ __global__ void __launch_bounds__(256, 2) pull_tiles_kernel(Job job, Gradients o
     const int count = static_cast<int>(length - first < rows ? length - first : rows);
     __syncthreads();  // what was read of the last tokens
     factors.tell_on(first, count);
-    load_rows<D, tiles::threads>(job, job.from.q, at, first, count, rows, keys, q);
-    load_rows<D, tiles::threads>(job, job.from.k, at, first, count, rows, keys, k);
-    load_rows<D, tiles::threads>(job, job.from.v, at, first, count, rows, values, v);
-    load_rows<D, tiles::threads>(job, out.o, at, first, count, rows, values, d_o);
+    load_rows<D, rows, tiles::threads>(job, job.from.q, at, first, count, keys, q);
+    load_rows<D, rows, tiles::threads>(job, job.from.k, at, first, count, keys, k);
+    load_rows<D, rows, tiles::threads>(job, job.from.v, at, first, count, values, v);
+    load_rows<D, rows, tiles::threads>(job, out.o, at, first, count, values, d_o);
+    wait_for_rows();
     for (int e = 0; e < own; ++e) {
       if (!factors.has(e)) continue;
       const std::int64_t place = (at.item * memory.chunks + index) * job.width + channel + e;

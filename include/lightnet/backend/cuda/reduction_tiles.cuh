@@ -94,6 +94,7 @@ __global__ void __launch_bounds__(256)
   const std::int64_t first = blockIdx.x % blocks_of_item * rows, keys = job.from.keys, values = job.from.values;
   if (first >= at.line.length) return;
   const int count = static_cast<int>(at.line.length - first < rows ? at.line.length - first : rows);
+  load_rows<D, rows, threads>(job, job.from.q, at, first, count, keys, q);
   for (int n = thread; n < D * E / 2; n += threads) {
     const int i = n / (E / 2), j = n % (E / 2) * 2;
     float pair[2] = {};
@@ -103,7 +104,7 @@ __global__ void __launch_bounds__(256)
     }
     *reinterpret_cast<std::uint32_t*>(state.at(i, j)) = pack_bfloat16(pair[0], pair[1]);
   }
-  load_rows<D, threads>(job, job.from.q, at, first, count, rows, keys, q);
+  wait_for_rows();
   __syncthreads();
   float o[E / 8][4] = {};
 #pragma unroll

@@ -36,44 +36,53 @@ template <class Recurrence, class Position, class T>
 inline constexpr bool takes_causal_tiles = std::is_same_v<T, bfloat16> && !Position::encodes &&
                                            Recurrence::weight != weight_of::running_sum && !Recurrence::with_sign;
 
-/// Reads rows [first, first + count) of a line into a tile of `rows` rows and Wide columns; what lies beyond them and the
-/// channels, and what is masked, is zero. Eight channels at a time where they are aligned to that. Where `bad_column` is
-/// given, entries that are no numbers become zero too, and it keeps the first position of each column that has one.
-template <int Wide, int Threads, class Job, class Sequence>
+/// Reads rows [first, first + count) of a line into a tile of Rows rows and Wide columns; what lies beyond them and the
+/// channels, and what is masked, is zero. Eight channels at a time where they are aligned to that. The copies are under way
+/// when this returns: wait_for_rows.
+template <int Wide, int Rows, int Threads, class Job, class Sequence>
 __device__ void load_rows(const Job& job, const Sequence& sequence, const line_of_head& at, std::int64_t first,
-                          int count, int rows, std::int64_t channels, const bfloat16_tile& to,
-                          int* bad_column = nullptr) {
+                          int count, std::int64_t channels, const bfloat16_tile& to) {
   const std::int64_t stride = sequence.channel_stride();
-  for (int n = static_cast<int>(threadIdx.x); n < rows * (Wide / 8); n += Threads) {
-    const int r = n / (Wide / 8), c = n % (Wide / 8) * 8;
-    std::uint32_t numbers[4] = {};
+#pragma unroll
+  for (int i = 0; i < Rows * (Wide / 8) / Threads; ++i) {
+    const int n = static_cast<int>(threadIdx.x) + i * Threads, r = n / (Wide / 8), c = n % (Wide / 8) * 8;
     const std::int64_t token = at.line.token(first + (r < count ? r : 0));
-    if (r < count && c < channels && job.on(at, token)) {
-      const bfloat16* const row = sequence.token(at.line.batch, at.head, token);
-      if (stride == 1 && c + 8 <= channels && reinterpret_cast<std::uintptr_t>(row + c) % 16 == 0) {
-        const uint4 loaded = *reinterpret_cast<const uint4*>(row + c);
-        numbers[0] = loaded.x;
-        numbers[1] = loaded.y;
-        numbers[2] = loaded.z;
-        numbers[3] = loaded.w;
-      } else {
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          const std::uint32_t bits = c + i < channels ? row[(c + i) * stride].bits() : 0U;
-          numbers[i / 2] |= bits << (i % 2 * 16);
-        }
-      }
-      if (bad_column != nullptr) {
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          const std::uint32_t exponent = 0x7F80U << (i % 2 * 16);
-          if ((numbers[i / 2] & exponent) != exponent) continue;  // a number
-          numbers[i / 2] &= ~(0xFFFFU << (i % 2 * 16));
-          atomicMin(bad_column + c + i, static_cast<int>(first + r));
-        }
+    std::uint16_t* const place = to.at(r, c);
+    if (r >= count || c >= channels || !job.on(at, token)) {
+      *reinterpret_cast<uint4*>(place) = uint4{};
+      continue;
+    }
+    const bfloat16* const row = sequence.token(at.line.batch, at.head, token);
+    if (stride == 1 && c + 8 <= channels && reinterpret_cast<std::uintptr_t>(row + c) % 16 == 0) {
+      const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(place));
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(address), "l"(row + c) : "memory");
+    } else {
+      for (int e = 0; e < 8; ++e) {
+        place[e] = c + e < channels ? row[(c + e) * stride].bits() : static_cast<std::uint16_t>(0);
       }
     }
-    *reinterpret_cast<uint4*>(to.at(r, c)) = uint4{numbers[0], numbers[1], numbers[2], numbers[3]};
+  }
+}
+
+/// Until what this thread has asked for is there.
+__device__ inline void wait_for_rows() { asm volatile("cp.async.wait_all;" : : : "memory"); }
+
+/// Makes entries of a tile that are no numbers zero, each thread those that it has read; `bad_column` keeps the first
+/// position of each column that has one.
+template <int Wide, int Rows, int Threads>
+__device__ void clean_rows(const bfloat16_tile& tile, std::int64_t first, int* bad_column) {
+#pragma unroll
+  for (int i = 0; i < Rows * (Wide / 8) / Threads; ++i) {
+    const int n = static_cast<int>(threadIdx.x) + i * Threads, r = n / (Wide / 8), c = n % (Wide / 8) * 8;
+    const uint4 numbers = *reinterpret_cast<const uint4*>(tile.at(r, c));
+    const std::uint32_t pairs[4] = {numbers.x, numbers.y, numbers.z, numbers.w};
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      const std::uint32_t exponent = 0x7F80U << (e % 2 * 16);
+      if ((pairs[e / 2] & exponent) != exponent) continue;  // a number
+      *tile.at(r, c + e) = 0;
+      atomicMin(bad_column + c + e, static_cast<int>(first + r));
+    }
   }
 }
 
