@@ -5,46 +5,50 @@
 #include <lightnet/core/bits.hpp>
 #include <lightnet/core/math.hpp>
 
-#include <limits>
-#include <string>
 #include <type_traits>
 
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// A number for a reader in another block: its word is there or not, so that neither side orders any other memory. A word
-/// of ones is none; a NaN that looks so is left as another NaN.
+/// A number with a mark beside each half, for a reader in another block: a word is there or not, so that neither side
+/// orders any other memory. Memory of zeros holds no number.
 template <class A>
-struct left_number {
-  using bits = std::conditional_t<sizeof(A) == sizeof(std::uint32_t), std::uint32_t, std::uint64_t>;
-  static constexpr bits none = ~bits{0};
-  bits word;
+struct marked {
+  static constexpr int count = static_cast<int>(sizeof(A) / sizeof(std::uint32_t));
+  using bits = std::conditional_t<count == 1, std::uint32_t, std::uint64_t>;
+  std::uint64_t words[count];
 
-  __device__ static void store(bits* to, A value) {
-    const auto given = bits_as<bits>(value);
-    const bits left = given == none ? none - 1 : given;
-    if constexpr (sizeof(A) == sizeof(std::uint32_t)) {
-      asm volatile("st.relaxed.gpu.u32 [%0], %1;" ::"l"(to), "r"(left) : "memory");
-    } else {
-      asm volatile("st.relaxed.gpu.u64 [%0], %1;" ::"l"(to), "l"(left) : "memory");
+  __device__ static void store(marked* to, A value) {
+    LIGHTNET_UNROLL
+    for (int i = 0; i < count; ++i) {
+      const std::uint64_t word = (std::uint64_t{bits_as<bits>(value)} >> (32 * i)) << 32 | 1;
+      asm volatile("st.relaxed.gpu.u64 [%0], %1;" ::"l"(&to->words[i]), "l"(word) : "memory");
     }
   }
-  __device__ static left_number load(const bits* from) {
-    left_number found;
-    if constexpr (sizeof(A) == sizeof(std::uint32_t)) {
-      asm volatile("ld.relaxed.gpu.u32 %0, [%1];" : "=r"(found.word) : "l"(from) : "memory");
-    } else {
-      asm volatile("ld.relaxed.gpu.u64 %0, [%1];" : "=l"(found.word) : "l"(from) : "memory");
+  __device__ static marked load(const marked* from) {
+    marked found;
+    LIGHTNET_UNROLL
+    for (int i = 0; i < count; ++i) {
+      asm volatile("ld.relaxed.gpu.u64 %0, [%1];" : "=l"(found.words[i]) : "l"(&from->words[i]) : "memory");
     }
     return found;
   }
-  __device__ bool ready() const { return word != none; }
-  __device__ A value() const { return bits_as<A>(word); }
+  __device__ bool ready() const {
+    bool all = true;
+    LIGHTNET_UNROLL
+    for (int i = 0; i < count; ++i) all = all && (words[i] & 1) != 0;
+    return all;
+  }
+  __device__ A value() const {
+    std::uint64_t all = 0;
+    LIGHTNET_UNROLL
+    for (int i = 0; i < count; ++i) all |= (words[i] >> 32) << (32 * i);
+    return bits_as<A>(static_cast<bits>(all));
+  }
 };
 
-/// A tile of a line: `index` counts from the line's start, `slot` is its place among all tiles. Among those of packed
-/// sequences are some that do not exist.
+/// A tile of a line: `index` counts from the line's start, `slot` is its place among all tiles.
 struct chain_tile {
   std::int64_t group, line, index, slot;
   bool exists, last;
@@ -56,12 +60,8 @@ struct chain_tile {
 /// that run already. (Single-pass prefix scan with decoupled look-back, Merrill and Garland, NVR-2016-002.)
 template <class A>
 struct tile_chain {
-  using left = left_number<A>;
-  using word = typename left::bits;
-
   std::int64_t tile_tokens, row, groups, lines, tiles, slots;  // tiles: of a line, where sequences are not packed
-  unsigned* taken = nullptr;  // tiles that some block has, less one; null where every line is one tile
-  word* memory = nullptr;     // [3, slots, row]
+  std::uint64_t* memory = nullptr;  // tickets, then [3, slots, row]; null where every line is one tile
 
   /// `scratch` must outlive the chain. `channels` are those of a tile.
   template <int Dims>
@@ -72,33 +72,27 @@ struct tile_chain {
     const std::int64_t longest = of.longest();
     tiles = longest > tokens ? (longest + tokens - 1) / tokens : 1;
     slots = of.cumulative_lengths && tiles > 1 ? longest / tokens + lines : lines * tiles;
-    if (count() > std::numeric_limits<std::int32_t>::max()) {
-      throw device_error(operation, "tiles", "at most 2147483647", std::to_string(count()));
-    }
-    if (tiles == 1 || count() == 0) return;
-    const std::int64_t words = 3 * slots * row;
-    constexpr std::int64_t ahead = 16 / sizeof(word);
-    memory = scratch.take<word>(ahead + words) + ahead;
-    taken = reinterpret_cast<unsigned*>(memory - ahead);
+    if (tiles == 1 || blocks() == 0) return;
+    const std::int64_t words = 2 + 3 * slots * row * marked<A>::count;
+    memory = scratch.take<std::uint64_t>(words);
     check_cuda(operation, "cudaMemsetAsync",
-               cudaMemsetAsync(taken, 0xFF, static_cast<std::size_t>(ahead + words) * sizeof(word), on.stream()));
+               cudaMemsetAsync(memory, 0, static_cast<std::size_t>(words) * sizeof(std::uint64_t), on.stream()));
   }
 
-  LIGHTNET_HOST_DEVICE std::int64_t count() const { return slots * groups; }
+  std::int64_t blocks() const { return slots * groups; }
 
-  /// The number of the next tile that nobody has, count() or more where there is none. One thread of a block calls it;
-  /// `before` says how often it has.
-  __device__ unsigned take(int before) const {
-    if (taken) return atomicAdd(taken, 1U) + 1U;
-    return blockIdx.x + static_cast<unsigned>(before) * gridDim.x;
-  }
-
-  /// The tile of a number; the tiles before it on its line, or behind it, have lower ones.
+  /// The tile of this block; every tile before it on its line, or behind it, is taken already. Called by all threads.
   template <int Dims>
-  __device__ chain_tile tile(const token_lines<Dims, cuda>& of, unsigned number, bool backward) const {
-    const auto across = static_cast<unsigned>(groups), down = static_cast<unsigned>(lines);  // count() is no less
-    chain_tile found{number % across, 0, 0, 0, true, true};
-    number /= across;
+  __device__ chain_tile next_tile(const token_lines<Dims, cuda>& of, bool backward) const {
+    __shared__ unsigned ticket;
+    std::int64_t number = blockIdx.x;
+    if (memory) {
+      if (threadIdx.x == 0) ticket = atomicAdd(reinterpret_cast<unsigned*>(memory), 1U);
+      __syncthreads();
+      number = ticket;
+    }
+    chain_tile found{number % groups, 0, 0, 0, true, true};
+    number /= groups;
     if (!memory) {
       found.line = found.slot = number;
     } else if (of.cumulative_lengths) {
@@ -115,8 +109,8 @@ struct tile_chain {
       found.exists = found.index == 0 || found.index * tile_tokens < length;
       found.last = (found.index + 1) * tile_tokens >= length;
     } else {
-      found.line = number % down;
-      found.index = backward ? tiles - 1 - number / down : number / down;
+      found.line = number % lines;
+      found.index = backward ? tiles - 1 - number / lines : number / lines;
       found.slot = found.line * tiles + found.index;
       found.last = found.index == tiles - 1;
     }
@@ -124,20 +118,20 @@ struct tile_chain {
   }
 
   __device__ void leave_step(std::int64_t slot, std::int64_t channel, A decay, A sum) const {
-    left::store(place(1, slot, channel), decay);
-    left::store(place(2, slot, channel), sum);
+    marked<A>::store(place(1, slot, channel), decay);
+    marked<A>::store(place(2, slot, channel), sum);
   }
   __device__ void leave_end(std::int64_t slot, std::int64_t channel, A end) const {
-    left::store(place(0, slot, channel), end);
+    marked<A>::store(place(0, slot, channel), end);
   }
   /// The end of a tile that another kernel left.
   __device__ A end(std::int64_t slot, std::int64_t channel) const {
-    return left::load(place(0, slot, channel)).value();
+    return marked<A>::load(place(0, slot, channel)).value();
   }
   /// The decay of a tile, once it is there.
   __device__ A decay(std::int64_t slot, std::int64_t channel) const {
     for (;;) {
-      const left found = left::load(place(1, slot, channel));
+      const marked<A> found = marked<A>::load(place(1, slot, channel));
       if (found.ready()) return found.value();
     }
   }
@@ -147,15 +141,15 @@ struct tile_chain {
   __device__ A begin(std::int64_t slot, std::int64_t direction, std::int64_t before, std::int64_t channel) const {
     constexpr int window = 4;
     for (;;) {
-      left ends[window], decays[window], sums[window];
+      marked<A> ends[window], decays[window], sums[window];
       LIGHTNET_UNROLL
       for (int k = 0; k < window; ++k) {
-        ends[k] = decays[k] = sums[k] = {left::none};
+        ends[k] = decays[k] = sums[k] = {};
         if (k >= before) continue;
         const std::int64_t at = slot - (k + 1) * direction;
-        ends[k] = left::load(place(0, at, channel));
-        decays[k] = left::load(place(1, at, channel));
-        sums[k] = left::load(place(2, at, channel));
+        ends[k] = marked<A>::load(place(0, at, channel));
+        decays[k] = marked<A>::load(place(1, at, channel));
+        sums[k] = marked<A>::load(place(2, at, channel));
       }
       int nearest = window;
       bool known = true;  // the steps of all tiles nearer than k
@@ -179,8 +173,8 @@ struct tile_chain {
   }
 
  private:
-  __device__ word* place(int field, std::int64_t slot, std::int64_t channel) const {
-    return memory + (field * slots + slot) * row + channel;
+  __device__ marked<A>* place(int field, std::int64_t slot, std::int64_t channel) const {
+    return reinterpret_cast<marked<A>*>(memory + 2) + (field * slots + slot) * row + channel;
   }
 };
 
