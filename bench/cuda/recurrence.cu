@@ -81,7 +81,8 @@ void add_elementwise(const std::string& type, const shape& s) {
          const auto o = std::make_shared<ln::tensor<ln::rank<4>, T, ln::cuda>>(x->view().extents());
          // Log decays below zero: a batch of numbers that are all the same would be no less work.
          auto below = ln::tensor<ln::rank<4>, T, ln::cpu>{x->view().extents()};
-         for (std::int64_t i = 0; i < below.size(); ++i) below.data()[i] = static_cast<T>(-0.01F * static_cast<float>(1 + i % 97));
+         for (std::int64_t i = 0; i < below.size(); ++i)
+           below.data()[i] = static_cast<T>(-0.01F * static_cast<float>(1 + i % 97));
          const auto decay = std::make_shared<ln::tensor<ln::rank<4>, T, ln::cuda>>(ln::transfer<ln::cuda>(below));
          return [x, o, decay](ln::execution<ln::cuda>& on) {
            ln::scan<R, ln::causal, ln::no_position, 1, T>(on, {.x = x->view(), .log_decay = decay->view()},
