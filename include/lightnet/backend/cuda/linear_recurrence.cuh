@@ -3,6 +3,7 @@
 
 #include <lightnet/backend/cuda/causal_tiles.cuh>
 #include <lightnet/backend/cuda/sweep.cuh>
+#include <lightnet/backend/cuda/weigh.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
 

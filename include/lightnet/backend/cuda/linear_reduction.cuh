@@ -4,6 +4,7 @@
 #include <lightnet/backend/cuda/product.cuh>
 #include <lightnet/backend/cuda/recurrence_pullback.cuh>
 #include <lightnet/backend/cuda/reduction_tiles.cuh>
+#include <lightnet/backend/cuda/weigh.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
 
