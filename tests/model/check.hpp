@@ -128,9 +128,11 @@ void masked_tokens(Question q) {
   CHECK(numbers::largest_difference(again.parameters, d.parameters) == 0);
 }
 
-// Checks one model on one question; `expected` is what forward should give.
+// Checks one model on one question; `expected` is what forward should give. Errors of gradients are relative to at least
+// `smallest_scale`, for questions whose gradients are nothing but noise somewhere.
 template <class Question>
-void model(Question& q, const std::string& name, const list<double>& expected, std::size_t samples = 12) {
+void model(Question& q, const std::string& name, const list<double>& expected, std::size_t samples = 12,
+           double smallest_scale = 0) {
   CAPTURE(name);
   const list<double> y = forward<ln::train>(q);
   double largest = 0;
@@ -141,7 +143,8 @@ void model(Question& q, const std::string& name, const list<double>& expected, s
   const list<double> dy = numbers::normal(q.outputs(), 2);
   const list<double> start = numbers::normal(static_cast<std::int64_t>(q.x.size()), 3);
   const gradients d = backward(q, dy, numbers::unwritten(static_cast<std::int64_t>(q.x.size())));
-  const oracle::gradient_options some{.samples = samples, .step = 0x1p-12};  // a norm is wilder than e^x
+  const oracle::gradient_options some{
+      .samples = samples, .step = 0x1p-12, .smallest_scale = smallest_scale};  // a norm is wilder than e^x
   const list<double> x = q.x;
   CHECK(oracle::check_gradient(
             name + " x",

@@ -45,7 +45,8 @@ TEST_CASE("the image classifier on the GPU is its formula, with the gradients of
   check::model(several, "image_classifier 2-D", several.expected(), 4);
   check::graph(several);
   question one(extents{1, 2, 2, 2});
-  check::model(one, "image_classifier of one patch", one.expected(), 4);
+  // One token is its own mean: neither its key nor the decays of its position matter.
+  check::model(one, "image_classifier of one patch", one.expected(), 4, 1e-3);
   MESSAGE(oracle::gradient_report());
 }
 

@@ -115,6 +115,13 @@ void make_logits(oracle::problem& p, const parameter_block& all, const std::stri
   }
 }
 
+template <class Position>
+constexpr oracle::encoding encoding_of = oracle::encoding::none;
+template <>
+inline constexpr oracle::encoding encoding_of<ln::md_lrpe> = oracle::encoding::cosine;
+template <>
+inline constexpr oracle::encoding encoding_of<ln::md_lrpe_rotate> = oracle::encoding::rotate_halves;
+
 template <class Options>
 list<double> attention(const parameter_block& all, const std::string& prefix, const list<double>& x, const places& at) {
   using rule = formula<typename Options::recurrence>;
@@ -124,7 +131,7 @@ list<double> attention(const parameter_block& all, const std::string& prefix, co
   };
   oracle::problem p{.kind = rule::kind,
                     .order = order_of<typename Options::traversal>,
-                    .position = Options::position::encodes ? oracle::encoding::cosine : oracle::encoding::none,
+                    .position = encoding_of<typename Options::position>,
                     .per_head = rule::per_head,
                     .with_sign = rule::with_sign,
                     .batch = at.batch,
