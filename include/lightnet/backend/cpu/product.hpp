@@ -102,9 +102,9 @@ struct next_state {
   }
 };
 
-/// Adds the terms of a block of rows and registers to its sums.
+/// Adds the terms of a block of rows and registers to its sums. Always inlined, or the sums would lie in memory.
 template <int Rows, int Vectors, class T>
-inline void add_terms(lanes<T> (&sum)[Rows][Vectors], const factors<T>& of) noexcept {
+[[gnu::always_inline]] inline void add_terms(lanes<T> (&sum)[Rows][Vectors], const factors<T>& of) noexcept {
   // A pointer for every fourth row, which the compiler must not derive from each other: it would need a register for the
   // place of every row, and there are too few.
   constexpr int step = 4, pointers = (Rows + step - 1) / step;
