@@ -49,7 +49,8 @@ list<T> product(const question& q, int threads) {
   return c.memory;
 }
 
-// The largest |error| / (k eps |a||b|), for every element with the sum of its own terms' magnitudes.
+// The largest |error| / (k eps |a||b|), for every element with the sum of its own terms' magnitudes; sums in a wider type
+// are rounded once more.
 template <class T>
 double error_of(const question& q) {
   matrix<T> a(q.m, q.k, q.a_across, 1), b(q.k, q.n, q.b_across, 2), c(q.m, q.n, false, q.accumulate ? 3 : 0);
@@ -58,16 +59,18 @@ double error_of(const question& q) {
   double worst = 0;
   for (std::int64_t i = 0; i < q.m; ++i) {
     for (std::int64_t j = 0; j < q.n; ++j) {
-      long double sum = q.accumulate ? c(i, j) : T(0);
+      long double sum = q.accumulate ? static_cast<long double>(c(i, j)) : 0;
       long double size = std::abs(sum);
       for (std::int64_t s = 0; s < q.k; ++s) {
-        sum += static_cast<long double>(a(i, s)) * b(s, j);
-        size += std::abs(static_cast<long double>(a(i, s)) * b(s, j));
+        const long double term = static_cast<long double>(a(i, s)) * static_cast<long double>(b(s, j));
+        sum += term;
+        size += std::abs(term);
       }
-      const auto error = static_cast<double>(std::abs(got(i, j) - sum));
+      const auto error = static_cast<double>(std::abs(static_cast<long double>(got(i, j)) - sum));
       if (error == 0) continue;
-      const double allowed =
-          static_cast<double>(q.k + 1) * std::numeric_limits<T>::epsilon() / 2 * static_cast<double>(size);
+      const auto half_ulp = [](auto x) { return static_cast<double>(std::numeric_limits<decltype(x)>::epsilon()) / 2; };
+      double allowed = static_cast<double>(q.k + 1) * half_ulp(ln::accumulator<T>{}) * static_cast<double>(size);
+      if (!std::is_same_v<T, ln::accumulator<T>>) allowed += half_ulp(T{}) * static_cast<double>(std::abs(sum));
       worst = std::isfinite(error) ? std::max(worst, error / allowed) : std::numeric_limits<double>::infinity();
     }
   }
@@ -112,6 +115,9 @@ TEST_CASE("gemm in float multiplies, whatever the layouts, with the same bits fo
 }
 TEST_CASE("gemm in double multiplies, whatever the layouts, with the same bits for any number of threads") {
   check<double>();
+}
+TEST_CASE("gemm in bfloat16 adds in float and rounds once, with the same bits for any number of threads") {
+  check<ln::bfloat16>();
 }
 
 // For the whole program, see gemm.hpp.

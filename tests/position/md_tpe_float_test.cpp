@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// MD-TPE in float: how far it is from the direct long convolution.
+// MD-TPE in float: how far it is from the direct long convolution; in bfloat16: that it is the one in float, rounded.
 #include "md_tpe.hpp"
 
 #include <doctest/doctest.h>
@@ -8,10 +8,27 @@
 
 namespace {
 
+namespace ln = lightnet;
+
 template <class Question>
 double error_of(const Question& question) {
   const oracle::tpe_answer answer = oracle::md_tpe(question.p);
   return oracle::error_in_units(question.forward(), answer.y, answer.unit, oracle::float_epsilon);
+}
+
+template <int Width, int Modes, bool BothWays, int Dims>
+void check_rounded(const tpe::question<Width, Modes, BothWays, Dims, ln::bfloat16>& narrow,
+                   tpe::question<Width, Modes, BothWays, Dims, float> wide) {
+  using numbers::cast, numbers::same_bits;
+  wide.p = narrow.p;
+  const auto dy = cast<double>(cast<ln::bfloat16>(numbers::normal(static_cast<std::int64_t>(wide.p.x.size()), 7)));
+  const auto start = cast<ln::bfloat16>(dy);
+  CHECK(same_bits(narrow.forward(), cast<ln::bfloat16>(wide.forward())));
+  const auto d = narrow.backward(dy), added = narrow.template backward<ln::write::add>(dy, start);
+  const auto exact = wide.backward(dy), sum = wide.template backward<ln::write::add>(dy, cast<float>(start));
+  CHECK(same_bits(d.x, cast<ln::bfloat16>(exact.x)));
+  CHECK(same_bits(d.parameters, cast<ln::bfloat16>(exact.parameters)));
+  CHECK(same_bits(added.x, cast<ln::bfloat16>(sum.x)));
 }
 
 }  // namespace
@@ -41,4 +58,9 @@ TEST_CASE("MD-TPE in float keeps its digits over long lines and with slow decays
     question.p.gamma = {gamma};
     CHECK(error_of(question) <= 32 + 1201.0 / 32);
   }
+}
+
+TEST_CASE("MD-TPE in bfloat16 is that in float, every number rounded once") {
+  check_rounded<37, 3, true, 1>({{41}, 2, 0, true}, {{41}, 2, 0, true});
+  check_rounded<19, 16, false, 2>({{7, 12}, 19, 2, false}, {{7, 12}, 19, 2, false});
 }

@@ -24,7 +24,7 @@ struct problem {
   std::int32_t ignore = -1;
   std::vector<T> logits, dlogits;
   std::vector<std::int32_t> labels, predicted;
-  T loss = std::numeric_limits<T>::quiet_NaN();
+  ln::accumulator<T> loss = std::numeric_limits<ln::accumulator<T>>::quiet_NaN();
   std::int64_t correct = -7, counted = -7;
 
   problem(std::int64_t r, std::int64_t k, double spread = 3, std::int64_t padding = 0)
@@ -78,7 +78,7 @@ long double reference(problem<T>& p) {
       const auto smoothing = static_cast<long double>(p.smoothing);
       const long double target = (k == label ? 1 - smoothing : 0) + smoothing / static_cast<long double>(p.classes);
       if (label != p.ignore && target > 0) loss -= target * x / counted;
-      p.gradient(r, k) = label == p.ignore ? T(0) : static_cast<T>((std::exp(x) - target) / counted);
+      p.gradient(r, k) = label == p.ignore ? T(0.0F) : static_cast<T>((std::exp(x) - target) / counted);
     }
   }
   return loss;
@@ -93,8 +93,9 @@ void check_against_reference(problem<T> p) {
   const long double loss = reference(expected);
   p.run();
   const double epsilon = static_cast<double>(std::numeric_limits<T>::epsilon());
+  const auto loss_epsilon = static_cast<double>(std::numeric_limits<ln::accumulator<T>>::epsilon());
   CHECK(std::abs(static_cast<double>(static_cast<long double>(p.loss) - loss)) <=
-        16 * epsilon * (1 + static_cast<double>(loss)));
+        16 * loss_epsilon * (1 + static_cast<double>(loss)));
   double worst = 0;
   for (std::int64_t r = 0; r < p.rows; ++r) {
     for (std::int64_t k = 0; k < p.classes; ++k) {
@@ -132,7 +133,7 @@ std::string refusal(problem<T> p) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("cross_entropy: the definition in long double", T, float, double) {
+TEST_CASE_TEMPLATE("cross_entropy: the definition in long double", T, float, double, ln::bfloat16) {
   for (const std::int64_t classes : {1, 2, 10, 16, 37, 1003}) {
     for (const double smoothing : {0.0, 0.1}) {
       problem<T> p{classes > 100 ? 53 : 307, classes, 3, 5};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/core/half.hpp>
 #include <lightnet/core/view.hpp>
 
 #include <cstdint>
@@ -19,7 +20,7 @@ struct cross_entropy_inputs {
 /// The outputs of cross_entropy; each is optional.
 template <class T = float, class Device = cpu>
 struct cross_entropy_outputs {
-  dynamic_view<1, T, Device> loss{};                // [1], the mean over the rows that count; 0 where none does
+  dynamic_view<1, accumulator<T>, Device> loss{};   // [1], the mean over the rows that count; 0 where none does
   dynamic_view<1, std::int64_t, Device> correct{};  // [1], rows whose largest logit is the label's
   dynamic_view<1, std::int64_t, Device> counted{};  // [1], rows that count
   dynamic_view<1, std::int32_t, Device>

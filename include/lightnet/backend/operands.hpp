@@ -3,6 +3,8 @@
 
 #include <lightnet/core/view.hpp>
 
+#include <type_traits>
+
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
@@ -34,6 +36,13 @@ template <class T>
 struct repeated {
   T* value;
   LIGHTNET_HOST_DEVICE constexpr T& operator[](std::int64_t) const noexcept { return *value; }
+};
+
+/// For map: a number in another storage type, with the bits that static_cast gives.
+struct convert_number {
+  template <class To, class From>
+    requires(!std::is_const_v<To>)
+  LIGHTNET_HOST_DEVICE void operator()(To& to, const From& from) const noexcept { to = static_cast<To>(from); }
 };
 
 template <class T, class Device>

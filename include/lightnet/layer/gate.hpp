@@ -17,6 +17,7 @@ enum class gate_form {
 template <gate_form Form, int Width, int Groups = 1, class T = float, class Device = cpu>
 struct norm_gate {
   using norm = rms_norm<Width, Groups, T, Device>;
+  using number = accumulator<T>;
   static constexpr std::int64_t parameter_count = norm::parameter_count;
   template <class Mode>
   using context = no_context;
@@ -72,22 +73,24 @@ struct norm_gate {
 
   // What the backend calls is public, for nvcc makes no kernel of a private type.
   struct times_silu {
-    LIGHTNET_HOST_DEVICE void operator()(T& y, const T& u) const noexcept { y *= silu(u); }
+    LIGHTNET_HOST_DEVICE void operator()(T& y, const T& u) const noexcept { y = static_cast<T>(y * silu<number>(u)); }
   };
   struct times_sigmoid {
-    LIGHTNET_HOST_DEVICE void operator()(T& y, const T& o, const T& u) const noexcept { y = o * sigmoid(u); }
+    LIGHTNET_HOST_DEVICE void operator()(T& y, const T& o, const T& u) const noexcept {
+      y = static_cast<T>(o * sigmoid<number>(u));
+    }
   };
   struct pull_silu {
     LIGHTNET_HOST_DEVICE void operator()(T& du, T& dnormed, const T& normed, const T& u, const T& dy) const noexcept {
-      du = dy * normed * dsilu(u);
-      dnormed = dy * silu(u);
+      du = static_cast<T>(dy * normed * dsilu<number>(u));
+      dnormed = static_cast<T>(dy * silu<number>(u));
     }
   };
   struct pull_sigmoid {
     LIGHTNET_HOST_DEVICE void operator()(T& du, T& d_o, const T& o, const T& u, const T& dinner) const noexcept {
-      const T s = sigmoid(u);
-      du = dinner * o * s * (T(1) - s);
-      d_o = dinner * s;
+      const auto s = sigmoid<number>(u);
+      du = static_cast<T>(dinner * o * s * (number(1) - s));
+      d_o = static_cast<T>(dinner * s);
     }
   };
 };

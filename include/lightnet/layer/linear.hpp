@@ -56,10 +56,10 @@ struct linear {
 
   // What the backend calls is public, for nvcc makes no kernel of a private type.
   struct add_bias {
-    LIGHTNET_HOST_DEVICE void operator()(T& y, const T& bias) const noexcept { y += bias; }
+    LIGHTNET_HOST_DEVICE void operator()(T& y, const T& bias) const noexcept { y = static_cast<T>(y + bias); }
   };
   struct identity {
-    LIGHTNET_HOST_DEVICE T operator()(const T& x) const noexcept { return x; }
+    LIGHTNET_HOST_DEVICE accumulator<T> operator()(const T& x) const noexcept { return x; }
   };
 
  private:

@@ -28,6 +28,7 @@ struct logits_projection {
   static constexpr bool paced = decays && !Recurrence::per_channel && !Recurrence::with_sign;  // by A and b
   static constexpr int count = Recurrence::per_channel ? Width : Heads;  ///< logits or decays of a token
   static constexpr int rows = !made ? 0 : factored ? Rank : count;
+  using number = accumulator<T>;
   using second_factor = linear<Rank, Width, false, T, Device>;
   static constexpr std::int64_t parameter_count = factored ? second_factor::parameter_count : paced ? 2 * Heads : 0;
   using parameters = parameters_of<logits_projection, const T, Device>;
@@ -101,38 +102,39 @@ struct logits_projection {
   }
 
   // What the backend calls is public, for nvcc makes no kernel of a private type.
-  static constexpr T scale = factored ? T(1) / T(16) : T(1);
+  static constexpr number scale = factored ? number(1) / number(16) : number(1);
 
   struct activate {
     LIGHTNET_HOST_DEVICE void operator()(T& a, const T& y) const noexcept {
-      a = Recurrence::with_sign ? T(2) * sigmoid(y) - T(1) : scale * log_sigmoid(y);
+      a = static_cast<T>(Recurrence::with_sign ? number(2) * sigmoid<number>(y) - number(1)
+                                               : scale * log_sigmoid<number>(y));
     }
   };
   struct pull_activation {
     LIGHTNET_HOST_DEVICE void operator()(T& dy, const T& da, const T& y) const noexcept {
-      dy = da * sigmoid(-y) * (Recurrence::with_sign ? T(2) * sigmoid(y) : scale);
+      dy = static_cast<T>(da * sigmoid<number>(-y) * (Recurrence::with_sign ? number(2) * sigmoid<number>(y) : scale));
     }
   };
 
   // softplus(x) = -log sigmoid(-x)
   struct pace {
     LIGHTNET_HOST_DEVICE void operator()(T& log_a, const T& y, const T& rate, const T& bias) const noexcept {
-      log_a = exponential(rate) * log_sigmoid(-(y + bias));
+      log_a = static_cast<T>(exponential<number>(rate) * log_sigmoid<number>(-(y + bias)));
     }
   };
   struct pull_pace {
     LIGHTNET_HOST_DEVICE void operator()(T& dy, const T& dlog_a, const T& y, const T& rate,
                                          const T& bias) const noexcept {
-      dy = -dlog_a * exponential(rate) * sigmoid(y + bias);
+      dy = static_cast<T>(-dlog_a * exponential<number>(rate) * sigmoid<number>(y + bias));
     }
   };
   struct rate_term {
-    LIGHTNET_HOST_DEVICE T operator()(const T& dlog_a, const T& y, const T& rate, const T& bias) const noexcept {
-      return dlog_a * exponential(rate) * log_sigmoid(-(y + bias));
+    LIGHTNET_HOST_DEVICE number operator()(const T& dlog_a, const T& y, const T& rate, const T& bias) const noexcept {
+      return dlog_a * exponential<number>(rate) * log_sigmoid<number>(-(y + bias));
     }
   };
   struct bias_term {
-    LIGHTNET_HOST_DEVICE T operator()(const T& dy) const noexcept { return dy; }
+    LIGHTNET_HOST_DEVICE number operator()(const T& dy) const noexcept { return dy; }
   };
 
  private:

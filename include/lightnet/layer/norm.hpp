@@ -17,6 +17,7 @@ struct rms_norm {
   static_assert(Groups >= 1 && Width % Groups == 0, "lightnet: the groups of a norm must divide its width");
   static constexpr std::int64_t parameter_count = Width;
   static constexpr std::int64_t part = Width / Groups;
+  using number = accumulator<T>;
   template <class Mode>
   using context = no_context;
 
@@ -31,8 +32,8 @@ struct rms_norm {
     check.dense_matrix("x", x, x.extent(0), Width);
     check.dense_matrix("y", y, x.extent(0), Width);
     const dynamic_view<2, T, Device> to = grouped(y);
-    detail::reduce_map<T, 1>(on, to.extent(0), part, square{}, inverse_rms{}, normalise{}, to, grouped(x),
-                             detail::by_column<const T>{params.data(), Groups});
+    detail::reduce_map<number, 1>(on, to.extent(0), part, square{}, inverse_rms{}, normalise{}, to, grouped(x),
+                                  detail::by_column<const T>{params.data(), Groups});
   }
 
   /// dx is overwritten or added to; dparams is overwritten.
@@ -49,28 +50,30 @@ struct rms_norm {
     typename execution<Device>::scope scratch{on};
     const auto from = grouped(x), incoming = grouped(dy);
     const std::int64_t rows = from.extent(0);
-    T* const inverse = scratch.template take<T>(rows);
+    number* const inverse = scratch.template take<number>(rows);
     const detail::by_column<const T> weight{params.data(), Groups};
-    detail::reduce_map<T, 2>(on, rows, part, dots{}, factors{inverse}, pull<Write>{}, grouped(dx), from, incoming,
-                             weight);
+    detail::reduce_map<number, 2>(on, rows, part, dots{}, factors{inverse}, pull<Write>{}, grouped(dx), from, incoming,
+                                  weight);
     detail::reduce_columns(on, rows, part, dparams.data(), Groups, weight_term{}, detail::by_row{inverse}, from,
                            incoming);
   }
 
   // What the backend calls is public, for nvcc makes no kernel of a private type.
-  using one_sum = detail::sums<T, 1>;
-  using two_sums = detail::sums<T, 2>;
+  using one_sum = detail::sums<number, 1>;
+  using two_sums = detail::sums<number, 2>;
 
   struct square {
     LIGHTNET_HOST_DEVICE one_sum operator()(const T&, const T& x, const T&) const noexcept { return {{x * x}}; }
   };
   struct inverse_rms {
-    LIGHTNET_HOST_DEVICE T operator()(std::int64_t, const one_sum& sum) const noexcept {
-      return T(1) / std::sqrt(sum.values[0] / T(part) + T(1e-5));
+    LIGHTNET_HOST_DEVICE number operator()(std::int64_t, const one_sum& sum) const noexcept {
+      return number(1) / std::sqrt(sum.values[0] / number(part) + number(1e-5));
     }
   };
   struct normalise {
-    LIGHTNET_HOST_DEVICE void operator()(const T& n, T& y, const T& x, const T& g) const noexcept { y = x * n * g; }
+    LIGHTNET_HOST_DEVICE void operator()(const number& n, T& y, const T& x, const T& g) const noexcept {
+      y = static_cast<T>(x * n * g);
+    }
   };
 
   // dx = n (g dy - x n^2 mean(x g dy)) with n the inverse root mean square, which dg needs too
@@ -80,23 +83,23 @@ struct rms_norm {
     }
   };
   struct factors {
-    T* inverse;
+    number* inverse;
     LIGHTNET_HOST_DEVICE two_sums operator()(std::int64_t row, const two_sums& sum) const noexcept {
-      const T n = inverse_rms{}(row, {{sum.values[0]}});
+      const number n = inverse_rms{}(row, {{sum.values[0]}});
       inverse[row] = n;
-      return {{n, n * n * (sum.values[1] / T(part))}};
+      return {{n, n * n * (sum.values[1] / number(part))}};
     }
   };
   template <write Write>
   struct pull {
     LIGHTNET_HOST_DEVICE void operator()(const two_sums& by, T& dx, const T& x, const T& dy,
                                          const T& g) const noexcept {
-      const T value = by.values[0] * (g * dy - x * by.values[1]);
-      dx = Write == write::add ? dx + value : value;
+      const number value = by.values[0] * (g * dy - x * by.values[1]);
+      dx = static_cast<T>(Write == write::add ? dx + value : value);
     }
   };
   struct weight_term {
-    LIGHTNET_HOST_DEVICE T operator()(const T& inverse, const T& x, const T& dy) const noexcept {
+    LIGHTNET_HOST_DEVICE number operator()(const number& inverse, const T& x, const T& dy) const noexcept {
       return dy * x * inverse;
     }
   };

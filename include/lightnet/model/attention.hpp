@@ -58,6 +58,7 @@ struct attention {
   static_assert(detail::gives_angles<position>(head_width, Dims),
                 "lightnet: a head is too narrow to give every axis an angle; use fewer heads or more width");
 
+  using number = accumulator<T>;
   using own_logits = logits_projection<recurrence, width, heads, Options::decay_rank, T, Device>;
   // Projected side by side: q, k where there is one, v, the first factor of the gate, what logits are made of.
   static constexpr bool keyed = recurrence::kappa != kappa_of::complement;
@@ -180,9 +181,12 @@ struct attention {
                                                    .v = in_heads(x, columns(dprojections, v_column, width))};
     if constexpr (keyed) to.k = in_heads(x, columns(dprojections, width, width));
     if constexpr (own_logits::made) logits_of(to) = in_heads(x, dlogits);
-    if constexpr (theta_rows > 0) to.theta = {dparams.data() + theta_at, {{theta_rows, share()}}};
+    if constexpr (theta_rows > 0) to.theta = in_numbers(scratch, theta_of(dparams));
     scan_backward<recurrence, traversal, position, Dims, T>(
         on, recurrence_inputs(on, scratch, params, x, q, projections), {.o = in_heads(x, d_o)}, to);
+    if constexpr (theta_rows > 0 && !std::is_same_v<T, number>) {
+      detail::map(on, theta_rows, share(), detail::convert_number{}, theta_of(dparams), to.theta);
+    }
     own_logits{}.backward(on, part<own_logits>(params, logits_at), product, dlogits, dproduct,
                           part<own_logits>(dparams, logits_at));
     detail::map(on, rows, width, pull_activation{}, columns(dprojections, 0, width), columns(projections, 0, width),
@@ -193,10 +197,12 @@ struct attention {
 
   // What the backend calls is public, for nvcc makes no kernel of a private type.
   struct activate {
-    LIGHTNET_HOST_DEVICE void operator()(T& q, const T& x) const noexcept { q = silu(x); }
+    LIGHTNET_HOST_DEVICE void operator()(T& q, const T& x) const noexcept { q = static_cast<T>(silu<number>(x)); }
   };
   struct pull_activation {
-    LIGHTNET_HOST_DEVICE void operator()(T& dx, const T& x, const T& dq) const noexcept { dx = dq * dsilu(x); }
+    LIGHTNET_HOST_DEVICE void operator()(T& dx, const T& x, const T& dq) const noexcept {
+      dx = static_cast<T>(dq * dsilu<number>(x));
+    }
   };
 
  private:
@@ -238,6 +244,22 @@ struct attention {
     return {rows.data(), {{x.batch(), tokens, heads, channels}}, {tokens * stride, stride, channels, 1}};
   }
 
+  /// The angles of the position encoding among parameters or gradients.
+  template <class Shape, class U>
+  static dynamic_view<2, U, Device> theta_of(const view<Shape, U, Device>& whole) {
+    return {whole.data() + theta_at, {{theta_rows, share()}}};
+  }
+
+  /// Where a matrix is as the recurrence takes it: itself, or memory for its numbers in float.
+  template <class Scope, class U>
+  static auto in_numbers(Scope& scratch, const dynamic_view<2, U, Device>& m) {
+    if constexpr (std::is_same_v<T, number>) {
+      return m;
+    } else {
+      return detail::scratch_matrix<number, Device>(scratch, m.extent(0), m.extent(1));
+    }
+  }
+
   /// The member of scan's inputs or gradients that has what the recurrence reads.
   template <class Arguments>
   static auto& logits_of(Arguments& arguments) noexcept {
@@ -262,7 +284,13 @@ struct attention {
       logits_of(inputs) = in_heads(x, own_logits{}.forward(on, scratch, part<own_logits>(params, logits_at),
                                                            columns(projections, logits_column, own_logits::rows)));
     }
-    if constexpr (theta_rows > 0) inputs.theta = {params.data() + theta_at, {{theta_rows, share()}}};
+    if constexpr (theta_rows > 0) {
+      const auto theta = in_numbers(scratch, theta_of(params));
+      if constexpr (!std::is_same_v<T, number>) {
+        detail::map(on, theta_rows, share(), detail::convert_number{}, theta, theta_of(params));
+      }
+      inputs.theta = theta;
+    }
     return inputs;
   }
 };

@@ -105,7 +105,7 @@ struct block {
 
   // What the backend calls is public, for nvcc makes no kernel of a private type.
   struct add {
-    LIGHTNET_HOST_DEVICE void operator()(T& to, const T& x) const noexcept { to += x; }
+    LIGHTNET_HOST_DEVICE void operator()(T& to, const T& x) const noexcept { to = static_cast<T>(to + x); }
   };
   struct copy {
     LIGHTNET_HOST_DEVICE void operator()(T& to, const T& x) const noexcept { to = x; }

@@ -18,6 +18,7 @@ template <int Width, int Inner, int Layers = 1, class T = float, class Device = 
 struct glu {
   using input_projection = linear<Width, 2 * Inner, false, T, Device>;  // W_1 above W_2
   using output_projection = linear<Inner, Width, false, T, Device>;
+  using number = accumulator<T>;
   static constexpr std::int64_t output_at = input_projection::parameter_count;
   static constexpr std::int64_t parameter_count = output_at + output_projection::parameter_count;
 
@@ -80,13 +81,15 @@ struct glu {
 
   // What the backend calls is public, for nvcc makes no kernel of a private type.
   struct gate {
-    LIGHTNET_HOST_DEVICE void operator()(T& hidden, const T& a, const T& b) const noexcept { hidden = silu(a) * b; }
+    LIGHTNET_HOST_DEVICE void operator()(T& hidden, const T& a, const T& b) const noexcept {
+      hidden = static_cast<T>(silu<number>(a) * b);
+    }
   };
   struct pull_gate {
     LIGHTNET_HOST_DEVICE void operator()(T& da, T& db, const T& a, const T& b, const T& dhidden) const noexcept {
-      const T s = sigmoid(a);
-      da = dhidden * b * s * multiply_add(a, T(1) - s, T(1));
-      db = dhidden * a * s;
+      const auto s = sigmoid<number>(a);
+      da = static_cast<T>(dhidden * b * s * multiply_add<number>(a, number(1) - s, number(1)));
+      db = static_cast<T>(dhidden * a * s);
     }
   };
 

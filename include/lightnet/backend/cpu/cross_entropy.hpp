@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cpu/convert.hpp>
 #include <lightnet/backend/cpu/reduce.hpp>
 #include <lightnet/backend/cross_entropy.hpp>
 #include <lightnet/core/math.hpp>
@@ -89,6 +90,20 @@ double cross_entropy_row(const T* x, std::int64_t classes, std::int32_t label, d
   return std::log(sum) - target;
 }
 
+/// The same for any storage type: rows of two bytes a number go through `wide`, [classes].
+template <class T>
+double cross_entropy_row(const T* x, std::int64_t classes, std::int32_t label, double smoothing, double share,
+                         std::int32_t& predicted, T* gradient, accumulator<T>* wide) noexcept {
+  if constexpr (std::is_same_v<T, accumulator<T>>) {
+    return cross_entropy_row(x, classes, label, smoothing, share, predicted, gradient);
+  } else {
+    convert(x, wide, classes);
+    const double loss = cross_entropy_row(wide, classes, label, smoothing, share, predicted, gradient ? wide : nullptr);
+    if (gradient) convert(wide, gradient, classes);
+    return loss;
+  }
+}
+
 /// The mean over the rows that count and its gradient; blocks of rows of a fixed size, added in their order. Throws
 /// value_error for a label that is no class, before anything is written.
 template <class T>
@@ -101,16 +116,19 @@ void cross_entropy_rows(execution<cpu>& on, const cross_entropy_inputs<T, cpu>& 
   execution<cpu>::scope scratch{on};
   double* const loss = scratch.take<double>(blocks);
   std::int64_t* const correct = scratch.take<std::int64_t>(blocks);
+  accumulator<T>* const wide =
+      std::is_same_v<T, accumulator<T>> ? nullptr : scratch.take<accumulator<T>>(blocks * classes);
   parallel_for(on, blocks, [&](std::int64_t index, int) {
     const block_range part{index, block, rows};
     double block_loss = 0;
     std::int64_t block_correct = 0;
+    accumulator<T>* const row = wide ? wide + index * classes : nullptr;
     for (std::int64_t r = part.first; r < part.last; ++r) {
       const std::int32_t label = in.labels(r) == in.ignore ? -1 : in.labels(r);
       std::int32_t predicted = 0;
       T* const gradient = out.dlogits ? out.dlogits.data() + r * out.dlogits.stride(0) : nullptr;
       block_loss += cross_entropy_row(in.logits.data() + r * in.logits.stride(0), classes, label, in.smoothing, share,
-                                      predicted, gradient);
+                                      predicted, gradient, row);
       block_correct += label >= 0 && predicted == label ? 1 : 0;
       if (out.predicted) out.predicted(r) = predicted;
     }
@@ -123,7 +141,7 @@ void cross_entropy_rows(execution<cpu>& on, const cross_entropy_inputs<T, cpu>& 
     total += loss[index];
     right += correct[index];
   }
-  if (out.loss) out.loss(0) = static_cast<T>(total * share);
+  if (out.loss) out.loss(0) = static_cast<accumulator<T>>(total * share);
   if (out.correct) out.correct(0) = right;
   if (out.counted) out.counted(0) = counted;
 }

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <lightnet/backend/cpu/eigen.hpp>
-#include <lightnet/backend/cpu/parallel.hpp>
+#include <lightnet/backend/cpu/map.hpp>
+#include <lightnet/core/half.hpp>
 #include <lightnet/core/view.hpp>
 
 #include <algorithm>
+#include <type_traits>
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -80,6 +82,23 @@ void gemm(execution<cpu>& on, const dynamic_view<2, const T, cpu>& a, const dyna
     T* const to = c.data() + r * c.stride(0);
     for (std::int64_t j = 0; j < n; ++j) to[j] = accumulate ? to[j] + parts[r * n + j] : parts[r * n + j];
   }
+}
+
+/// The same for types of two bytes: multiplied and added in float, each number of C rounded once.
+template <class T>
+  requires(!std::is_same_v<T, accumulator<T>>)
+void gemm(execution<cpu>& on, const dynamic_view<2, const T, cpu>& a, const dynamic_view<2, const T, cpu>& b,
+          const dynamic_view<2, T, cpu>& c, bool accumulate) {
+  const std::int64_t m = c.extent(0), n = c.extent(1);
+  execution<cpu>::scope scratch{on};
+  const auto wide = [&](const dynamic_view<2, const T, cpu>& of) {
+    const bool by_rows = of.stride(1) == 1 || of.extent(1) == 1;
+    return by_rows ? widened(on, scratch, of) : transposed(widened(on, scratch, transposed(of)));
+  };
+  const dynamic_view<2, float, cpu> product{scratch.take<float>(m * n), {{m, n}}};
+  if (accumulate) map(on, m, n, convert_number{}, product, c);
+  gemm<float>(on, wide(a), wide(b), product, accumulate);
+  map(on, m, n, convert_number{}, c, product);
 }
 
 }  // namespace detail

@@ -29,6 +29,15 @@ void map(execution<cpu>& on, std::int64_t rows, std::int64_t columns, const Func
   });
 }
 
+/// A matrix in float, dense and in memory of the scope, from one whose rows are dense.
+template <class T>
+dynamic_view<2, float, cpu> widened(execution<cpu>& on, execution<cpu>::scope& scratch,
+                                    const dynamic_view<2, T, cpu>& m) {
+  const dynamic_view<2, float, cpu> to{scratch.take<float>(m.size()), {{m.extent(0), m.extent(1)}}};
+  map(on, to.extent(0), to.extent(1), convert_number{}, to, m);
+  return to;
+}
+
 }  // namespace detail
 
 LIGHTNET_END_NAMESPACE

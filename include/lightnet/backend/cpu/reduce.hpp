@@ -2,6 +2,7 @@
 #pragma once
 
 #include <lightnet/backend/cpu/map.hpp>
+#include <lightnet/core/half.hpp>
 
 #include <algorithm>
 
@@ -58,26 +59,28 @@ void reduce_map(execution<cpu>& on, std::int64_t rows, std::int64_t columns, con
 }
 
 /// to [period, columns] = the sums of `term(x, y, ...)` over the rows, those of each turn for themselves: blocks of a
-/// fixed number of rows, added in their order.
+/// fixed number of rows, added in their order; those of types of two bytes in float, rounded once.
 template <class T, class Term, class... Operand>
 void reduce_columns(execution<cpu>& on, std::int64_t rows, std::int64_t columns, T* to, std::int64_t period,
                     const Term& term, const Operand&... operands) {
-  const std::int64_t block = 256 * period, blocks = block_range::blocks(block, rows), size = period * columns;
+  using sum_type = accumulator<T>;
+  const std::int64_t block = 256 * period, size = period * columns;
+  const std::int64_t blocks = std::max<std::int64_t>(1, block_range::blocks(block, rows));
   execution<cpu>::scope scratch{on};
-  T* const parts = scratch.take<T>(blocks * size);
+  sum_type* const parts = scratch.take<sum_type>(blocks * size);
   parallel_for(on, blocks, [&](std::int64_t index, int) {
     const block_range range{index, block, rows};
-    T* const part = parts + index * size;
-    std::fill_n(part, size, T(0));
-    const auto add = [&](T& sum, auto&... x) { sum += term(x...); };
+    sum_type* const part = parts + index * size;
+    std::fill_n(part, size, sum_type(0));
+    const auto add = [&](sum_type& sum, auto&... x) { sum += term(x...); };
     for (std::int64_t r = range.first; r < range.last; ++r) {
       map_row(add, columns, part + r % period * columns, row_of(operands, r, columns)...);
     }
   });
-  std::fill_n(to, size, T(0));
-  for (std::int64_t index = 0; index < blocks; ++index) {
-    for (std::int64_t i = 0; i < size; ++i) to[i] += parts[index * size + i];
+  for (std::int64_t index = 1; index < blocks; ++index) {
+    for (std::int64_t i = 0; i < size; ++i) parts[i] += parts[index * size + i];
   }
+  for (std::int64_t i = 0; i < size; ++i) to[i] = static_cast<T>(parts[i]);
 }
 
 /// Adds what every line gave, in their order: to [H] (+)= shares [L, H].

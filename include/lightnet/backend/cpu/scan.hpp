@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cpu/map.hpp>
 #include <lightnet/backend/cpu/mode_walks.hpp>
 #include <lightnet/backend/cpu/parallel.hpp>
 #include <lightnet/backend/modes.hpp>
 #include <lightnet/backend/token_lines.hpp>
+#include <lightnet/core/half.hpp>
 #include <lightnet/core/modes.hpp>
 #include <lightnet/core/sequence.hpp>
 
@@ -224,6 +226,49 @@ class mode_scan<Width, Modes, BothWays, Dims, T, cpu> {
         add_mode_gradients<false>(table.decay[axis], part.states[group], sum, line);
       }
     });
+  }
+};
+
+/// The same for types of two bytes, by way of float: every number is rounded once.
+template <int Width, int Modes, bool BothWays, int Dims, class T>
+  requires(!std::is_same_v<T, accumulator<T>>)
+class mode_scan<Width, Modes, BothWays, Dims, T, cpu> {
+ public:
+  using input = lightnet::sequence<Dims, const T, cpu>;
+  using output = lightnet::sequence<Dims, T, cpu>;
+
+  static void forward(execution<cpu>& on, const T* parameters, const input& x, const output& y) {
+    execution<cpu>::scope scratch{on};
+    const matrix to = scratch_matrix<float, cpu>(scratch, y.rows().extent(0), Width);
+    in_float::forward(on, widened(on, scratch, all_of(parameters)).data(), x.with_rows(wide(on, scratch, x)),
+                      x.with_rows(to));
+    map(on, to.extent(0), Width, convert_number{}, y.rows(), to);
+  }
+
+  template <write Write>
+  static void backward(execution<cpu>& on, const T* parameters, const input& x, const input& dy, const output& dx,
+                       T* dparameters) {
+    execution<cpu>::scope scratch{on};
+    const matrix to = widened(on, scratch, dx.rows());  // masked tokens may keep what is there
+    const matrix dall = scratch_matrix<float, cpu>(scratch, 1, count);
+    in_float::template backward<Write>(on, widened(on, scratch, all_of(parameters)).data(),
+                                       x.with_rows(wide(on, scratch, x)), x.with_rows(wide(on, scratch, dy)),
+                                       x.with_rows(to), dall.data());
+    map(on, to.extent(0), Width, convert_number{}, dx.rows(), to);
+    map(on, 1, count, convert_number{}, all_of(dparameters), dall);
+  }
+
+ private:
+  static constexpr std::int64_t count = std::int64_t{Dims} * (Modes + std::int64_t{Width} * Modes);
+  using in_float = mode_scan<Width, Modes, BothWays, Dims, float, cpu>;
+  using matrix = dynamic_view<2, float, cpu>;
+
+  template <class U>
+  static dynamic_view<2, U, cpu> all_of(U* parameters) {
+    return {parameters, {{1, count}}};
+  }
+  static dynamic_view<2, const float, cpu> wide(execution<cpu>& on, execution<cpu>::scope& scratch, const input& x) {
+    return widened(on, scratch, x.rows());
   }
 };
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cpu/parallel.hpp>
+#include <lightnet/backend/cpu/convert.hpp>
 
+#include <algorithm>
 #include <exception>
 #include <vector>
 
@@ -40,20 +41,30 @@ class shard_runner<cpu> {
   std::vector<execution<cpu>> executions_;
 };
 
-/// to = the sum of `count` blocks of `size` numbers at `parts`, pairwise; the parts are used up.
+/// to = the sum of `count` blocks of `size` numbers at `parts`, pairwise; the parts are used up. Types of two bytes are
+/// added in float, one after the other, and rounded once.
 template <class T>
 void sum_parts(execution<cpu>& on, T* parts, std::int64_t count, std::int64_t size, T* to) {
   constexpr std::int64_t block = 8192;
   parallel_for(on, block_range::blocks(block, size), [&](std::int64_t index, int) {
     const block_range range{index, block, size};
-    for (std::int64_t step = 1; step < count; step *= 2) {
-      for (std::int64_t i = 0; i + step < count; i += 2 * step) {
-        T* const left = parts + i * size;
-        const T* const right = parts + (i + step) * size;
-        for (std::int64_t j = range.first; j < range.last; ++j) left[j] += right[j];
+    if constexpr (std::is_same_v<T, accumulator<T>>) {
+      for (std::int64_t step = 1; step < count; step *= 2) {
+        for (std::int64_t i = 0; i + step < count; i += 2 * step) {
+          T* const left = parts + i * size;
+          const T* const right = parts + (i + step) * size;
+          for (std::int64_t j = range.first; j < range.last; ++j) left[j] += right[j];
+        }
       }
+      for (std::int64_t j = range.first; j < range.last; ++j) to[j] = parts[j];
+    } else {
+      accumulator<T> sum[block] = {};
+      for (std::int64_t i = 0; i < count; ++i) {
+        const T* const part = parts + i * size + range.first;
+        for (std::int64_t j = 0; j < range.last - range.first; ++j) sum[j] += part[j];
+      }
+      convert(sum, to + range.first, range.last - range.first);
     }
-    for (std::int64_t j = range.first; j < range.last; ++j) to[j] = parts[j];
   });
 }
 

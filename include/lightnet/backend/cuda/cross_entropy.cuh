@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(row_tiling::threads)
 
 template <class T>
 struct cross_entropy_results {
-  T* loss;
+  accumulator<T>* loss;
   std::int64_t *correct, *counted;
   std::int32_t* predicted;
   std::int64_t predicted_stride;
@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(row_tiling::threads)
   correct = combine_row(tiling, correct, correct_slots, add_numbers{});
   if (threadIdx.x != 0) return;
   const std::int64_t counted = *memory.counted;
-  if (to.loss) *to.loss = static_cast<T>(counted > 0 ? loss * (1 / static_cast<double>(counted)) : 0);
+  if (to.loss) *to.loss = static_cast<accumulator<T>>(counted > 0 ? loss * (1 / static_cast<double>(counted)) : 0);
   if (to.correct) *to.correct = correct;
   if (to.counted) *to.counted = counted;
 }

@@ -3,6 +3,7 @@
 
 #include <lightnet/backend/cpu/reduce.hpp>
 #include <lightnet/backend/cuda/map.cuh>
+#include <lightnet/core/half.hpp>
 
 #include <new>
 
@@ -144,7 +145,8 @@ struct column_tiling {
 template <class T, class Term, class... Operand>
 __global__ void __launch_bounds__(column_tiling::threads)
     reduce_columns_kernel(column_tiling tiling, T* to, Term term, Operand... operands) {
-  __shared__ T partial[column_tiling::lines][column_tiling::lanes];
+  using sum_type = accumulator<T>;
+  __shared__ sum_type partial[column_tiling::lines][column_tiling::lanes];
   const int lane = static_cast<int>(threadIdx.x) % column_tiling::lanes;
   const int line = static_cast<int>(threadIdx.x) / column_tiling::lanes;
   const std::int64_t tiles = tiling.parts * tiling.period * tiling.column_tiles;
@@ -154,7 +156,7 @@ __global__ void __launch_bounds__(column_tiling::threads)
     const std::int64_t column = at.rest * column_tiling::lanes + lane;
     const std::int64_t first = share.quotient * column_tiling::part * tiling.period + share.rest;
     const std::int64_t end = min(tiling.rows, first + column_tiling::part * tiling.period);
-    T sum = T(0);
+    sum_type sum(0);
     if (column < tiling.columns) {
 #pragma unroll 4
       for (std::int64_t row = first + line * tiling.period; row < end; row += column_tiling::lines * tiling.period) {
@@ -166,7 +168,9 @@ __global__ void __launch_bounds__(column_tiling::threads)
       __syncthreads();
       if (line < half) partial[line][lane] += partial[line + half][lane];
     }
-    if (line == 0 && column < tiling.columns) to[at.quotient * tiling.columns + column] = partial[0][lane];
+    if (line == 0 && column < tiling.columns) {
+      to[at.quotient * tiling.columns + column] = static_cast<T>(partial[0][lane]);
+    }
     __syncthreads();
   }
 }
@@ -188,7 +192,7 @@ void launch_reduce_columns(execution<cuda>& on, const column_tiling& tiling, T* 
 }
 
 /// to [period, columns] = the sums of `term(x, y, ...)` over the rows, those of each turn for themselves: parts of a fixed
-/// number of rows, then parts of as many of these.
+/// number of rows, then parts of as many of these; those of types of two bytes in float, rounded once.
 template <class T, class Term, class... Operand>
 void reduce_columns(execution<cuda>& on, std::int64_t rows, std::int64_t columns, T* to, std::int64_t period,
                     const Term& term, const Operand&... operands) {
@@ -199,10 +203,11 @@ void reduce_columns(execution<cuda>& on, std::int64_t rows, std::int64_t columns
   }
   execution<cuda>::scope scratch{on};
   const std::int64_t size = period * columns;
-  T* const parts = scratch.take<T>(tiling.parts * size);
+  using sum_type = accumulator<T>;
+  sum_type* const parts = scratch.take<sum_type>(tiling.parts * size);
   launch_reduce_columns(on, tiling, parts, term, operand_of(operands)...);
   reduce_columns(on, tiling.parts, size, to, 1, same_number{},
-                 dynamic_view<2, const T, cuda>{parts, {{tiling.parts, size}}});
+                 dynamic_view<2, const sum_type, cuda>{parts, {{tiling.parts, size}}});
 }
 
 /// What is added to one number: `count` times `inner` others, at two strides.
