@@ -2,7 +2,7 @@
 // The optimiser on the GPU: the updates of the CPU, the same bits twice and in a graph, and nothing read by the host.
 #include <lightnet/train/adamw.hpp>
 
-#include "layer/device_numbers.cuh"
+#include "train/mixed_adamw.hpp"
 
 namespace {
 
@@ -103,6 +103,14 @@ void check(double tolerance) {
 
 TEST_CASE("cuda adamw: float") { check<float>(1e-6); }
 TEST_CASE("cuda adamw: double") { check<double>(1e-14); }
+
+TEST_CASE("cuda adamw: gradients of bfloat16 move parameters of float as the same gradients in float do") {
+  mixed::check_against_float<cuda>();
+}
+
+TEST_CASE("cuda adamw: updates smaller than a step of bfloat16 add up") { mixed::check_small_updates<cuda>(); }
+
+TEST_CASE("cuda adamw: refuses master parameters that do not fit") { mixed::check_refusals<cuda>(); }
 
 TEST_CASE("cuda adamw: a skipped update changes nothing but the counters") {
   ln::execution<cuda> on;

@@ -4,7 +4,7 @@
 #include <lightnet/backend/reduce.hpp>
 #include <lightnet/backend/shards.hpp>
 
-#include "layer/device_numbers.cuh"
+#include "layer/sums_of_ones.hpp"
 
 namespace {
 
@@ -146,6 +146,8 @@ TEST_CASE("cuda sum_parts: the tree of the CPU, bit for bit") {
     CHECK(numbers::same_bits(ask_parts(cuda{}), ask_parts(cpu{})));
   }
 }
+
+TEST_CASE("cuda sums of bfloat16 are in float") { numbers::check_sums_of_ones<cuda>(); }
 
 TEST_CASE("cuda shards: one after the other, in their order") {
   ln::execution<cuda> on;

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "train/mixed_adamw.hpp"
+
 namespace ln = lightnet;
 
 namespace {
@@ -206,6 +208,19 @@ TEST_CASE("adamw: refuses what does not fit") {
   refused([](auto& o) { o.epsilon = 0; });
   refused([](auto& o) { o.weight_decay = NAN; });
   refused([](auto& o) { o.clip_norm = -1; });
+}
+
+TEST_CASE("adamw: gradients of bfloat16 move parameters of float as the same gradients in float do") {
+  mixed::check_against_float<ln::cpu>();
+}
+
+TEST_CASE("adamw: updates smaller than a step of bfloat16 add up") { mixed::check_small_updates<ln::cpu>(); }
+
+TEST_CASE("adamw: refuses master parameters that do not fit") { mixed::check_refusals<ln::cpu>(); }
+
+TEST_CASE("master_parameters: one block where nothing is rounded") {
+  const ln::master_parameters<double> parameters{layer{}, 1};
+  CHECK(&parameters.master() == &parameters.rounded());
 }
 
 TEST_CASE_TEMPLATE("square_root: within 3 ulp", T, float, double) {

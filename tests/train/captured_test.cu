@@ -32,10 +32,8 @@ struct decaying_options : small_options {
   using traversal = ln::bidirectional;
 };
 
-template <class Options, class Device>
-using model = ln::image_classifier<Options, 2, float, Device>;
-template <class Options, class Device = cuda>
-using trainer = ln::trainer<model<Options, Device>, float, Device>;
+template <class Options, class T = float, class Device = cuda>
+using trainer = ln::trainer<ln::image_classifier<Options, 2, T, Device>, T, Device>;
 
 constexpr std::int64_t images = 37;
 
@@ -54,9 +52,10 @@ ln::trainer_options options(std::int64_t shard) {
 
 const ln::image_options changes{.mean = 0.5, .deviation = 0.3, .flip = true, .shift = 1, .seed = 2};
 
-list<float> values(const ln::parameter_block<float, cuda>& block) {
-  list<float> to(static_cast<std::size_t>(block.size()));
-  cuda::copy(to.data(), block.view().data(), to.size() * sizeof(float));
+template <class T>
+list<T> values(const ln::parameter_block<T, cuda>& block) {
+  list<T> to(static_cast<std::size_t>(block.size()));
+  cuda::copy(to.data(), block.view().data(), to.size() * sizeof(T));
   return to;
 }
 
@@ -75,13 +74,13 @@ void check_same(const outcome& got, const outcome& expected) {
 }
 
 // Trains to the end on a stream; `between(on, trainer, step)` is called after every step.
-template <class Options, class Between>
+template <class Options, class T = float, class Between>
 outcome train(cudaStream_t stream, std::int64_t shard, const Between& between) {
   ln::execution<cuda> on{stream};
   const std::atomic<bool> never{false};
   const pictures::images<cuda> all{images, 6, 10, 1};
-  auto source = all.batches(changes), testing = all.batches({});
-  trainer<Options> trained{{}, options(shard)};
+  auto source = all.batches<T>(changes), testing = all.batches<T>({});
+  trainer<Options, T> trained{{}, options(shard)};
   outcome got;
   CHECK(trained.run(on, source, never, [&](const ln::training_progress& now) {
     got.losses.push_back(now.update.loss);
@@ -91,17 +90,18 @@ outcome train(cudaStream_t stream, std::int64_t shard, const Between& between) {
     between(on, trained, now.step);
   }));
   got.parameters = values(trained.parameters());
+  CHECK(numbers::same_bits(values(trained.rounded_parameters()), numbers::cast<T>(got.parameters)));
   return got;
 }
 
 const auto nothing = [](auto&, auto&, std::int64_t) {};
 
-template <class Options>
+template <class Options, class T = float>
 void check(std::int64_t shard) {
   CAPTURE(shard);
   const ln::cuda_stream stream;
-  const outcome plain = train<Options>(nullptr, shard, nothing);
-  const outcome captured = train<Options>(stream.get(), shard, nothing);
+  const outcome plain = train<Options, T>(nullptr, shard, nothing);
+  const outcome captured = train<Options, T>(stream.get(), shard, nothing);
   CHECK(plain.losses.size() == 16);
   for (std::size_t step = 0; step < 16; ++step) {
     CHECK(std::isfinite(plain.losses[step]));
@@ -119,22 +119,27 @@ TEST_CASE("captured training: the bits of plain calls") {
   check<decaying_options>(11);
 }
 
-TEST_CASE("captured training: memory that moves makes new graphs") {
+TEST_CASE("captured training: in bfloat16") {
+  check<small_options, ln::bfloat16>(11);
+  check<decaying_options, ln::bfloat16>(4);
+}
+
+TEST_CASE_TEMPLATE("captured training: memory that moves makes new graphs", T, float, ln::bfloat16) {
   const ln::cuda_stream stream;
-  const outcome expected = train<small_options>(nullptr, 11, nothing);
-  const auto disturb = [](ln::execution<cuda>& on, trainer<small_options>& trained, std::int64_t step) {
+  const outcome expected = train<small_options, T>(nullptr, 11, nothing);
+  const auto disturb = [](ln::execution<cuda>& on, trainer<small_options, T>& trained, std::int64_t step) {
     if (step == 3) {  // a larger batch than those of the training
-      const ln::tensor<ln::rank<4>, float, cuda> many{{{50, 6, 10, 1}}};
+      const ln::tensor<ln::rank<4>, T, cuda> many{{{50, 6, 10, 1}}};
       trained.predict(on, many.view(), 50);
       on.synchronize();
     } else if (step == 6) {  // the same parameters elsewhere
-      trained.parameters() = ln::parameter_block<float, cuda>{trained.parameters()};
+      trained.set_parameters(trained.parameters());
     } else if (step == 9) {  // a workspace that grew
       ln::execution<cuda>::scope scratch{on};
       scratch.take<std::byte>(std::int64_t{100} << 20);
     }
   };
-  check_same(train<small_options>(stream.get(), 11, disturb), expected);
+  check_same(train<small_options, T>(stream.get(), 11, disturb), expected);
 }
 
 TEST_CASE("captured training: gradients that are not finite are skipped, and training gives up") {
@@ -147,7 +152,9 @@ TEST_CASE("captured training: gradients that are not finite are skipped, and tra
   chosen.patience = 3;
   trainer<small_options> trained{{}, chosen};
   const float poison = NAN;
-  cuda::copy(trained.parameters().view().data(), &poison, sizeof poison);
+  auto poisoned = trained.parameters();
+  cuda::copy(poisoned.view().data(), &poison, sizeof poison);
+  trained.set_parameters(std::move(poisoned));
   const list<float> before = values(trained.parameters());
   int steps = 0;
   CHECK_THROWS_AS(trained.run(on, source, never,
@@ -213,7 +220,7 @@ TEST_CASE("checkpoints of a trainer on the GPU: training goes on bit for bit, an
   CHECK(numbers::same_bits(losses, whole.losses));
   CHECK(numbers::same_bits(values(second.parameters()), whole.parameters));
 
-  trainer<small_options, cpu> read{{}, saved.options()};
+  trainer<small_options, float, cpu> read{{}, saved.options()};
   saved.load(read);
   CHECK(read.state().step == 6);
   trainer<small_options> again{{}, saved.options()};
@@ -221,5 +228,10 @@ TEST_CASE("checkpoints of a trainer on the GPU: training goes on bit for bit, an
   const auto block = read.parameters().view();
   CHECK(numbers::same_bits(list<float>(block.data(), block.data() + block.size()), values(again.parameters())));
   CHECK(read.optimiser().state().updates == again.optimiser().state().updates);
+  trainer<small_options, ln::bfloat16> narrow{{}, saved.options()};
+  saved.load(narrow);
+  CHECK(numbers::same_bits(values(narrow.parameters()), values(again.parameters())));
+  CHECK(
+      numbers::same_bits(values(narrow.rounded_parameters()), numbers::cast<ln::bfloat16>(values(again.parameters()))));
 }
 #endif

@@ -100,6 +100,47 @@ TEST_CASE("checkpoint: training goes on bit for bit") {
   }
 }
 
+TEST_CASE("checkpoint: trainers of float and bfloat16 read each other's") {
+  const folder here;
+  const auto path = here / "a.safetensors";
+  ln::execution<ln::cpu> on{1};
+  using narrow_trainer = ln::trainer<tiny::model<5, ln::bfloat16>, ln::bfloat16>;
+  using wide_trainer = ln::trainer<tiny::model<5, float>, float>;
+  tiny::points<ln::bfloat16> narrow_source{200};
+  tiny::points<float> wide_source{200};
+  const auto begin = [&](auto& made, auto& source) {
+    std::atomic<bool> stop{false};
+    made.run(on, source, stop, [&](const auto& now) { stop = now.step == 20; });
+  };
+  const auto check = [&](const auto& from, auto& into) {
+    CHECK(tiny::values(into.parameters()) != tiny::values(from.parameters()));
+    ln::save_checkpoint(path, from);
+    const ln::safetensors_file file{path};
+    for (const ln::stored_tensor& each : file.tensors()) CHECK(each.type == ln::stored_type::f32);
+    ln::checkpoint{path}.load(into);
+    CHECK(tiny::values(into.parameters()) == tiny::values(from.parameters()));
+    CHECK(tiny::values(into.optimiser().first_moment()) == tiny::values(from.optimiser().first_moment()));
+    CHECK(tiny::values(into.optimiser().second_moment()) == tiny::values(from.optimiser().second_moment()));
+    CHECK(into.state() == from.state());
+    const auto master = into.parameters().view();
+    const auto rounded = into.rounded_parameters().view();
+    using type = std::remove_cvref_t<decltype(rounded(0))>;
+    for (std::int64_t i = 0; i < master.size(); ++i) CHECK(rounded(i) == static_cast<type>(master(i)));
+  };
+  narrow_trainer whole{{}, tiny::options()}, again{{}, tiny::options()}, from_wide{{}, tiny::options()};
+  wide_trainer wide{{}, tiny::options()}, from_narrow{{}, tiny::options()};
+  begin(whole, narrow_source);
+  begin(wide, wide_source);
+  check(wide, from_wide);
+  check(whole, from_narrow);
+  check(whole, again);
+
+  // And training in bfloat16 goes on bit for bit.
+  CHECK(whole.run(on, narrow_source, never, [](const auto&) {}));
+  CHECK(again.run(on, narrow_source, never, [](const auto&) {}));
+  CHECK(tiny::snapshot(again) == tiny::snapshot(whole));
+}
+
 TEST_CASE("checkpoint: names, shapes and numbers that others can read") {
   const folder here;
   const auto path = here / "a.safetensors";

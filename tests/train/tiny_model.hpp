@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A classifier of vectors, small enough to read: y = tanh(x A^T) W^T + b.
+// A classifier of vectors, small enough to read: y = tanh(x A^T) W^T + b; sums are in float where T is narrower.
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -16,13 +17,14 @@ namespace ln = lightnet;
 
 template <int Hidden = 5, class T = double>
 struct model {
+  using number = ln::accumulator<T>;
   static constexpr int features = 3, classes = 4;
   static constexpr std::int64_t output_at = std::int64_t{Hidden} * features,
                                 bias_at = output_at + std::int64_t{classes} * Hidden;
   static constexpr std::int64_t parameter_count = bias_at + classes;
   template <class Mode>
   struct context {
-    std::vector<T> hidden;  // [B, Hidden]
+    std::vector<number> hidden;  // [B, Hidden]
   };
 
   void describe(const std::string& prefix, std::int64_t offset, std::vector<ln::parameter>& list) const {
@@ -36,19 +38,19 @@ struct model {
   void forward(ln::execution<ln::cpu>&, const ln::parameters_of<model, const T>& p,
                const ln::dynamic_view<2, const T>& x, const ln::dynamic_view<2, T>& y, context<Mode>& kept) const {
     const std::int64_t rows = x.extent(0);
-    kept.hidden.assign(static_cast<std::size_t>(rows * Hidden), T(0));
+    kept.hidden.assign(static_cast<std::size_t>(rows * Hidden), number(0));
     for (std::int64_t r = 0; r < rows; ++r) {
       for (std::int64_t h = 0; h < Hidden; ++h) {
-        T sum = 0;
+        number sum = 0;
         for (std::int64_t f = 0; f < features; ++f) sum += p(h * features + f) * x(r, f);
         kept.hidden[static_cast<std::size_t>(r * Hidden + h)] = std::tanh(sum);
       }
       for (std::int64_t k = 0; k < classes; ++k) {
-        T sum = p(bias_at + k);
+        number sum = p(bias_at + k);
         for (std::int64_t h = 0; h < Hidden; ++h) {
           sum += p(output_at + k * Hidden + h) * kept.hidden[static_cast<std::size_t>(r * Hidden + h)];
         }
-        y(r, k) = sum;
+        y(r, k) = static_cast<T>(sum);
       }
     }
   }
@@ -58,19 +60,21 @@ struct model {
                 const ln::dynamic_view<2, const T>& x, const ln::dynamic_view<2, const T>& dy,
                 const ln::dynamic_view<2, T>&, const ln::parameters_of<model, T>& dp,
                 const context<ln::train>& kept) const {
-    for (std::int64_t i = 0; i < parameter_count; ++i) dp(i) = 0;
+    std::array<number, parameter_count> sums{};
+    const auto at = [&sums](std::int64_t i) -> number& { return sums[static_cast<std::size_t>(i)]; };
     for (std::int64_t r = 0; r < x.extent(0); ++r) {
-      for (std::int64_t k = 0; k < classes; ++k) dp(bias_at + k) += dy(r, k);
+      for (std::int64_t k = 0; k < classes; ++k) at(bias_at + k) += dy(r, k);
       for (std::int64_t h = 0; h < Hidden; ++h) {
-        const T hidden = kept.hidden[static_cast<std::size_t>(r * Hidden + h)];
-        T pull = 0;
+        const number hidden = kept.hidden[static_cast<std::size_t>(r * Hidden + h)];
+        number pull = 0;
         for (std::int64_t k = 0; k < classes; ++k) {
-          dp(output_at + k * Hidden + h) += dy(r, k) * hidden;
+          at(output_at + k * Hidden + h) += dy(r, k) * hidden;
           pull += dy(r, k) * p(output_at + k * Hidden + h);
         }
-        for (std::int64_t f = 0; f < features; ++f) dp(h * features + f) += pull * (1 - hidden * hidden) * x(r, f);
+        for (std::int64_t f = 0; f < features; ++f) at(h * features + f) += pull * (1 - hidden * hidden) * x(r, f);
       }
     }
+    for (std::int64_t i = 0; i < parameter_count; ++i) dp(i) = static_cast<T>(at(i));
   }
 };
 
@@ -82,7 +86,7 @@ struct points {
     ln::dynamic_view<1, const std::int32_t> labels;
   };
   std::int64_t count = 0;
-  T poison = 0;                         // added to everything
+  T poison{};                           // added to everything
   std::int32_t wrong_label = 0;         // added to the label of item 17
   std::vector<std::int64_t> visited{};  // items, in their order
   std::vector<T> values{};
@@ -101,8 +105,8 @@ struct points {
         x[f] = static_cast<T>(random.normal(3 * static_cast<std::uint64_t>(item) + f));
       }
       labels.push_back((x[0] > 0 ? 1 : 0) + (x[1] > 0 ? 2 : 0) + (item == 17 ? wrong_label : 0));
-      x[2] += static_cast<T>(noise.uniform(static_cast<std::uint64_t>(item)));
-      for (const T each : x) values.push_back(each + poison);
+      x[2] = static_cast<T>(x[2] + static_cast<T>(noise.uniform(static_cast<std::uint64_t>(item))));
+      for (const T each : x) values.push_back(static_cast<T>(each + poison));
       visited.push_back(item);
     }
     const auto rows = static_cast<std::int64_t>(items.size());
@@ -139,6 +143,7 @@ std::string snapshot(const Trainer& trainer) {
     append(numbers.view().data(), static_cast<std::size_t>(numbers.size()) * sizeof(*numbers.view().data()));
   };
   block(trainer.parameters());
+  block(trainer.rounded_parameters());
   block(trainer.optimiser().first_moment());
   block(trainer.optimiser().second_moment());
   const ln::training_state state = trainer.state();

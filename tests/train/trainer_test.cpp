@@ -27,13 +27,13 @@ struct reports {
 
 }  // namespace
 
-TEST_CASE("trainer: learns") {
+TEST_CASE_TEMPLATE("trainer: learns", T, double, ln::bfloat16) {
   ln::execution<ln::cpu> on{2};
   auto options = tiny::options();
   options.epochs = 20;
   options.schedule.total = 260;
-  trainer trained{model{}, options};
-  tiny::points<> source{200};
+  ln::trainer<tiny::model<5, T>, T> trained{tiny::model<5, T>{}, options};
+  tiny::points<T> source{200};
   const auto before = trained.evaluate(on, source);
   std::vector<ln::training_progress> list;
   CHECK(trained.run(on, source, never, reports{list}));
@@ -100,7 +100,9 @@ TEST_CASE("trainer: gradients by finite differences") {
   trained.step(on, batch.inputs, batch.labels);
   const auto loss = [&](const std::vector<double>& parameters) {
     trainer moved{model{}, options};
-    std::copy(parameters.begin(), parameters.end(), moved.parameters().view().data());
+    auto values = moved.parameters();
+    std::copy(parameters.begin(), parameters.end(), values.view().data());
+    moved.set_parameters(std::move(values));
     return moved.evaluate(on, source).loss;
   };
   CHECK(oracle::check_gradient("trainer.parameters", loss, tiny::values(trained.parameters()),
@@ -127,7 +129,7 @@ TEST_CASE("trainer: stops when told, and goes on bit for bit") {
 
     auto options = tiny::options();
     trainer second{model{}, options};
-    second.parameters() = first.parameters();
+    second.set_parameters(first.parameters());
     second.optimiser().first_moment() = first.optimiser().first_moment();
     second.optimiser().second_moment() = first.optimiser().second_moment();
     second.optimiser().restore(first.optimiser().state());
@@ -142,13 +144,14 @@ TEST_CASE("trainer: stops when told, and goes on bit for bit") {
   }
 }
 
-TEST_CASE("trainer: the seed decides the bits, the number of threads does not") {
+TEST_CASE_TEMPLATE("trainer: the seed decides the bits, the number of threads does not", T, double, ln::bfloat16) {
   const auto run = [](std::uint64_t seed, int threads) {
     ln::execution<ln::cpu> on{threads};
     auto options = tiny::options();
     options.seed = seed;
-    trainer trained{model{}, options};
-    tiny::points<> source{200};
+    options.shard = 3;
+    ln::trainer<tiny::model<5, T>, T> trained{tiny::model<5, T>{}, options};
+    tiny::points<T> source{200};
     trained.run(on, source, never, [](const auto&) {});
     return tiny::snapshot(trained);
   };
@@ -233,4 +236,35 @@ TEST_CASE("trainer: float, and logits of a batch") {
   const float last = both(1, 3);
   const std::vector<std::int64_t> item{2};
   CHECK(trained.predict(on, source.load(item, 0).inputs, 1)(0, 3) == last);
+}
+
+TEST_CASE("trainer: bfloat16 starts with the parameters of float, and computes with them rounded") {
+  using narrow = tiny::model<5, ln::bfloat16>;
+  using wide = tiny::model<5, float>;
+  ln::execution<ln::cpu> on{1};
+  ln::trainer<narrow, ln::bfloat16> trained{narrow{}, tiny::options()};
+  ln::trainer<wide, float> exact{wide{}, tiny::options()};
+  CHECK(tiny::values(trained.parameters()) == tiny::values(exact.parameters()));
+  CHECK(&exact.parameters() == &exact.rounded_parameters());
+
+  // The logits of the model with other parameters, rounded, and not with those before.
+  auto others = trained.parameters();
+  others.initialise(99);
+  trained.set_parameters(others);
+  auto rounded = exact.parameters();
+  for (std::int64_t i = 0; i < others.size(); ++i) {
+    rounded.view()(i) = ln::bfloat16(others.view()(i));
+    CHECK(static_cast<float>(trained.rounded_parameters().view()(i)) == rounded.view()(i));
+  }
+  exact.set_parameters(rounded);
+  const std::vector<std::int64_t> items{4, 2, 7};
+  tiny::points<ln::bfloat16> source{33};
+  const auto inputs = source.load(items, 0).inputs;
+  const std::vector<float> same_inputs(source.values.begin(), source.values.end());
+  const auto y = trained.predict(on, inputs, 3);
+  const auto expected = exact.predict(on, ln::dynamic_view<2, const float>{same_inputs.data(), {{3, 3}}}, 3);
+  for (std::int64_t i = 0; i < 3; ++i) {
+    for (std::int64_t k = 0; k < 4; ++k) CHECK(y(i, k).bits() == ln::bfloat16(expected(i, k)).bits());
+  }
+  CHECK_THROWS_AS(trained.set_parameters({}), ln::shape_error);
 }

@@ -102,7 +102,7 @@ list<T> values(const ln::parameter_block<T, Device>& block) {
 
 template <class T>
 struct outcome {
-  list<T> parameters;
+  list<ln::accumulator<T>> parameters;
   list<double> losses;
   list<std::int32_t> predicted;
   ln::evaluation evaluation;
@@ -142,6 +142,7 @@ void check(double tolerance) {
 
 TEST_CASE("cuda trainer: float") { check<float>(1e-4); }
 TEST_CASE("cuda trainer: double") { check<double>(1e-10); }
+TEST_CASE("cuda trainer: bfloat16") { check<ln::bfloat16>(0.02); }
 
 TEST_CASE("cuda trainer: a label that is no class is told of") {
   ln::execution<cuda> on;
@@ -153,13 +154,13 @@ TEST_CASE("cuda trainer: a label that is no class is told of") {
   CHECK_THROWS_AS(trained.step(on, batch.inputs, batch.labels), ln::value_error);
 }
 
-TEST_CASE("cuda trainer: a graph of the whole step gives the bits of the steps") {
+TEST_CASE_TEMPLATE("cuda trainer: a graph of the whole step gives the bits of the steps", T, float, ln::bfloat16) {
   cudaStream_t stream = nullptr;
   REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
   {
     ln::execution<cuda> on{stream};
-    trainer<float, cuda> plain{model<float, cuda>{}, options()}, replayed{model<float, cuda>{}, options()};
-    points<float, cuda> source{200}, captured{200};
+    trainer<T, cuda> plain{model<T, cuda>{}, options()}, replayed{model<T, cuda>{}, options()};
+    points<T, cuda> source{200}, captured{200};
     std::vector<std::int64_t> items(33);
     const auto choose = [&](std::int64_t step) {
       for (std::size_t i = 0; i < items.size(); ++i) items[i] = (static_cast<std::int64_t>(i) * 7 + step * 31) % 200;
@@ -188,6 +189,7 @@ TEST_CASE("cuda trainer: a graph of the whole step gives the bits of the steps")
       CHECK(got.gradient_norm == expected.gradient_norm);
       CHECK(got.learning_rate == expected.learning_rate);
       CHECK(numbers::same_bits(values(replayed.parameters()), values(plain.parameters())));
+      CHECK(numbers::same_bits(values(replayed.rounded_parameters()), numbers::cast<T>(values(plain.parameters()))));
     }
     cudaGraphExecDestroy(ready);
     cudaGraphDestroy(graph);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/core/half.hpp>
 #include <lightnet/core/math.hpp>
 #include <lightnet/core/view.hpp>
 
@@ -73,16 +74,24 @@ LIGHTNET_HOST_DEVICE T square_root(T x) noexcept {
 ///
 ///   x = scale g,   m = beta1 m + (1 - beta1) x,   v = beta2 v + (1 - beta2) x^2,
 ///   p = p - (rate m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon) - rate decay p
+///
+/// The gradient may be of a narrower type; then so is a copy of p, rounded.
 template <class T>
 struct adamw_element {
   T scale, beta1, rest1, beta2, rest2, rate, root_correction, epsilon, decay;
 
-  LIGHTNET_HOST_DEVICE void operator()(T& p, T& m, T& v, const T& g) const noexcept {
+  template <class G>
+  LIGHTNET_HOST_DEVICE void operator()(T& p, T& m, T& v, const G& g) const noexcept {
     const T x = scale * g;
     m = multiply_add(beta1, m, rest1 * x);
     v = multiply_add(beta2, v, rest2 * x * x);
     const T step = rate * m / multiply_add(square_root(v), root_correction, epsilon);
     p -= multiply_add(decay, p, step);
+  }
+  template <class G>
+  LIGHTNET_HOST_DEVICE void operator()(T& p, T& m, T& v, const G& g, G& rounded) const noexcept {
+    (*this)(p, m, v, g);
+    rounded = static_cast<G>(p);
   }
 };
 
@@ -127,8 +136,20 @@ LIGHTNET_HOST_DEVICE adamw_decision<T> decide_update(const adamw_options& option
 /// The memory that one update works on, all of one size.
 template <class T, class Device>
 struct adamw_arguments {
-  dynamic_view<1, T, Device> parameters, first_moment, second_moment;
+  using number = accumulator<T>;
+  dynamic_view<1, number, Device> parameters, first_moment, second_moment;
   dynamic_view<1, const T, Device> gradients;
+  dynamic_view<1, T, Device> rounded;  // the copy of the parameters, where T is not their type
+
+  /// Calls `body` with what adamw_element takes of all places.
+  template <class Body>
+  void pass_to(const Body& body) const {
+    if constexpr (std::is_same_v<T, number>) {
+      body(parameters.data(), first_moment.data(), second_moment.data(), gradients.data());
+    } else {
+      body(parameters.data(), first_moment.data(), second_moment.data(), gradients.data(), rounded.data());
+    }
+  }
 };
 
 }  // namespace detail

@@ -3,7 +3,7 @@
 
 #include <lightnet/backend/adamw.hpp>
 #include <lightnet/backend/for_each.hpp>
-#include <lightnet/core/parameters.hpp>
+#include <lightnet/train/master_parameters.hpp>
 #include <lightnet/train/schedule.hpp>
 
 #include <algorithm>
@@ -14,14 +14,17 @@ LIGHTNET_BEGIN_NAMESPACE
 
 /// AdamW (arXiv 1711.05101): Adam with bias corrections, and weight decay apart from the gradient, only for parameters
 /// whose description says that they decay. The norm of all gradients together is clipped where the options say so.
-/// Gradients that are not finite, or whose squares T cannot hold, change nothing: the update is skipped and counted.
+/// Gradients that are not finite, or whose squares a parameter cannot hold, change nothing: the update is skipped and
+/// counted. Gradients are of T, parameters and moments of accumulator<T>; see master_parameters.
 /// An update is a function of its arguments and of the state in the memory of the device alone; it allocates nothing,
 /// and the number of threads changes no bit.
 template <class T = float, class Device = cpu>
 class adamw {
  public:
+  using number = accumulator<T>;
+
   /// An optimiser for parameters with these parts. Throws value_error for options that make no optimiser.
-  explicit adamw(const parameter_block<T, Device>& parameters, const adamw_options& options = {})
+  explicit adamw(const parameter_block<number, Device>& parameters, const adamw_options& options = {})
       : options_{options}, first_{parameters.like()}, second_{parameters.like()} {
     options.check();
     const std::vector<detail::decay_run> runs = runs_of(parameters);
@@ -49,12 +52,17 @@ class adamw {
   }
 
   /// One update of the parameters. Throws shape_error where the blocks are not of the optimiser's size.
-  void step(execution<Device>& on, parameter_block<T, Device>& parameters,
+  void step(execution<Device>& on, parameter_block<number, Device>& parameters,
             const parameter_block<T, Device>& gradients) {
-    need_size("parameters", parameters.size());
-    need_size("gradients", gradients.size());
-    detail::adamw_update<T>(on, options_, std::as_const(runs_).view(), state_.data(),
-                            {parameters.view(), first_.view(), second_.view(), gradients.view()});
+    static_assert(
+        std::is_same_v<T, number>,
+        "lightnet::adamw: parameters of two bytes lose small updates; give step a lightnet::master_parameters");
+    update(on, parameters, {}, gradients);
+  }
+  /// The same; a rounded copy of the parameters is written as they change, in the same pass.
+  void step(execution<Device>& on, master_parameters<T, Device>& parameters,
+            const parameter_block<T, Device>& gradients) {
+    update(on, parameters.master_, parameters.rounded_.view(), gradients);
   }
 
   /// Counters, rate and norm, read from the memory of the device: after the updates, where an execution did them.
@@ -67,10 +75,10 @@ class adamw {
   void restore(const adamw_state& state) { Device::copy(state_.data(), &state, sizeof state); }
 
   /// The running means of the gradients and of their squares.
-  const parameter_block<T, Device>& first_moment() const noexcept { return first_; }
-  const parameter_block<T, Device>& second_moment() const noexcept { return second_; }
-  parameter_block<T, Device>& first_moment() noexcept { return first_; }
-  parameter_block<T, Device>& second_moment() noexcept { return second_; }
+  const parameter_block<number, Device>& first_moment() const noexcept { return first_; }
+  const parameter_block<number, Device>& second_moment() const noexcept { return second_; }
+  parameter_block<number, Device>& first_moment() noexcept { return first_; }
+  parameter_block<number, Device>& second_moment() noexcept { return second_; }
 
   // What the backend calls is public, for nvcc makes no kernel of a private type.
   struct scheduled_rate {
@@ -83,7 +91,7 @@ class adamw {
 
  private:
   /// The block in pieces whose parameters decay alike; what no parameter describes does not decay.
-  static std::vector<detail::decay_run> runs_of(const parameter_block<T, Device>& parameters) {
+  static std::vector<detail::decay_run> runs_of(const parameter_block<number, Device>& parameters) {
     std::vector<detail::decay_run> decaying;
     for (const parameter& part : parameters.index()) {
       if (part.decays) decaying.push_back({part.offset, part.size(), true});
@@ -104,6 +112,14 @@ class adamw {
     return runs;
   }
 
+  void update(execution<Device>& on, parameter_block<number, Device>& parameters,
+              const dynamic_view<1, T, Device>& rounded, const parameter_block<T, Device>& gradients) {
+    need_size("parameters", parameters.size());
+    need_size("gradients", gradients.size());
+    detail::adamw_update<T>(on, options_, std::as_const(runs_).view(), state_.data(),
+                            {parameters.view(), first_.view(), second_.view(), gradients.view(), rounded});
+  }
+
   void need_size(const char* argument, std::int64_t size) const {
     if (size != first_.size()) {
       throw shape_error("adamw", argument, std::to_string(first_.size()) + " numbers", std::to_string(size));
@@ -111,7 +127,7 @@ class adamw {
   }
 
   adamw_options options_;
-  parameter_block<T, Device> first_, second_;
+  parameter_block<number, Device> first_, second_;
   tensor<rank<1>, detail::decay_run, Device> runs_;
   tensor<rank<1>, adamw_state, Device> state_;  // [1]
 };

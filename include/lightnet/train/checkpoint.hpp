@@ -145,7 +145,7 @@ void save_checkpoint(const std::filesystem::path& path, const trainer<Model, T, 
   const detail::values_on_host parameters{from.parameters()}, first{from.optimiser().first_moment()},
       second{from.optimiser().second_moment()};
   std::vector<stored_tensor> tensors;
-  const auto append = [&](std::string_view prefix, const detail::values_on_host<T, Device>& values) {
+  const auto append = [&](std::string_view prefix, const auto& values) {
     for (const parameter& part : from.parameters().index()) {
       tensors.push_back(store(std::string{prefix} + part.name, part.shape, values[part]));
     }
@@ -215,15 +215,17 @@ class checkpoint {
          {std::string_view{}, detail::first_moment_prefix, detail::second_moment_prefix}) {
       for (const parameter& part : index) {
         const std::string name = std::string{prefix} + part.name;
-        check_values<T>(file_.require(name, stored_type_of<T>::value, part.shape),
-                        prefix == detail::second_moment_prefix);
+        check_values<accumulator<T>>(file_.require(name, stored_type_of<accumulator<T>>::value, part.shape),
+                                     prefix == detail::second_moment_prefix);
         ++count;
       }
     }
     for (const stored_tensor& tensor : file_.tensors()) count += tensor.name.starts_with(detail::extra_prefix) ? 1 : 0;
     if (count != file_.tensors().size()) fail("holds tensors that this model does not have");
     explain([&] { to.check(state()); });
-    read({}, to.parameters());
+    auto parameters = to.parameters();
+    read({}, parameters);
+    to.set_parameters(std::move(parameters));
     read(detail::first_moment_prefix, to.optimiser().first_moment());
     read(detail::second_moment_prefix, to.optimiser().second_moment());
     to.optimiser().restore(numbers_.optimiser);

@@ -28,6 +28,9 @@ struct gradient_by<view<Shape, U, Device>, T> {
 /// Trains a classifier: owns its parameters, their gradients and the optimiser, and runs forward, loss, backward and
 /// update. It knows nothing of files and terminals.
 ///
+/// The Model computes in T. With bfloat16 that is mixed precision: activations, gradients and a copy of the parameters are
+/// bfloat16, while the parameters themselves, the moments of the optimiser and the loss are float.
+///
 /// A Model is a layer with `classes`, `forward(on, params, x, y, context)` to logits y [B, classes], and
 /// `backward<write>(on, params, x, dy, dx, dparams, context)` that leaves out dx where that view is empty. A Source
 /// of items has `size()` and `load(std::span<const std::int64_t> items, std::int64_t epoch)`, which gives something
@@ -38,16 +41,18 @@ struct gradient_by<view<Shape, U, Device>, T> {
 template <class Model, class T = float, class Device = cpu>
 class trainer {
  public:
+  static_assert(!std::is_same_v<T, float16>,
+                "lightnet::trainer: gradients of float16 underflow without a scaled loss; use lightnet::bfloat16");
+  using number = accumulator<T>;  ///< of the parameters and the loss
   using labels_view = dynamic_view<1, const std::int32_t, Device>;
 
   /// Initialises the parameters from the seed. Throws value_error for options that make no training.
   trainer(const Model& model, const trainer_options& options)
       : model_{model},
         options_{checked(options)},
-        parameters_{parameter_block<T, Device>::of(model)},
-        gradients_{parameters_.like()},
-        optimiser_{parameters_, options.optimiser} {
-    parameters_.initialise(options.seed);
+        parameters_{model, options.seed},
+        gradients_{parameters_.rounded().like()},
+        optimiser_{parameters_.master(), options.optimiser} {
     loss_.resize({{1}});
     counts_.resize({{2}});
   }
@@ -55,8 +60,12 @@ class trainer {
   const Model& model() const noexcept { return model_; }
   const trainer_options& options() const noexcept { return options_; }
   const training_state& state() const noexcept { return state_; }
-  const parameter_block<T, Device>& parameters() const noexcept { return parameters_; }
-  parameter_block<T, Device>& parameters() noexcept { return parameters_; }
+  /// What the optimiser moves, and what the model computes with: the same where T is float or double.
+  const parameter_block<number, Device>& parameters() const noexcept { return parameters_.master(); }
+  const parameter_block<T, Device>& rounded_parameters() const noexcept { return parameters_.rounded(); }
+  /// Puts a block in the place of the parameters; the execution has done the calls before. Throws shape_error for one of
+  /// another size.
+  void set_parameters(parameter_block<number, Device> values) { parameters_.set(std::move(values)); }
   const parameter_block<T, Device>& gradients() const noexcept { return gradients_; }
   const adamw<T, Device>& optimiser() const noexcept { return optimiser_; }
   adamw<T, Device>& optimiser() noexcept { return optimiser_; }
@@ -64,7 +73,7 @@ class trainer {
   /// Whether all epochs are done.
   bool finished() const noexcept { return state_.epoch >= options_.epochs; }
 
-  /// Goes on from a saved state; parameters and optimiser are the caller's to fill. Throws value_error for a state that
+  /// Goes on from a saved state; parameters and optimiser are the caller's to set. Throws value_error for a state that
   /// this training cannot reach.
   void restore(const training_state& state) {
     check(state);
@@ -107,8 +116,8 @@ class trainer {
   template <class Input>
   void compute_step(execution<Device>& on, const Input& x, const labels_view& labels) {
     prepare(on, x.extent(0), labels.extent(0));
-    const auto params = std::as_const(parameters_).for_layer(model_);
-    const std::int64_t rows = labels.extent(0), shards = shards_of(rows), size = parameters_.size();
+    const auto params = parameters_.rounded().for_layer(model_);
+    const std::int64_t rows = labels.extent(0), shards = shards_of(rows), size = gradients_.size();
     if (train_contexts_.size() < static_cast<std::size_t>(shards))
       train_contexts_.resize(static_cast<std::size_t>(shards));
     runner_.run(on, shards, [&](execution<Device>& mine, std::int64_t index) {
@@ -183,7 +192,7 @@ class trainer {
     resize(on, batch);
     runner_.run(on, shards_of(batch), [&](execution<Device>& mine, std::int64_t index) {
       typename Model::template context<infer> nothing;
-      model_.forward(mine, std::as_const(parameters_).for_layer(model_), shard(x, batch, index),
+      model_.forward(mine, parameters_.rounded().for_layer(model_), shard(x, batch, index),
                      shard(y_.view(), batch, index), nothing);
     });
     return logits();
@@ -262,7 +271,8 @@ class trainer {
             largest_,
             place(batch.inputs),
             place(y_),
-            place(parameters_.view()),
+            place(parameters_.master().view()),
+            place(parameters_.rounded().view()),
             place(gradients_.view()),
             place(optimiser_.first_moment().view()),
             place(optimiser_.second_moment().view())};
@@ -312,7 +322,7 @@ class trainer {
   }
 
   void read_results(update_report& report) const {
-    T loss{};
+    number loss{};
     std::int64_t counts[2] = {};
     Device::copy(&loss, loss_.data(), sizeof loss);
     Device::copy(counts, counts_.data(), sizeof counts);
@@ -345,15 +355,16 @@ class trainer {
 
   Model model_;
   trainer_options options_;
-  parameter_block<T, Device> parameters_, gradients_;
+  master_parameters<T, Device> parameters_;
+  parameter_block<T, Device> gradients_;
   adamw<T, Device> optimiser_;
   training_state state_;
   std::vector<typename Model::template context<train>> train_contexts_;  // one a shard
   detail::shard_runner<Device> runner_;
   detail::repeated_calls<Device> steps_;
-  std::int64_t largest_ = 0;           // batch so far: what a step keeps for it has moved since the one before
-  tensor<rank<2>, T, Device> y_, dy_;  // [B, classes]
-  tensor<rank<1>, T, Device> loss_;    // [1]
+  std::int64_t largest_ = 0;              // batch so far: what a step keeps for it has moved since the one before
+  tensor<rank<2>, T, Device> y_, dy_;     // [B, classes]
+  tensor<rank<1>, number, Device> loss_;  // [1]
   tensor<rank<1>, std::int64_t, Device> counts_;     // [2]: correct, counted
   tensor<rank<1>, std::int32_t, Device> predicted_;  // [B], where asked for
 };

@@ -30,16 +30,17 @@ double sum_of_squares(execution<cpu>& on, const dynamic_view<1, const T, cpu>& x
   return parts[0];
 }
 
-/// One update, or none where the squares of the gradients add up to more than T can hold, or to NaN.
+/// One update, or none where the squares of the gradients add up to more than a parameter can hold, or to NaN.
 template <class T>
 void adamw_update(execution<cpu>& on, const adamw_options& options, const dynamic_view<1, const decay_run, cpu>& runs,
                   adamw_state* state, const adamw_arguments<T, cpu>& a) {
-  const adamw_decision<T> decision = decide_update<T>(options, sum_of_squares(on, a.gradients), *state);
+  const auto decision = decide_update<accumulator<T>>(options, sum_of_squares(on, a.gradients), *state);
   if (decision.skips) return;
-  parallel_for(on, runs.size(), [&](std::int64_t index, int) {
-    const decay_run& run = runs(index);
-    map_row(run.decays ? decision.decaying : decision.kept, run.count, a.parameters.data() + run.first,
-            a.first_moment.data() + run.first, a.second_moment.data() + run.first, a.gradients.data() + run.first);
+  a.pass_to([&](auto*... data) {
+    parallel_for(on, runs.size(), [&](std::int64_t index, int) {
+      const decay_run& run = runs(index);
+      map_row(run.decays ? decision.decaying : decision.kept, run.count, data + run.first...);
+    });
   });
 }
 

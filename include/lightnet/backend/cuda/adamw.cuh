@@ -53,12 +53,11 @@ struct update_tiling {
   std::int64_t runs;
 };
 
-// adamw_element at every place. Least traffic: parameters and moments in and out, gradients in, once each. Tile: 2048
-// elements of a run, eight a thread.
-template <class T>
+// adamw_element at every place. Least traffic: parameters and moments in and out, gradients in, a rounded copy out, once
+// each. Tile: 2048 elements of a run, eight a thread.
+template <class T, class... Data>
 __global__ void __launch_bounds__(update_tiling::threads)
-    adamw_kernel(update_tiling tiling, const decay_run* runs, const adamw_decision<T>* decision, T* parameters,
-                 T* first_moment, T* second_moment, const T* gradients) {
+    adamw_kernel(update_tiling tiling, const decay_run* runs, const adamw_decision<T>* decision, Data*... data) {
   if (decision->skips) return;
   for (std::int64_t tile = blockIdx.x; tile < tiling.runs * update_tiling::parts; tile += gridDim.x) {
     const decay_run run = runs[tile / update_tiling::parts];
@@ -66,29 +65,31 @@ __global__ void __launch_bounds__(update_tiling::threads)
     const std::int64_t end = min(run.count, begin + update_tiling::part);
     const adamw_element<T> element = run.decays ? decision->decaying : decision->kept;
     for (std::int64_t i = begin + threadIdx.x; i < end; i += update_tiling::threads * places_at_once) {
-      map_places(element, i, update_tiling::threads, end, std::make_index_sequence<4>{}, parameters + run.first,
-                 first_moment + run.first, second_moment + run.first, gradients + run.first);
+      map_places(element, i, update_tiling::threads, end, std::index_sequence_for<Data...>{}, data + run.first...);
     }
   }
 }
 
-/// One update, or none where the squares of the gradients add up to more than T can hold, or to NaN. Nothing is read by
+/// One update, or none where the squares of the gradients add up to more than a parameter can hold, or to NaN. Nothing is read by
 /// the host.
 template <class T>
 void adamw_update(execution<cuda>& on, const adamw_options& options, const dynamic_view<1, const decay_run, cuda>& runs,
                   adamw_state* state, const adamw_arguments<T, cuda>& a) {
   static_assert(square_tiling::threads == row_tiling::threads);
+  using number = accumulator<T>;
   const std::int64_t most = static_cast<std::int64_t>(on.processors()) * 32, size = a.gradients.size();
   row_tiling tiling{(size + square_tiling::part - 1) / square_tiling::part, square_tiling::part};
   execution<cuda>::scope scratch{on};
   double* const parts = scratch.take<double>(tiling.rows);
-  auto* const decision = scratch.take<adamw_decision<T>>(1);
+  auto* const decision = scratch.take<adamw_decision<number>>(1);
   launch(on, "adamw", {std::min(tiling.rows, most), square_tiling::threads}, sum_squares_kernel<T>, tiling,
          a.gradients.data(), size, parts);
-  launch(on, "adamw", {1, square_tiling::threads}, decide_update_kernel<T>, tiling, options, parts, state, decision);
-  launch(on, "adamw", {std::min(runs.size() * update_tiling::parts, most), update_tiling::threads}, adamw_kernel<T>,
-         update_tiling{runs.size()}, runs.data(), decision, a.parameters.data(), a.first_moment.data(),
-         a.second_moment.data(), a.gradients.data());
+  launch(on, "adamw", {1, square_tiling::threads}, decide_update_kernel<number>, tiling, options, parts, state,
+         decision);
+  a.pass_to([&]<class... Data>(Data*... data) {
+    launch(on, "adamw", {std::min(runs.size() * update_tiling::parts, most), update_tiling::threads},
+           adamw_kernel<number, Data...>, update_tiling{runs.size()}, runs.data(), decision, data...);
+  });
 }
 
 }  // namespace detail
