@@ -33,7 +33,7 @@ list<T> logits_of(const question& q) {
   // The largest twice, one that is impossible, a row of equals.
   if (q.rows > 4 && q.classes > 4) {
     at(1, 2) = at(1, q.classes - 1) = T(50);
-    at(2, 0) = -std::numeric_limits<T>::infinity();
+    at(2, 0) = T(-std::numeric_limits<T>::infinity());
     for (std::int64_t k = 0; k < q.classes; ++k) at(4, k) = T(-2);
   }
   return x;
@@ -41,7 +41,8 @@ list<T> logits_of(const question& q) {
 
 template <class T>
 struct result {
-  list<T> loss, dlogits;
+  list<ln::accumulator<T>> loss;
+  list<T> dlogits;
   list<std::int64_t> correct, counted;
   list<std::int32_t> predicted;
 };
@@ -50,7 +51,8 @@ template <class T, class Device>
 result<T> ask(const question& q, const list<T>& logits, const list<std::int32_t>& labels, bool in_place = false) {
   ln::execution<Device> on;
   const std::int64_t stride = q.classes + q.gap;
-  array<T, Device> x{logits}, dx{numbers::unwritten<T>(q.rows * stride)}, loss{numbers::unwritten<T>(1)};
+  array<T, Device> x{logits}, dx{numbers::unwritten<T>(q.rows * stride)};
+  array<ln::accumulator<T>, Device> loss{numbers::unwritten<ln::accumulator<T>>(1)};
   array<std::int32_t, Device> of_rows{labels}, predicted{list<std::int32_t>(static_cast<std::size_t>(q.rows), -7)};
   array<std::int64_t, Device> correct{{-7}}, counted{{-7}};
   ln::cross_entropy<T>(on,
@@ -78,7 +80,7 @@ void check(double tolerance) {
     const result<T> got = ask<T, cuda>(q, logits, labels), again = ask<T, cuda>(q, logits, labels),
                     expected = ask<T, cpu>(q, logits, labels);
     const bool same = got.loss[0] == expected.loss[0];  // infinity too
-    CHECK((same || got.loss[0] == doctest::Approx(expected.loss[0]).epsilon(tolerance)));
+    CHECK((same || got.loss[0] == doctest::Approx(expected.loss[0]).epsilon(std::min(tolerance, 1e-6))));
     CHECK(got.correct == expected.correct);
     CHECK(got.counted == expected.counted);
     CHECK(got.predicted == expected.predicted);
@@ -87,12 +89,12 @@ void check(double tolerance) {
     double worst = 0;
     std::int64_t wrong_gaps = 0;
     for (std::size_t i = 0; i < got.dlogits.size(); ++i) {
-      if (std::isnan(expected.dlogits[i])) {
-        wrong_gaps += std::isnan(got.dlogits[i]) ? 0 : 1;
+      const auto gradient = static_cast<double>(got.dlogits[i]), wanted = static_cast<double>(expected.dlogits[i]);
+      if (std::isnan(wanted)) {
+        wrong_gaps += std::isnan(gradient) ? 0 : 1;
         continue;
       }
-      const double difference =
-          std::abs(static_cast<double>(got.dlogits[i]) - static_cast<double>(expected.dlogits[i]));
+      const double difference = std::abs(gradient - wanted);
       worst = std::isnan(difference) ? std::numeric_limits<double>::infinity() : std::max(worst, difference);
     }
     CHECK(worst <= tolerance);
@@ -105,6 +107,7 @@ void check(double tolerance) {
 
 TEST_CASE("cuda cross_entropy: float") { check<float>(1e-6); }
 TEST_CASE("cuda cross_entropy: double") { check<double>(1e-13); }
+TEST_CASE("cuda cross_entropy: bfloat16") { check<ln::bfloat16>(0x1p-8); }
 
 TEST_CASE("cuda cross_entropy: rows that are no numbers") {
   const question q{4, 6};
