@@ -54,28 +54,43 @@ struct question {
   std::int64_t m, n, k;
   make_layout a, b, c;
   bool accumulate;
+  std::int64_t bias = -1;  // its place in memory that is aligned; none where negative
 };
+
+template <class T>
+list<T> bias_of(const question& q) {
+  return numbers::cast<T>(numbers::normal(q.n + std::max<std::int64_t>(q.bias, 0), 4));
+}
 
 template <class T>
 list<T> product(ln::execution<cuda>& on, const question& q) {
   const matrix<T> a(q.m, q.k, q.a, 1), b(q.k, q.n, q.b, 2), c(q.m, q.n, q.c, q.accumulate ? 3 : 0);
   array<T, cuda> of_a{a.memory}, of_b{b.memory}, of_c{c.memory};
+  if (q.bias >= 0) {
+    array<T, cuda> bias{bias_of<T>(q)};
+    ln::detail::gemm_with_bias<T>(on, a.template view<const T>(of_a.data()), b.template view<const T>(of_b.data()),
+                                  bias.data() + q.bias, c.template view<T>(of_c.data()));
+    return of_c.read(on);
+  }
   ln::detail::gemm<T>(on, a.template view<const T>(of_a.data()), b.template view<const T>(of_b.data()),
                       c.template view<T>(of_c.data()), q.accumulate);
   return of_c.read(on);
 }
 
-// The largest error over what rounding allows: k roundings of the sum, and one of the result. What lies between the rows
-// is not written.
+// The largest error over what rounding allows: k roundings of the sum, and one of the result, or one before and one after a
+// bias is added. What lies between the rows is not written.
 template <class T>
 double error_of(const question& q, const list<T>& memory, double epsilon_of_products) {
   const matrix<T> a(q.m, q.k, q.a, 1), b(q.k, q.n, q.b, 2), c(q.m, q.n, q.c, q.accumulate ? 3 : 0);
   const auto epsilon = static_cast<double>(std::numeric_limits<T>::epsilon());
+  const list<T> bias = bias_of<T>(q);
   double worst = 0;
   list<char> written(memory.size(), 0);
   for (std::int64_t i = 0; i < q.m; ++i) {
     for (std::int64_t j = 0; j < q.n; ++j) {
       long double sum = q.accumulate ? c(i, j) : 0;
+      if (q.bias >= 0) sum = static_cast<double>(bias[static_cast<std::size_t>(q.bias + j)]);
+      const auto start = static_cast<double>(std::abs(sum));
       long double size = std::abs(sum);
       for (std::int64_t s = 0; s < q.k; ++s) {
         const long double term = static_cast<long double>(a(i, s)) * b(s, j);
@@ -90,7 +105,8 @@ double error_of(const question& q, const list<T>& memory, double epsilon_of_prod
           (static_cast<double>(q.k + 1) / 2 * static_cast<double>(std::numeric_limits<ln::accumulator<T>>::epsilon()) +
            epsilon_of_products) *
               static_cast<double>(size) +
-          epsilon * static_cast<double>(std::abs(sum)) + static_cast<double>(std::numeric_limits<T>::denorm_min());
+          epsilon * (static_cast<double>(std::abs(sum)) + (q.bias >= 0 ? start : 0)) +
+          static_cast<double>(std::numeric_limits<T>::denorm_min());
       worst = std::isfinite(error) ? std::max(worst, error / allowed) : std::numeric_limits<double>::infinity();
     }
   }
@@ -106,6 +122,7 @@ void check_one(ln::execution<cuda>& on, const question& q, double epsilon_of_pro
   CAPTURE(q.n);
   CAPTURE(q.k);
   CAPTURE(q.accumulate);
+  CAPTURE(q.bias);
   const list<T> got = product<T>(on, q);
   const double error = error_of(q, got, epsilon_of_products);
   CHECK(error <= 1);
@@ -129,7 +146,8 @@ void check() {
         for (const bool accumulate : {false, true}) check_one<T>(on, {s.m, s.n, s.k, a, b, rows_apart, accumulate});
       }
     }
-    check_one<T>(on, {s.m, s.n, s.k, dense, dense, dense, false});
+    for (const std::int64_t bias : {-1, 0, 1, 16}) check_one<T>(on, {s.m, s.n, s.k, dense, dense, dense, false, bias});
+    check_one<T>(on, {s.m, s.n, s.k, rows_apart, columns_apart, rows_apart, false, 0});
   }
   for (const bool accumulate : {false, true}) {
     check_one<T>(on, {37, 21, 45, odd_address, odd_address, odd_address, accumulate});

@@ -13,12 +13,13 @@ namespace {
 namespace ln = lightnet;
 using numbers::list;
 
-// C = A B of the given sizes; `across` keeps a matrix in column-major order; all have room between their
+// C = A B, or C + A B, or A B + bias, of the given sizes; `across` keeps a matrix in column-major order; all have room between their
 // rows.
 struct question {
   std::int64_t m, n, k;
   bool a_across, b_across;
   bool accumulate;
+  bool with_bias = false;
 };
 
 template <class T>
@@ -42,10 +43,19 @@ struct matrix {
 };
 
 template <class T>
+list<T> bias_of(const question& q) {
+  return numbers::cast<T>(numbers::normal(q.n, 4));
+}
+
+template <class T>
 list<T> product(const question& q, int threads) {
   ln::execution<ln::cpu> on(threads);
   matrix<T> a(q.m, q.k, q.a_across, 1), b(q.k, q.n, q.b_across, 2), c(q.m, q.n, false, q.accumulate ? 3 : 0);
-  ln::detail::gemm<T>(on, a.view(), b.view(), c.view(), q.accumulate);
+  if (q.with_bias) {
+    ln::detail::gemm_with_bias<T>(on, a.view(), b.view(), bias_of<T>(q).data(), c.view());
+  } else {
+    ln::detail::gemm<T>(on, a.view(), b.view(), c.view(), q.accumulate);
+  }
   return c.memory;
 }
 
@@ -56,10 +66,13 @@ double error_of(const question& q) {
   matrix<T> a(q.m, q.k, q.a_across, 1), b(q.k, q.n, q.b_across, 2), c(q.m, q.n, false, q.accumulate ? 3 : 0);
   matrix<T> got = c;
   got.memory = product<T>(q, 2);
+  const list<T> bias = bias_of<T>(q);
   double worst = 0;
   for (std::int64_t i = 0; i < q.m; ++i) {
     for (std::int64_t j = 0; j < q.n; ++j) {
-      long double sum = q.accumulate ? static_cast<long double>(c(i, j)) : 0;
+      long double sum = 0;
+      if (q.accumulate) sum = static_cast<long double>(c(i, j));
+      if (q.with_bias) sum = static_cast<long double>(bias[static_cast<std::size_t>(j)]);
       long double size = std::abs(sum);
       for (std::int64_t s = 0; s < q.k; ++s) {
         const long double term = static_cast<long double>(a(i, s)) * static_cast<long double>(b(s, j));
@@ -88,14 +101,15 @@ void check() {
   for (const size& s : sizes) {
     for (const bool a_across : {false, true}) {
       for (const bool b_across : {false, true}) {
-        for (const bool accumulate : {false, true}) {
+        for (const int start : {0, 1, 2}) {
           if (s.m * s.n * s.k > 10000000 && a_across != b_across) continue;
-          const question q{s.m, s.n, s.k, a_across, b_across, accumulate};
+          const question q{s.m, s.n, s.k, a_across, b_across, start == 1, start == 2};
           CAPTURE(s.m);
           CAPTURE(s.n);
           CAPTURE(s.k);
           CAPTURE(a_across);
           CAPTURE(b_across);
+          CAPTURE(start);
           const double error = error_of<T>(q);
           CHECK(error <= 1);
           worst = std::max(worst, error);

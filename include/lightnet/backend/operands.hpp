@@ -45,6 +45,13 @@ struct convert_number {
   LIGHTNET_HOST_DEVICE void operator()(To& to, const From& from) const noexcept { to = static_cast<To>(from); }
 };
 
+/// For map: a number is added to another, in float where theirs is a type of two bytes.
+struct add_number {
+  template <class T>
+    requires(!std::is_const_v<T>)
+  LIGHTNET_HOST_DEVICE void operator()(T& to, const T& x) const noexcept { to = static_cast<T>(to + x); }
+};
+
 template <class T, class Device>
 LIGHTNET_HOST_DEVICE constexpr T* row_of(const dynamic_view<2, T, Device>& matrix, std::int64_t row,
                                          std::int64_t) noexcept {

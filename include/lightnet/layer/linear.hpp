@@ -30,9 +30,10 @@ struct linear {
     check.parameters("params", params);
     check.matrix("x", x, x.extent(0), In);
     check.matrix("y", y, x.extent(0), Out);
-    detail::gemm(on, x, detail::transposed(weight(params)), y, false);
     if constexpr (Biased) {
-      detail::map(on, y.extent(0), Out, add_bias{}, y, detail::by_column{params.data() + std::int64_t{In} * Out});
+      detail::gemm_with_bias(on, x, detail::transposed(weight(params)), params.data() + std::int64_t{In} * Out, y);
+    } else {
+      detail::gemm(on, x, detail::transposed(weight(params)), y, false);
     }
   }
 
@@ -55,9 +56,6 @@ struct linear {
   }
 
   // What the backend calls is public, for nvcc makes no kernel of a private type.
-  struct add_bias {
-    LIGHTNET_HOST_DEVICE void operator()(T& y, const T& bias) const noexcept { y = static_cast<T>(y + bias); }
-  };
   struct identity {
     LIGHTNET_HOST_DEVICE accumulator<T> operator()(const T& x) const noexcept { return x; }
   };

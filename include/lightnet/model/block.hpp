@@ -58,11 +58,11 @@ struct block {
     norm{}.forward(on, detail::part_of<norm>(params, 0), x.rows(), normed);
     token_mixer{}.forward(on, detail::part_of<token_mixer>(params, token_mixer_at), x.with_rows(constant(normed)),
                           x.with_rows(middle), kept_here.tokens);
-    detail::map(on, rows, width, add{}, middle, x.rows());
+    detail::map(on, rows, width, detail::add_number{}, middle, x.rows());
     norm{}.forward(on, detail::part_of<norm>(params, second_norm_at), middle, normed);
     channel_mixer{}.forward(on, detail::part_of<channel_mixer>(params, channel_mixer_at), normed, y.rows(),
                             kept_here.channels);
-    detail::map(on, rows, width, add{}, y.rows(), constant(middle));
+    detail::map(on, rows, width, detail::add_number{}, y.rows(), constant(middle));
   }
 
   /// dx is overwritten, and then dy may be dx, or added to; dparams is overwritten.
@@ -95,7 +95,7 @@ struct block {
                            x.with_rows(constant(dmiddle)), x.with_rows(dnormed),
                            detail::part_of<token_mixer>(dparams, token_mixer_at), kept_here.tokens);
     if constexpr (Write == write::add) {
-      detail::map(on, rows, width, add{}, dx.rows(), constant(dmiddle));
+      detail::map(on, rows, width, detail::add_number{}, dx.rows(), constant(dmiddle));
     } else {
       detail::map(on, rows, width, copy{}, dx.rows(), constant(dmiddle));
     }
@@ -104,9 +104,6 @@ struct block {
   }
 
   // What the backend calls is public, for nvcc makes no kernel of a private type.
-  struct add {
-    LIGHTNET_HOST_DEVICE void operator()(T& to, const T& x) const noexcept { to = static_cast<T>(to + x); }
-  };
   struct copy {
     LIGHTNET_HOST_DEVICE void operator()(T& to, const T& x) const noexcept { to = x; }
   };

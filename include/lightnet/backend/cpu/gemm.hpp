@@ -84,11 +84,19 @@ void gemm(execution<cpu>& on, const dynamic_view<2, const T, cpu>& a, const dyna
   }
 }
 
-/// The same for types of two bytes: multiplied and added in float, each number of C rounded once.
+/// C = A B + bias, the bias [n] in every row.
 template <class T>
-  requires(!std::is_same_v<T, accumulator<T>>)
-void gemm(execution<cpu>& on, const dynamic_view<2, const T, cpu>& a, const dynamic_view<2, const T, cpu>& b,
-          const dynamic_view<2, T, cpu>& c, bool accumulate) {
+void gemm_with_bias(execution<cpu>& on, const dynamic_view<2, const T, cpu>& a, const dynamic_view<2, const T, cpu>& b,
+                    const T* bias, const dynamic_view<2, T, cpu>& c) {
+  gemm<T>(on, a, b, c, false);
+  map(on, c.extent(0), c.extent(1), add_number{}, c, by_column{bias});
+}
+
+/// C = A B, or A B + start where that is given, of types of two bytes: multiplied and added in float, each number of C
+/// rounded once.
+template <class T, class Start>
+void gemm_in_float(execution<cpu>& on, const dynamic_view<2, const T, cpu>& a, const dynamic_view<2, const T, cpu>& b,
+                   const dynamic_view<2, T, cpu>& c, const Start* start) {
   const std::int64_t m = c.extent(0), n = c.extent(1);
   execution<cpu>::scope scratch{on};
   const auto wide = [&](const dynamic_view<2, const T, cpu>& of) {
@@ -96,9 +104,24 @@ void gemm(execution<cpu>& on, const dynamic_view<2, const T, cpu>& a, const dyna
     return by_rows ? widened(on, scratch, of) : transposed(widened(on, scratch, transposed(of)));
   };
   const dynamic_view<2, float, cpu> product{scratch.take<float>(m * n), {{m, n}}};
-  if (accumulate) map(on, m, n, convert_number{}, product, c);
-  gemm<float>(on, wide(a), wide(b), product, accumulate);
+  if (start) map(on, m, n, convert_number{}, product, *start);
+  gemm<float>(on, wide(a), wide(b), product, start != nullptr);
   map(on, m, n, convert_number{}, c, product);
+}
+
+template <class T>
+  requires(!std::is_same_v<T, accumulator<T>>)
+void gemm(execution<cpu>& on, const dynamic_view<2, const T, cpu>& a, const dynamic_view<2, const T, cpu>& b,
+          const dynamic_view<2, T, cpu>& c, bool accumulate) {
+  gemm_in_float(on, a, b, c, accumulate ? &c : nullptr);
+}
+
+template <class T>
+  requires(!std::is_same_v<T, accumulator<T>>)
+void gemm_with_bias(execution<cpu>& on, const dynamic_view<2, const T, cpu>& a, const dynamic_view<2, const T, cpu>& b,
+                    const T* bias, const dynamic_view<2, T, cpu>& c) {
+  const by_column<const T> every_row{bias};
+  gemm_in_float(on, a, b, c, &every_row);
 }
 
 }  // namespace detail

@@ -90,19 +90,23 @@ struct gemm_batch {
   std::int64_t count = 1, a = 0, b = 0, c = 0;
 };
 
-/// C (+)= A B by the library, which sees C^T = B^T A^T. Returns false, and does nothing, where it knows no way.
+/// C (+)= A B by the library, which sees C^T = B^T A^T; with a bias, [n] and aligned, that is added to every row. Returns
+/// false, and does nothing, where it knows no way.
 template <class T, class To>
 bool library_gemm(execution<cuda>& on, const dynamic_view<2, const T, cuda>& a, const dynamic_view<2, const T, cuda>& b,
-                  const dynamic_view<2, To, cuda>& c, bool accumulate, const gemm_batch& batch = {}) {
+                  const dynamic_view<2, To, cuda>& c, bool accumulate, const gemm_batch& batch = {},
+                  const To* bias = nullptr) {
   using scalar = accumulator<T>;
-  gemm_question question{CUBLAS_COMPUTE_32F,         blas_type<scalar>::value,   batch.count,
-                         blas_matrix_of(b, batch.b), blas_matrix_of(a, batch.a), blas_matrix_of(c, batch.c)};
+  gemm_question question{
+      CUBLAS_COMPUTE_32F,         blas_type<scalar>::value,   batch.count,    blas_matrix_of(b, batch.b),
+      blas_matrix_of(a, batch.a), blas_matrix_of(c, batch.c), bias != nullptr};
   if constexpr (std::is_same_v<T, double>) question.compute = CUBLAS_COMPUTE_64F;
   if constexpr (std::is_same_v<T, float>) {
     if (on.allow_tf32) question.compute = CUBLAS_COMPUTE_32F_FAST_TF32;
   }
   gemm_plan& plan = on.plans().plan(question);
   if (!plan.exists) return false;
+  if (bias) plan.add_bias(bias);
   execution<cuda>::scope scratch{on};
   std::byte* const workspace = scratch.take<std::byte>(static_cast<std::int64_t>(gemm_plan::workspace));
   const scalar one = 1, before = accumulate ? scalar(1) : scalar(0);
@@ -112,13 +116,19 @@ bool library_gemm(execution<cuda>& on, const dynamic_view<2, const T, cuda>& a, 
   return true;
 }
 
+/// Whether the library takes these matrices.
+template <class T, class To>
+bool takes_strides(const dynamic_view<2, const T, cuda>& a, const dynamic_view<2, const T, cuda>& b,
+                   const dynamic_view<2, To, cuda>& c) {
+  const bool dense_rows = c.stride(1) == 1 || c.extent(1) == 1;
+  return takes_strides(a) && takes_strides(b) && takes_strides(c) && dense_rows;
+}
+
 /// The same for any strides and addresses: what the library does not take goes through copies.
 template <class T, class To>
 void any_gemm(execution<cuda>& on, const dynamic_view<2, const T, cuda>& a, const dynamic_view<2, const T, cuda>& b,
               const dynamic_view<2, To, cuda>& c, bool accumulate) {
-  const bool dense_rows = c.stride(1) == 1 || c.extent(1) == 1;
-  const bool taken = takes_strides(a) && takes_strides(b) && takes_strides(c) && dense_rows;
-  if (taken && library_gemm(on, a, b, c, accumulate)) return;
+  if (takes_strides(a, b, c) && library_gemm(on, a, b, c, accumulate)) return;
   execution<cuda>::scope scratch{on};
   const auto left = aligned_matrix<T>(scratch, a.extent(0), a.extent(1));
   const auto right = aligned_matrix<T>(scratch, b.extent(0), b.extent(1));
@@ -155,6 +165,14 @@ struct clear_row {
   LIGHTNET_HOST_DEVICE void operator()(T& x) const noexcept { x = static_cast<T>(0.0F); }
 };
 
+/// How the sum over k is cut into segments, where C is small and the sum long.
+struct gemm_segments {
+  static constexpr std::int64_t shortest = 1024, most = 64, small = std::int64_t{1} << 19;
+  static bool help(std::int64_t m, std::int64_t n, std::int64_t k) noexcept {
+    return k >= 4 * shortest && m * n <= small;
+  }
+};
+
 /// C[m, n] (+)= A[m, k] B[k, n] by cuBLASLt, which rounds products of float to tf32 only where `on.allow_tf32` says so; sums
 /// of 16-bit types are in float. A and B are dense along one of their axes, rows of C are dense. Where C is small and the
 /// sum long, segments of k of a length that k decides are multiplied side by side and added in their order. The same product has
@@ -163,19 +181,19 @@ struct clear_row {
 template <class T>
 void gemm(execution<cuda>& on, const dynamic_view<2, const T, cuda>& a, const dynamic_view<2, const T, cuda>& b,
           const dynamic_view<2, T, cuda>& c, bool accumulate) {
-  constexpr std::int64_t shortest = 1024, most_segments = 64, small = std::int64_t{1} << 19;
+  using cut = gemm_segments;
   const std::int64_t m = c.extent(0), n = c.extent(1), k = a.extent(1);
   if (m == 0 || n == 0) return;
   if (k == 0) {
     if (!accumulate) map(on, m, n, clear_row<T>{}, c);
     return;
   }
-  if (k < 4 * shortest || m * n > small || !takes_strides(a) || !takes_strides(b)) {
+  if (!cut::help(m, n, k) || !takes_strides(a) || !takes_strides(b)) {
     any_gemm<T, T>(on, a, b, c, accumulate);
     return;
   }
   using sum = accumulator<T>;
-  const std::int64_t depth = (k + shortest * most_segments - 1) / (shortest * most_segments) * shortest;
+  const std::int64_t depth = (k + cut::shortest * cut::most - 1) / (cut::shortest * cut::most) * cut::shortest;
   const std::int64_t whole = k / depth, segments = (k + depth - 1) / depth, done = whole * depth;
   execution<cuda>::scope scratch{on};
   sum* const parts = scratch.take<sum>(segments * m * n);
@@ -191,6 +209,21 @@ void gemm(execution<cuda>& on, const dynamic_view<2, const T, cuda>& a, const dy
   }
   for_each(on, "gemm", m * n,
            add_segments<T>{parts, segments, m * n, n, c.data(), c.stride(0), c.stride(1), accumulate});
+}
+
+/// C = A B + bias, the bias [n] in every row: in one call of the library where it can, which adds before it rounds, else by
+/// gemm and a pass over C. Double takes the pass, for the library promises nothing there.
+template <class T>
+void gemm_with_bias(execution<cuda>& on, const dynamic_view<2, const T, cuda>& a,
+                    const dynamic_view<2, const T, cuda>& b, const T* bias, const dynamic_view<2, T, cuda>& c) {
+  const std::int64_t m = c.extent(0), n = c.extent(1), k = a.extent(1);
+  if constexpr (!std::is_same_v<T, double>) {
+    const bool aligned = reinterpret_cast<std::uintptr_t>(bias) % gemm_plan::bias_alignment == 0;
+    const bool whole = m > 0 && n > 0 && k > 0 && !gemm_segments::help(m, n, k);
+    if (aligned && whole && takes_strides(a, b, c) && library_gemm(on, a, b, c, false, {}, bias)) return;
+  }
+  gemm<T>(on, a, b, c, false);
+  map(on, m, n, add_number{}, c, by_column{bias});
 }
 
 }  // namespace detail

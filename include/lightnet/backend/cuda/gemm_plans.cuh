@@ -35,14 +35,16 @@ struct gemm_question {
   cudaDataType_t scale;
   std::int64_t batch;
   blas_matrix a, b, c;
+  bool with_bias = false;  ///< whether a vector is added to every column of C
 
-  std::array<std::int64_t, 24> key() const noexcept {
+  std::array<std::int64_t, 25> key() const noexcept {
     const auto of = [](const blas_matrix& m) {
       return std::array<std::int64_t, 7>{m.type,       m.rows,         m.columns,  m.leading,
                                          m.transposed, m.batch_stride, m.alignment};
     };
     const auto of_a = of(a), of_b = of(b), of_c = of(c);
-    std::array<std::int64_t, 24> all{compute, scale, batch};
+    std::array<std::int64_t, 25> all{compute, scale, batch};
+    all.back() = with_bias;
     for (std::size_t i = 0; i < of_a.size(); ++i) {
       all[3 + i] = of_a[i];
       all[3 + of_a.size() + i] = of_b[i];
@@ -56,6 +58,7 @@ struct gemm_question {
 /// has the same bits from call to call. An algorithm that splits the sum over blocks is taken only where there is no other.
 struct gemm_plan {
   static constexpr std::size_t workspace = std::size_t{32} << 20;
+  static constexpr std::int64_t bias_alignment = 16;  ///< bytes
 
   cublasLtMatmulDescOpaque_t product{};
   cublasLtMatrixLayoutOpaque_t a{}, b{}, c{};
@@ -66,6 +69,10 @@ struct gemm_plan {
     check_blas("gemm", "cublasLtMatmulDescInit", cublasLtMatmulDescInit(&product, question.compute, question.scale));
     transpose(CUBLASLT_MATMUL_DESC_TRANSA, question.a.transposed);
     transpose(CUBLASLT_MATMUL_DESC_TRANSB, question.b.transposed);
+    if (question.with_bias) {
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+      add_bias(reinterpret_cast<const void*>(bias_alignment));  // the heuristic looks at the alignment of the address
+    }
     describe(a, question.a, question.batch);
     describe(b, question.b, question.batch);
     describe(c, question.c, question.batch);
@@ -82,6 +89,9 @@ struct gemm_plan {
     }
   }
 
+  /// The vector that the next product adds.
+  void add_bias(const void* bias) { set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias); }
+
  private:
   bool choose(cublasLtHandle_t blas, cublasLtMatmulPreferenceOpaque_t& wish) {
     cublasLtMatmulHeuristicResult_t found{};
@@ -95,9 +105,13 @@ struct gemm_plan {
   }
 
   void transpose(cublasLtMatmulDescAttributes_t which, bool transposed) {
-    const cublasOperation_t operation = transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+    set(which, transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+  }
+
+  template <class T>
+  void set(cublasLtMatmulDescAttributes_t which, const T& value) {
     check_blas("gemm", "cublasLtMatmulDescSetAttribute",
-               cublasLtMatmulDescSetAttribute(&product, which, &operation, sizeof operation));
+               cublasLtMatmulDescSetAttribute(&product, which, &value, sizeof value));
   }
 
   static void describe(cublasLtMatrixLayoutOpaque_t& layout, const blas_matrix& m, std::int64_t batch) {
@@ -146,7 +160,7 @@ class gemm_plans {
 
  private:
   cublasLtHandle_t blas_ = nullptr;
-  std::map<std::array<std::int64_t, 24>, gemm_plan> plans_;
+  std::map<std::array<std::int64_t, 25>, gemm_plan> plans_;
 };
 
 }  // namespace detail
