@@ -20,6 +20,7 @@ __device__ inline std::uint32_t pack_bfloat16(float low, float high) {
   return packed;
 }
 __device__ inline float lower_bfloat16(std::uint32_t packed) { return __uint_as_float(packed << 16); }
+__device__ inline float upper_bfloat16(std::uint32_t packed) { return __uint_as_float(packed & 0xFFFF0000U); }
 
 /// Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8.
 __device__ inline void load_matrices(std::uint32_t (&to)[4], const void* row) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cuda/tile_exponential.cuh>
 #include <lightnet/backend/cuda/tile_rows.cuh>
 
 #include <climits>
@@ -9,42 +10,10 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// Frames within one run of rows stay this close, so that nothing overflows: 64 / ln 2.
-inline constexpr std::int32_t widest_run = 92;
-
 /// Which recurrences the matrix instructions take: those whose key is a key or a weight, in bfloat16, without an encoding.
 template <class Recurrence, class Position, class T>
 inline constexpr bool takes_causal_tiles = std::is_same_v<T, bfloat16> && !Position::encodes &&
                                            Recurrence::weight != weight_of::running_sum && !Recurrence::with_sign;
-
-/// e^x as p 2^n, p in [0.7, 1.42) within some units in the last place; 0 for -inf. The exponents are those of
-/// scaled_exponential.
-struct tile_exponential {
-  float n, r;
-
-  __device__ explicit tile_exponential(float x) {
-    constexpr float bound = 2.9e6F, whole = 3.0F * (1 << 22), log2_e = 1.44269504088896340736F;
-    using binary = binary<float>;
-    const float bounded = fminf(fmaxf(x, -bound), bound);
-    n = fmaf(bounded, log2_e, whole) - whole;
-    r = fmaf(n, -binary::ln2_low, fmaf(n, -binary::ln2_middle, fmaf(n, -binary::ln2_high, bounded)));
-    if (x < -limits<float>::largest) n = static_cast<float>(empty_exponent);
-  }
-  __device__ std::int32_t exponent() const { return static_cast<std::int32_t>(n); }
-  /// p 2^(n - frame), for a frame that is not below n.
-  __device__ float in_frame(std::int32_t frame) const {
-    float p;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(p) : "f"(r * 1.44269504088896340736F));
-    const std::int32_t shift = exponent() - frame;
-    return exponent() == empty_exponent ? 0.0F : p * __int_as_float((shift < -127 ? 0 : shift + 127) << 23);
-  }
-};
-
-__device__ inline float tile_reciprocal(float x) {
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 
 /// The factors of 64 tokens of a line and head in the frame of the last of them, and what is carried from there to the next.
 /// A thread has two neighbouring channels and some neighbouring tokens, a part; the lanes of a warp lie along the channels.
@@ -156,7 +125,7 @@ class tile_weights {
       float x[own], w[own];
       logits(first_row + i, counts(i), x);
       for (int e = 0; e < own; ++e) {
-        w[e] = exponential_of(x[e], decayed[e]).in_frame(top_[e]);
+        w[e] = exponential_of(x[e], decayed[e]).in_frame<false>(top_[e]);
         sum[e] += w[e];
       }
       *reinterpret_cast<float2*>(weights_of(first_row + i)) = float2{w[0], w[1]};
@@ -227,7 +196,7 @@ class tile_weights {
   __device__ void two_of(const bfloat16_tile& from, int r, float (&x)[own]) const {
     const std::uint32_t packed = *reinterpret_cast<const std::uint32_t*>(from.at(r, channel));
     x[0] = lower_bfloat16(packed);
-    x[1] = __uint_as_float(packed & 0xFFFF0000U);
+    x[1] = upper_bfloat16(packed);
   }
 
  private:
@@ -275,10 +244,10 @@ class tile_weights {
   /// The weight: e^x, or for a decay 1 / (a_start ... a_t).
   __device__ static tile_exponential exponential_of(float x, float& decayed) {
     if constexpr (Job::sums) {
-      return tile_exponential(x);
+      return tile_exponential::of<false>(x);
     } else {
       decayed -= x;
-      return tile_exponential(decayed);
+      return tile_exponential::of<false>(decayed);
     }
   }
 

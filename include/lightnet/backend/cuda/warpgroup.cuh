@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/backend/cuda/mma.cuh>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+namespace detail {
+
+// What four warps of a Hopper GPU do together (PTX, wgmma and the barriers of a block): D[64, N] += A[64, 16] B[16, N] in
+// bfloat16 with sums in float. B lies in shared memory, A there or in registers. Thread t of the four warps holds of D, for
+// every 8 columns from n on, the rows t / 32 * 16 + t % 32 / 4 and the 8th after it, of each the columns n + 2 (t % 4) and
+// the next, in d[n / 2 .. n / 2 + 3]; and so of A, packed.
+
+/// How the matrix units find 16 steps of an operand in shared memory; Transposed: they are rows there, not columns.
+template <bool Transposed>
+struct group_operand {
+  std::uint64_t descriptor;
+};
+
+/// A matrix of bfloat16 in shared memory that the matrix units read: panels of 64 columns, a row of a panel 128 bytes, its
+/// eight parts of 16 bytes exchanged by the row (the swizzle of 128 bytes). A panel starts at a multiple of 1024 bytes.
+template <int Rows>
+struct swizzled_tile {
+  static constexpr int panel_bytes = Rows * 128;
+  LIGHTNET_HOST_DEVICE static constexpr int bytes(int columns) { return columns / 64 * panel_bytes; }
+
+  unsigned char* data;
+
+  /// Where the 8 columns from `column` on of a row lie.
+  __device__ unsigned char* part(int row, int column) const {
+    return data + column / 64 * panel_bytes + row * 128 + ((column / 8 % 8) ^ (row % 8)) * 16;
+  }
+  __device__ std::uint16_t* at(int row, int column) const {
+    return reinterpret_cast<std::uint16_t*>(part(row, column)) + column % 8;
+  }
+
+  /// The rows from `row` on as those of A, or as the columns of B; the columns [column, column + 16) are summed over.
+  __device__ group_operand<false> along_columns(int row, int column) const {
+    return {descriptor(data + column / 64 * panel_bytes + row * 128 + column % 64 * 2)};
+  }
+  /// The 64 columns from `column` on as the rows of A, or as the columns of B; the rows [row, row + 16) are summed over.
+  __device__ group_operand<true> along_rows(int row, int column) const {
+    return {descriptor(data + column / 64 * panel_bytes + row * 128)};
+  }
+
+ private:
+  // Address / 16, the distance of groups of eight rows / 16, the swizzle.
+  __device__ static std::uint64_t descriptor(const unsigned char* first) {
+    const auto address = static_cast<std::uint64_t>(__cvta_generic_to_shared(first));
+    return (address >> 4 & 0x3FFF) | std::uint64_t{1} << 16 | std::uint64_t{1024 >> 4} << 32 | std::uint64_t{1} << 62;
+  }
+};
+
+/// Before the first product, and whenever registers that products read or add to were written.
+__device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" : : : "memory"); }
+/// Ends a group of products.
+__device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory"); }
+/// Until all but the last `Pending` groups are done.
+template <int Pending>
+__device__ inline void wait_for_products() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" : : "n"(Pending) : "memory");
+}
+
+/// D[64, 32] += A B, both in shared memory.
+template <bool TransposedA, bool TransposedB>
+__device__ inline void multiply_add_group(float (&d)[16], group_operand<TransposedA> a, group_operand<TransposedB> b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+      "%16, %17, 1, 1, 1, %18, %19;"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
+        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15])
+      : "l"(a.descriptor), "l"(b.descriptor), "n"(int{TransposedA}), "n"(int{TransposedB}));
+}
+/// D[64, 64] += A B, both in shared memory.
+template <bool TransposedA, bool TransposedB>
+__device__ inline void multiply_add_group(float (&d)[32], group_operand<TransposedA> a, group_operand<TransposedB> b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "
+      "%24, %25, %26, %27, %28, %29, %30, %31}, "
+      "%32, %33, 1, 1, 1, %34, %35;"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
+        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),
+        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),
+        "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
+      : "l"(a.descriptor), "l"(b.descriptor), "n"(int{TransposedA}), "n"(int{TransposedB}));
+}
+/// D[64, 64] += A B, A in registers.
+template <bool TransposedB>
+__device__ inline void multiply_add_group(float (&d)[32], const std::uint32_t (&a)[4], group_operand<TransposedB> b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "
+      "%24, %25, %26, %27, %28, %29, %30, %31}, "
+      "{%32, %33, %34, %35}, %36, 1, 1, 1, %37;"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
+        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),
+        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),
+        "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.descriptor), "n"(int{TransposedB}));
+}
+
+/// What this thread has written to shared memory can be read by the matrix units of whom it meets next.
+__device__ inline void publish_to_products() { asm volatile("fence.proxy.async.shared::cta;" : : : "memory"); }
+
+/// A barrier of some warps of a block, by number (0 is that of the whole block).
+struct warps_barrier {
+  int id, threads;
+
+  /// Waits for the others.
+  __device__ void meet() const { asm volatile("barrier.cta.sync %0, %1;" : : "r"(id), "r"(threads) : "memory"); }
+  /// Is counted, and does not wait.
+  __device__ void pass() const { asm volatile("barrier.cta.arrive %0, %1;" : : "r"(id), "r"(threads) : "memory"); }
+  /// Waits for the others; whether any said yes.
+  __device__ bool any(bool yes) const {
+    int result;
+    asm volatile(
+        "{\n.reg .pred p, q;\nsetp.ne.s32 p, %3, 0;\nbarrier.cta.red.or.pred q, %1, %2, p;\nselp.s32 %0, 1, 0, q;\n}"
+        : "=r"(result)
+        : "r"(id), "r"(threads), "r"(static_cast<int>(yes))
+        : "memory");
+    return result != 0;
+  }
+};
+
+/// Four 8 x 8 matrices of registers, each transposed, to rows of 16 bytes; lane l gives the address of row l % 8 of matrix
+/// l / 8 after that.
+__device__ inline void store_matrices_transposed(void* row, const std::uint32_t (&from)[4]) {
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};"
+               :
+               : "r"(address), "r"(from[0]), "r"(from[1]), "r"(from[2]), "r"(from[3])
+               : "memory");
+}
+
+}  // namespace detail
+
+LIGHTNET_END_NAMESPACE
