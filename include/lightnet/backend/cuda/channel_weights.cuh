@@ -9,6 +9,11 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
+/// Which factors of a tile are written: khat, qhat, and in a tile of their own 1 / Z or the weights.
+struct factors_wanted {
+  bool keys = false, queries = false, inverses = false, weights = false;
+};
+
 /// The factors of one channel for 64 tokens of a line and head, in the frame of the last of them, and what is carried from
 /// there to the next. A thread a channel, whole warps of them; tokens of the 64 that do not count come out as zero.
 template <class Job>
@@ -71,11 +76,11 @@ class channel_weights {
     return end;
   }
 
-  /// Works the factors out: khat takes the place of the keys and, with Reads, qhat that of the queries. Carries m and Z on.
-  /// Returns the factor that takes what was carried to this frame.
-  template <bool Reads>
-  __device__ float enter(const swizzled_tile<rows>& queries) {
-    return plain_ ? enter<Reads, true>(queries) : enter<Reads, false>(queries);
+  /// Works the factors out and carries m and Z on: What says which are written, khat and qhat in the place of the keys and
+  /// the queries. Returns the factor that takes what was carried to this frame.
+  template <factors_wanted What>
+  __device__ float enter(const swizzled_tile<rows>& queries, const swizzled_tile<rows>& extra) {
+    return plain_ ? enter<What, true>(queries, extra) : enter<What, false>(queries, extra);
   }
 
   /// The number of the weight in a state.
@@ -158,39 +163,45 @@ class channel_weights {
     }
   }
 
-  template <bool Reads, bool Plain>
-  __device__ float enter(const swizzled_tile<rows>& queries) {
+  template <factors_wanted What, bool Plain>
+  __device__ float enter(const swizzled_tile<rows>& queries, const swizzled_tile<rows>& extra) {
     const std::int32_t shift = m - top_;
     const float by = gain * lower_by_power_of_two(1.0F, shift < -1000000 ? -1000000 : shift);
     const float carried = Job::sums ? z * by : 0.0F;
+    const int column = static_cast<int>(channel);
     float sum = 0, decayed = 0, weight = 0;
     constexpr int ahead = 16;  // rows that are read before any of them is written
 #pragma unroll 1
     for (int r0 = 0; r0 < rows; r0 += ahead) {
-      float x[ahead], key[ahead], query[ahead];
+      float x[ahead], key[ahead], query[ahead], other[ahead];
 #pragma unroll
       for (int i = 0; i < ahead; ++i) {
-        const int r = r0 + i;
-        x[i] = Plain ? logit(r) : checked_logit(r);
-        key[i] = kappa<Plain>(r);
-        if constexpr (Reads) query[i] = from_bits(*queries.at(r, static_cast<int>(channel)));
+        x[i] = Plain ? logit(r0 + i) : checked_logit(r0 + i);
+        if constexpr (What.keys) key[i] = kappa<Plain>(r0 + i);
+        if constexpr (What.queries) query[i] = from_bits(*queries.at(r0 + i, column));
       }
 #pragma unroll
       for (int i = 0; i < ahead; ++i) {
         weight = power_of<Plain>(x[i], decayed).template in_frame<Plain>(top_);
         sum += weight;
-        key[i] *= weight;
-        if constexpr (Reads) {
+        if constexpr (What.keys) key[i] *= weight;
+        if constexpr (What.weights) other[i] = weight;
+        if constexpr (What.queries) {
           const float normaliser = Job::sums ? carried + sum : weight;
-          query[i] *= Plain || normaliser != 0 ? tile_reciprocal(normaliser) : 0.0F;
+          const float inverse = Plain || normaliser != 0 ? tile_reciprocal(normaliser) : 0.0F;
+          query[i] *= inverse;
+          if constexpr (What.inverses) other[i] = inverse;
         }
       }
 #pragma unroll
       for (int i = 0; i < ahead; ++i) {
-        const int r = r0 + i;
-        const bool inside = Plain || (counts(r) && has());
-        *keys_.at(r, static_cast<int>(channel)) = inside ? to_bits(key[i]) : 0;
-        if constexpr (Reads) *queries.at(r, static_cast<int>(channel)) = inside ? to_bits(query[i]) : 0;
+        const bool inside = Plain || (counts(r0 + i) && has());
+        const auto write = [&](const swizzled_tile<rows>& to, float y) {
+          *to.at(r0 + i, column) = inside ? to_bits(y) : 0;
+        };
+        if constexpr (What.keys) write(keys_, key[i]);
+        if constexpr (What.queries) write(queries, query[i]);
+        if constexpr (What.inverses || What.weights) write(extra, other[i]);
       }
     }
     if constexpr (Job::sums) {

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/backend/cuda/causal_tiles.cuh>
+#include <lightnet/backend/cuda/walk_readers.cuh>
+#include <lightnet/backend/cuda/walk_weighers.cuh>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+namespace detail {
+
+/// A walk along the lines on Hopper's matrix units, a block a line and head, or `stretch` tokens of one: some warps read
+/// tiles of 64 tokens and make their factors (walk_weighers), the others multiply (walk_readers), two tiles behind. Least
+/// traffic a token: every operand read once, every gradient or output written once; a gradient's R, which is float, besides.
+/// Tile: 64 tokens, all channels of the operands, in shared memory; the state in registers.
+template <walk_for What, class Job, class Outputs, int D>
+__global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<What, Job, D>::blocks_of_processor)
+    line_walk_kernel(const __grid_constant__ Job job, const __grid_constant__ Outputs out,
+                     const __grid_constant__ gradient_memory kept, std::int64_t stretches, std::int64_t stretch) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  using plan = walk_plan<What, Job, D>;
+  extern __shared__ unsigned char shared_memory[];
+  auto& shared = walk_memory<plan, D>::in(shared_memory);
+  walked_line line{job.line(blockIdx.x / stretches), blockIdx.x % stretches * stretch, 0};
+  line.length = line.at.line.length < line.begin + stretch ? line.at.line.length : line.begin + stretch;
+  if constexpr (!plan::forward_call && What != walk_for::factors) {
+    if (kept.redo[line.at.item] != 0) return;
+  }
+  // The compiler has to see that whole warps go one way.
+  if (__shfl_sync(~0U, static_cast<int>(threadIdx.x) / 32, 0) >= plan::readers / 32) {
+    walk_weighers<What, Job, Outputs, D>(job, out, kept, line, shared).run();
+  } else if constexpr (plan::multiplies) {
+    walk_readers<What, Job, Outputs, D>(job, out, kept, line, shared).run();
+  }
+#endif
+}
+
+/// Puts a walk on the stream, in the smallest of its tiles: heads of up to 128 keys and values.
+template <walk_for What, class Job, class Outputs>
+void walk_lines(execution<cuda>& on, const char* operation, const Job& job, const Outputs& outputs,
+                std::int64_t stretches, std::int64_t stretch, const gradient_memory& kept = {}) {
+  const auto run = [&]<int D>() {
+    using plan = walk_plan<What, Job, D>;
+    const std::size_t bytes = sizeof(walk_memory<plan, D>) + 1024;
+    launch(on, operation, {job.from.items() * stretches, plan::threads, bytes}, line_walk_kernel<What, Job, Outputs, D>,
+           job, outputs, kept, stretches, stretch);
+  };
+  if (job.from.keys <= 64 && job.from.values <= 64) {
+    run.template operator()<64>();
+  } else {
+    run.template operator()<128>();
+  }
+}
+
+/// The gradients of a causal pass, in four walks. Gives the lines that are left over.
+template <class Job, class Gradients>
+const unsigned* walk_gradients(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation,
+                               const Job& job, const Gradients& gradients) {
+  const auto& from = job.from;
+  const std::int64_t items = from.items(), longest = from.lines.longest(), tiles = (longest + 63) / 64;
+  const std::int64_t width = from.keys <= 64 && from.values <= 64 ? 64 : 128, weights = items * tiles * job.width;
+  const gradient_memory kept{scratch.take<std::int32_t>(weights), scratch.take<float>(weights),
+                             scratch.take<float>(items * tiles * width * 64), scratch.take<unsigned>(items), tiles};
+  check_cuda(operation, "cudaMemsetAsync",
+             cudaMemsetAsync(kept.redo, 0, static_cast<std::size_t>(items) * sizeof(unsigned), on.stream()));
+  const std::int64_t all = std::max<std::int64_t>(longest, 1);
+  walk_lines<walk_for::factors>(on, operation, job, gradients, 1, all, kept);
+  walk_lines<walk_for::queries>(on, operation, job, gradients, 1, all, kept);
+  walk_lines<walk_for::keys>(on, operation, job, gradients, 1, all, kept);
+  if (gradients.v) walk_lines<walk_for::values>(on, operation, job, gradients, 1, all, kept);
+  return kept.redo;
+}
+
+}  // namespace detail
+
+LIGHTNET_END_NAMESPACE

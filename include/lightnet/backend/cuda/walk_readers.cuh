@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/backend/cuda/pipeline_memory.cuh>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+namespace detail {
+
+/// The warps of a walk that multiply: four for 64 rows of X, which lies in their registers. Of a tile they take
+///   y^T = X read^T + column^T tri(read in^T)^T,   X <- by X + column^T in,
+/// with (X, read, in, column) and the half that `tri` keeps
+///   outputs:  (U^T, qhat, khat, v), the past;       queries:  (U, do, v, khat), the past;
+///   keys:     (D, v, do, qhat), the future;         values:   (D^T, khat, qhat, do), the future,
+/// D being the gradient by U. From y of the queries, dqhat, and of the keys, dkhat, follow dq = dqhat / Z, dkappa = w dkhat
+/// and, with R = qhat * dqhat and A = khat * dkhat, the gradients of the logits: A_t - w_t sum_{u >= t} R_u / Z_u or, for
+/// a decay, sum_{u >= t} (R_u - A_u). Operands are rounded to bfloat16, sums are float.
+template <walk_for What, class Job, class Outputs, int D>
+class walk_readers {
+ public:
+  using plan = walk_plan<What, Job, D>;
+  using memory = walk_memory<plan, D>;
+  using tile = typename memory::tile;
+  using message = typename memory::message;
+  static constexpr int rows = plan::rows;
+
+  __device__ walk_readers(const Job& job, const Outputs& out, const gradient_memory& kept, const walked_line& line,
+                          memory& shared)
+      : job_{job},
+        out_{out},
+        kept_{kept},
+        line_{line},
+        shared_{shared},
+        group_{__shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0)},
+        thread_{static_cast<int>(threadIdx.x) % 128},
+        lane_{thread_ % 32},
+        row_{group_ * 64 + thread_ / 32 * 16 + lane_ / 4} {}
+
+  __device__ void run() {
+    each_of_state([](float& x, int, int) { x = 0; });
+    if constexpr (What == walk_for::outputs || What == walk_for::queries) {
+      if (job_.from.state) load_state();
+    }
+    const std::int64_t tiles = line_.tiles();
+    std::int64_t turn = 0;
+    for (int stage = 0;;) {
+      memory::full(stage).meet();
+      const message& from = shared_.messages[stage];
+      rescale(from);
+      if (uniform(from.ends)) break;
+      const bool again = uniform(from.again);
+      if constexpr (plan::reads) {
+        const std::int64_t index = plan::backwards ? tiles - 1 - turn : turn;
+        const run_of_rows run{
+            line_.begin + index * rows, from.start, from.last, from.on,
+            uniform(from.bad || from.on != ~std::uint64_t{0} || from.last + 1 != rows || from.start != 0)};
+        float y[32];
+        multiply(stage, y);
+        // What a store needs of the tile is read before the weighers get it back.
+        const bool early = What == walk_for::values || (What == walk_for::outputs && !run.odd);
+        if (early) memory::empty(stage).pass();
+        write(stage, run, index, y);
+        if (!early) memory::empty(stage).pass();
+      } else {
+        begin_products();
+        add_to_state(stage);
+        commit_products();
+        wait_for_products<0>();
+        memory::empty(stage).pass();
+      }
+      if (again) continue;
+      ++turn;
+      stage = memory::next(stage);
+    }
+    if constexpr (plan::forward_call) store_state();
+  }
+
+ private:
+  /// Rows [start, last] of the tile at a position; odd: not all 64 of them, or some are masked or bad.
+  struct run_of_rows {
+    std::int64_t first;
+    int start, last;
+    std::uint64_t on;
+    bool odd;
+  };
+
+  /// A condition that all lanes of a warp know alike, as the compiler has to see for what lies around products.
+  __device__ static bool uniform(bool yes) { return __shfl_sync(~0U, static_cast<int>(yes), 0) != 0; }
+
+  __device__ tile in(int stage) const {
+    if constexpr (What == walk_for::queries) return shared_.v(stage);
+    if constexpr (What == walk_for::keys) return shared_.incoming(stage);
+    if constexpr (What == walk_for::values) return shared_.q(stage);
+    return shared_.k(stage);
+  }
+  __device__ tile read(int stage) const {
+    if constexpr (What == walk_for::queries) return shared_.incoming(stage);
+    if constexpr (What == walk_for::keys) return shared_.v(stage);
+    if constexpr (What == walk_for::values) return shared_.k(stage);
+    return shared_.q(stage);
+  }
+  __device__ tile column(int stage) const {
+    if constexpr (What == walk_for::queries) return shared_.k(stage);
+    if constexpr (What == walk_for::keys) return shared_.q(stage);
+    if constexpr (What == walk_for::values) return shared_.incoming(stage);
+    return shared_.v(stage);
+  }
+
+  // --- The state
+
+  /// Calls body(x, i, j) for every element of X in this thread, channel i of the key and j of the value.
+  template <class Body>
+  __device__ void each_of_state(const Body& body) {
+#pragma unroll
+    for (int panel = 0; panel < D / 64; ++panel) {
+#pragma unroll
+      for (int n = 0; n < 32; ++n) {
+        const int row = row_ + n / 2 % 2 * 8, col = panel * 64 + n / 4 * 8 + lane_ % 4 * 2 + n % 2;
+        body(state_[panel][n], plan::scales_rows ? row : col, plan::scales_rows ? col : row);
+      }
+    }
+  }
+
+  __device__ void load_state() {
+    const auto& from = job_.from.state;
+    const std::int64_t keys = job_.from.keys, values = job_.from.values;
+    const std::int64_t sequence = line_.at.line.sequence, head = line_.at.head;
+    each_of_state([&](float& x, int i, int j) {
+      if (i >= keys || j >= values) return;
+      if constexpr (Job::recurrence::framed) {  // what an empty channel holds does not count
+        if (from.exponent(sequence, head, Job::per_channel ? i : 0) <= empty_exponent) return;
+      }
+      x = from.sum(sequence, head, i, j);
+    });
+  }
+
+  /// Takes X, and what is carried of the logits' gradients, to the frame of a tile.
+  __device__ void rescale(const message& from) {
+    if constexpr (plan::scales_rows) {
+      const float by[2] = {from.rescale[row_], from.rescale[row_ + 8]};
+      each_register([&](float& x, int n, int) { x *= by[n / 2 % 2]; });
+      later_[0] *= by[0];
+      later_[1] *= by[1];
+    } else {
+#pragma unroll
+      for (int panel = 0; panel < D / 64; ++panel) {
+#pragma unroll
+        for (int n = 0; n < 32; n += 4) {
+          const float2 by = *reinterpret_cast<const float2*>(from.rescale + panel * 64 + n * 2 + lane_ % 4 * 2);
+          state_[panel][n] *= by.x;
+          state_[panel][n + 1] *= by.y;
+          state_[panel][n + 2] *= by.x;
+          state_[panel][n + 3] *= by.y;
+        }
+      }
+    }
+  }
+  template <class Body>
+  __device__ void each_register(const Body& body) {
+#pragma unroll
+    for (int panel = 0; panel < D / 64; ++panel) {
+#pragma unroll
+      for (int n = 0; n < 32; ++n) body(state_[panel][n], n, panel);
+    }
+  }
+
+  /// The final state, or what a stretch adds up to.
+  __device__ void store_state() {
+    const std::int64_t keys = job_.from.keys, values = job_.from.values;
+    if constexpr (What == walk_for::outputs) {
+      if (!out_.state) return;
+      each_of_state([&](float& x, int i, int j) {
+        if (i >= keys || j >= values) return;
+        const bool bad = shared_.bad_token < line_.length || shared_.bad_column[j] < line_.length;
+        out_.state.sum(line_.at.line.sequence, line_.at.head, i, j) = bad ? limits<float>::not_a_number : x;
+      });
+    } else {
+      each_of_state([&](float& x, int i, int j) {
+        if (i < keys && j < values) out_.sum[(blockIdx.x * keys + i) * values + j] = x;
+      });
+    }
+  }
+
+  // --- Products
+
+  /// X += column^T in.
+  __device__ void add_to_state(int stage) {
+#pragma unroll
+    for (int s = 0; s < rows; s += 16) {
+#pragma unroll
+      for (int panel = 0; panel < D / 64; ++panel) {
+        multiply_add_group(state_[panel], column(stage).along_rows(s, group_ * 64),
+                           in(stage).along_rows(s, panel * 64));
+      }
+    }
+  }
+
+  /// y^T of a tile, and X after it.
+  __device__ void multiply(int stage, float (&y)[32]) {
+    const tile reads = read(stage), scores{shared_.scores};
+    constexpr int columns = rows / plan::groups;  // of the scores, which the groups share
+    float p[columns / 2];
+#pragma unroll
+    for (int n = 0; n < columns / 2; ++n) p[n] = 0;
+    begin_products();
+#pragma unroll
+    for (int i = 0; i < D; i += 16) {
+      multiply_add_group(p, reads.along_columns(0, i), in(stage).along_columns(group_ * columns, i));
+    }
+    commit_products();
+    std::uint32_t x[D / 16][4];
+#pragma unroll
+    for (int i = 0; i < D / 16; ++i) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        x[i][e] = pack_bfloat16(state_[i / 4][i % 4 * 8 + e * 2], state_[i / 4][i % 4 * 8 + e * 2 + 1]);
+      }
+    }
+    wait_for_products<0>();
+    // What `tri` leaves out is zero by selection.
+#pragma unroll
+    for (int n = 0; n < columns / 2; n += 2) {
+      const int t = thread_ / 32 * 16 + lane_ / 4 + n / 2 % 2 * 8, s = group_ * columns + n / 4 * 8 + lane_ % 4 * 2;
+      const bool first = plan::backwards ? s >= t : s <= t, second = plan::backwards ? s + 1 >= t : s + 1 <= t;
+      *reinterpret_cast<std::uint32_t*>(scores.at(t, s)) = pack_bfloat16(first ? p[n] : 0.0F, second ? p[n + 1] : 0.0F);
+    }
+    publish_to_products();
+    memory::reading().meet();
+#pragma unroll
+    for (int n = 0; n < 32; ++n) y[n] = 0;
+    begin_products();
+#pragma unroll
+    for (int i = 0; i < D; i += 16) multiply_add_group(y, x[i / 16], reads.along_columns(0, i));
+#pragma unroll
+    for (int s = 0; s < rows; s += 16) {
+      multiply_add_group(y, column(stage).along_rows(s, group_ * 64), scores.along_columns(0, s));
+    }
+    add_to_state(stage);
+    commit_products();
+    wait_for_products<0>();
+  }
+
+  // --- What comes out. y[t / 2 .. t / 2 + 7] are of 16 tokens from t on: rows row_ and row_ + 8 of y^T, of each two tokens
+  // --- and the two 8 after them.
+
+  __device__ void write(int stage, const run_of_rows& run, std::int64_t index, float (&y)[32]) {
+    if constexpr (What == walk_for::outputs) {
+      store(out_.o, job_.from.values, run, y, run.odd ? &shared_.messages[stage] : nullptr);
+    } else if constexpr (What == walk_for::values) {
+      store(out_.v, job_.from.values, run, y, nullptr);
+    } else if constexpr (What == walk_for::queries) {
+      write_queries(stage, run, index, y);
+    } else {
+      write_keys(stage, run, index, y);
+    }
+  }
+
+  /// Two tokens and two rows of a tile as y has them, from t on.
+  struct four_pairs {
+    std::uint32_t pairs[4];
+    __device__ float operator[](int n) const {
+      return n % 2 == 0 ? lower_bfloat16(pairs[n / 2]) : upper_bfloat16(pairs[n / 2]);
+    }
+  };
+  __device__ four_pairs pairs_of(const tile& from, int t) const {
+    four_pairs all;
+    load_matrices_transposed(
+        all.pairs, from.part(t + lane_ / 16 * 8 + lane_ % 8, group_ * 64 + thread_ / 32 * 16 + lane_ / 8 % 2 * 8));
+    return all;
+  }
+  /// Where R of a channel begins: its 64 tokens follow.
+  __device__ float* reads_of(std::int64_t index, int channel) const {
+    return kept_.reads + kept_.place(line_.at.item, index, D, channel) * rows;
+  }
+
+  __device__ void write_queries(int stage, const run_of_rows& run, std::int64_t index, float (&y)[32]) {
+#pragma unroll
+    for (int t = 0; t < rows; t += 16) {
+      const four_pairs q = pairs_of(shared_.q(stage), t), inverse = pairs_of(shared_.extra(stage), t);
+#pragma unroll
+      for (int n = 0; n < 8; n += 2) {
+        float r[2];
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          float& dq = y[t / 2 + n + e];
+          r[e] = q[n + e] * dq * (Job::sums ? inverse[n + e] : 1.0F);
+          dq *= inverse[n + e];
+        }
+        float* const to = reads_of(index, row_ + n / 2 % 2 * 8) + t + n / 4 * 8 + lane_ % 4 * 2;
+        *reinterpret_cast<float2*>(to) = float2{r[0], r[1]};
+      }
+    }
+    store(out_.q, job_.from.keys, run, y, nullptr);
+  }
+
+  __device__ void write_keys(int stage, const run_of_rows& run, std::int64_t index, float (&y)[32]) {
+    float dkappa[plan::keyed ? 32 : 1];
+    float sum[2] = {};
+    // From the last tokens to the first: the sums of R, or of R - A.
+#pragma unroll
+    for (int t = rows - 16; t >= 0; t -= 16) {
+      const four_pairs key = pairs_of(shared_.k(stage), t);
+      const four_pairs weight = plan::keyed ? pairs_of(shared_.extra(stage), t) : key;
+#pragma unroll
+      for (int n = 6; n >= 0; n -= 2) {  // tokens t + 8 .. first
+        const int side = n / 2 % 2;
+        const float2 r =
+            *reinterpret_cast<const float2*>(reads_of(index, row_ + side * 8) + t + n / 4 * 8 + lane_ % 4 * 2);
+        float term[2] = {r.x, r.y}, own[2];
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const float w = weight[n + e], dw = w * y[t / 2 + n + e];  // dkappa, or for kappa = 1 A
+          if constexpr (plan::keyed) dkappa[t / 2 + n + e] = dw;
+          own[e] = plan::keyed ? key[n + e] * dw : dw;
+          if constexpr (!Job::sums) term[e] -= own[e];
+        }
+        const float both = term[0] + term[1], after = after_quad(both), of_later = sum[side] + after;
+        const float until[2] = {of_later + both, of_later + term[1]};
+        sum[side] += __shfl_sync(~0U, both + after, lane_ & ~3);
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          float& gradient = y[t / 2 + n + e];
+          if constexpr (Job::sums) {
+            gradient = own[e] - weight[n + e] * (later_[side] + until[e]);
+          } else {
+            gradient = static_cast<float>(later_sum_[side] + static_cast<double>(until[e]));
+            if (resets(run, t + n / 4 * 8 + lane_ % 4 * 2 + e, row_ + side * 8)) gradient = 0;
+          }
+        }
+      }
+    }
+#pragma unroll
+    for (int side = 0; side < 2; ++side) {
+      later_[side] += sum[side];
+      later_sum_[side] += static_cast<double>(sum[side]);
+    }
+    if constexpr (plan::keyed) store(out_.k, job_.from.keys, run, dkappa, nullptr);
+    if constexpr (Job::tied) {
+      store(out_.k, job_.from.keys, run, y, nullptr);
+    } else {
+      store(out_.logits, job_.from.keys, run, y, nullptr);
+    }
+  }
+
+  /// Whether nothing after a token depends on the state before it, so that its decay has no gradient.
+  __device__ bool resets(const run_of_rows& run, int t, int channel) const {
+    if (channel >= job_.from.keys || t > run.last || (run.on >> t & 1U) == 0) return false;
+    return job_.logit(line_.at, line_.at.line.token(run.first + t), channel) <= Job::least_logit;
+  }
+
+  /// The sum over the lanes of four after this one.
+  __device__ float after_quad(float x) const {
+    float sum = 0;
+#pragma unroll
+    for (int ahead = 3; ahead > 0; --ahead) {
+      const float other = __shfl_down_sync(~0U, x, static_cast<unsigned>(ahead), 4);
+      sum += lane_ % 4 + ahead < 4 ? other : 0.0F;
+    }
+    return sum;
+  }
+
+  /// The sums of eight numbers and eight others.
+  __device__ static uint4 sum_of(const uint4& a, const uint4& b) {
+    const auto pair = [](std::uint32_t x, std::uint32_t y) {
+      return pack_bfloat16(lower_bfloat16(x) + lower_bfloat16(y), upper_bfloat16(x) + upper_bfloat16(y));
+    };
+    return {pair(a.x, b.x), pair(a.y, b.y), pair(a.z, b.z), pair(a.w, b.w)};
+  }
+
+  /// Writes y of a run of rows to `channels` of a sequence, if that is given: zero where a token is masked, NaN where
+  /// something bad reached it.
+  template <class Sequence>
+  __device__ void store(const Sequence& sequence, std::int64_t channels, const run_of_rows& run, const float (&y)[32],
+                        const message* odd) const {
+    if (!sequence) return;
+    const tile to{shared_.outputs + group_ * tile::panel_bytes};
+    memory::group(group_).meet();  // who still reads what was there before
+#pragma unroll
+    for (int t = 0; t < rows; t += 16) {
+      const float* const eight = y + t / 2;
+      const std::uint32_t packed[4] = {pack_bfloat16(eight[0], eight[1]), pack_bfloat16(eight[2], eight[3]),
+                                       pack_bfloat16(eight[4], eight[5]), pack_bfloat16(eight[6], eight[7])};
+      store_matrices_transposed(to.part(t + lane_ / 16 * 8 + lane_ % 8, thread_ / 32 * 16 + lane_ / 8 % 2 * 8), packed);
+    }
+    memory::group(group_).meet();
+    const int c = thread_ % 8 * 8, first_column = group_ * 64 + c;
+    const auto even = even_rows<bfloat16>::of(sequence, line_.at, D);
+    if (even && !run.odd) {
+      bfloat16* at = even.first + (run.first + thread_ / 8) * even.step + first_column;
+#pragma unroll
+      for (int r = thread_ / 8; r < rows; r += 16, at += 16 * even.step) {
+        uint4 x = *reinterpret_cast<const uint4*>(to.part(r, c));
+        if (out_.accumulate) x = sum_of(x, *reinterpret_cast<const uint4*>(at));
+        *reinterpret_cast<uint4*>(at) = x;
+      }
+      return;
+    }
+    const std::int64_t stride = sequence.channel_stride();
+    for (int r = thread_ / 8; r <= run.last; r += 16) {
+      const bool masked = (run.on >> r & 1U) == 0;
+      if (r < run.start || (masked && out_.accumulate)) continue;
+      auto* const row = sequence.token(line_.at.line.batch, line_.at.head, line_.at.line.token(run.first + r));
+      const int position = static_cast<int>(run.first) + r;
+      for (int e = 0; e < 8 && first_column + e < channels; ++e) {
+        const bool bad =
+            odd != nullptr && (position >= odd->bad_token || position >= odd->bad_column[first_column + e]);
+        bfloat16& place = row[(first_column + e) * stride];
+        float x = static_cast<float>(bfloat16::from_bits(*to.at(r, c + e)));
+        if (out_.accumulate) x += static_cast<float>(place);
+        place = static_cast<bfloat16>(masked ? 0.0F : bad ? limits<float>::not_a_number : x);
+      }
+    }
+  }
+
+  const Job& job_;
+  const Outputs& out_;
+  const gradient_memory& kept_;
+  const walked_line& line_;
+  memory& shared_;
+  const int group_, thread_, lane_, row_;  // the first row of X in this thread
+  float state_[D / 64][32];
+  // Of both rows: what later tokens owe the normaliser, in the frame of the tile; of a decay, the sum of R - A so far.
+  float later_[2] = {};
+  double later_sum_[2] = {};
+};
+
+}  // namespace detail
+
+LIGHTNET_END_NAMESPACE
