@@ -7,6 +7,7 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 #include <vector>
 
@@ -50,6 +51,7 @@ double median(std::vector<double> all) {
 
 void run(benchmark::State& state, const gpu_row& row) {
   ln::execution<ln::cuda> on;
+  on.allow_hopper = std::getenv("LIGHTNET_BENCH_HOPPER") != nullptr;
   const auto call = row.prepare();
   // Read and written bytes add up to what the row moves; small rows copy enough to leave the caches.
   const auto half = static_cast<std::int64_t>(std::max(row.bytes, 256e6) / 2);

@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -78,6 +79,7 @@ void check(const Argument&... arguments) {
   constexpr int runs = 100, rounds = 10, replays = 3;
   lane<Call> one(arguments...), two(arguments...);
   ln::execution<ln::cuda> on(one.stream), beside(two.stream);
+  on.allow_hopper = beside.allow_hopper = std::getenv("LIGHTNET_TEST_HOPPER") != nullptr;
   one.call(on);  // the workspace takes its size
   two.call(beside);
   const auto expected = read(on, one.written);

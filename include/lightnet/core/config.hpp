@@ -55,11 +55,17 @@ Compile without them, or define LIGHTNET_ALLOW_FAST_MATH and lose these promises
 #define LIGHTNET_ISA_THREADS
 #endif
 
-#define LIGHTNET_JOIN_EXPANDED(a, b, c, d, e, f) v##a##_##b##_##c##d##e##f
-#define LIGHTNET_JOIN(a, b, c, d, e, f) LIGHTNET_JOIN_EXPANDED(a, b, c, d, e, f)
+#if defined(LIGHTNET_SM90A)
+#define LIGHTNET_ISA_DEVICE _sm90a
+#else
+#define LIGHTNET_ISA_DEVICE
+#endif
+
+#define LIGHTNET_JOIN_EXPANDED(a, b, c, d, e, f, g) v##a##_##b##_##c##d##e##f##g
+#define LIGHTNET_JOIN(a, b, c, d, e, f, g) LIGHTNET_JOIN_EXPANDED(a, b, c, d, e, f, g)
 #define LIGHTNET_INLINE_NAMESPACE                                                                        \
   LIGHTNET_JOIN(LIGHTNET_VERSION_MAJOR, LIGHTNET_VERSION_MINOR, LIGHTNET_ISA_VECTOR, LIGHTNET_ISA_EXTRA, \
-                LIGHTNET_ISA_FMA, LIGHTNET_ISA_THREADS)
+                LIGHTNET_ISA_FMA, LIGHTNET_ISA_THREADS, LIGHTNET_ISA_DEVICE)
 
 #define LIGHTNET_BEGIN_NAMESPACE \
   namespace lightnet {           \

@@ -69,6 +69,12 @@ class execution<cuda> {
     detail::check_cuda("execution", "cudaGetDevice", cudaGetDevice(&device_));
     detail::check_cuda("execution", "cudaDeviceGetAttribute",
                        cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device_));
+    int major = 0, minor = 0;
+    detail::check_cuda("execution", "cudaDeviceGetAttribute",
+                       cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device_));
+    detail::check_cuda("execution", "cudaDeviceGetAttribute",
+                       cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device_));
+    capability_ = 10 * major + minor;
     bad_content_ = static_cast<unsigned*>(cuda::allocate(sizeof(unsigned)));
     cuda::clear(bad_content_, sizeof(unsigned));
   }
@@ -142,6 +148,19 @@ class execution<cuda> {
   /// of the precision.
   bool allow_tf32 = false;
 
+  /// Whether recurrences of bfloat16 may take the kernels of Hopper's own instructions. Off by default: they have been
+  /// compared with the others in emulation only.
+  bool allow_hopper = false;
+
+  /// Whether they do: on such a GPU, compiled for 90a.
+  bool takes_hopper() const noexcept {
+#if defined(LIGHTNET_SM90A)
+    return allow_hopper && capability_ == 90;
+#else
+    return false;
+#endif
+  }
+
  private:
   struct block {
     std::byte* memory;
@@ -184,7 +203,7 @@ class execution<cuda> {
   static constexpr std::size_t smallest_block = std::size_t{1} << 20;
 
   cudaStream_t stream_;
-  int device_ = 0, processors_ = 1;
+  int device_ = 0, processors_ = 1, capability_ = 0;
   unsigned* bad_content_ = nullptr;
   detail::gemm_plans plans_;
   std::vector<block> blocks_;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cuda/causal_tiles.cuh>
+#include <lightnet/backend/cuda/line_walk.cuh>
 #include <lightnet/backend/cuda/sweep.cuh>
 #include <lightnet/backend/cuda/weigh.cuh>
 
@@ -98,8 +98,9 @@ void linear_recurrence_forward(execution<cuda>& on, const recurrence_arguments<R
     execution<cuda>::scope scratch{on};
     const auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
     if (fits_causal_tiles(job)) {
-      return run_causal_tiles<true>(on, operation, job, outputs, 1,
-                                    std::max<std::int64_t>(arguments.lines.longest(), 1));
+      const std::int64_t longest = std::max<std::int64_t>(arguments.lines.longest(), 1);
+      if (on.takes_hopper()) return walk_lines<walk_for::outputs>(on, operation, job, outputs, 1, longest);
+      return run_causal_tiles<true>(on, operation, job, outputs, 1, longest);
     }
   }
   forward_pass<Recurrence, Position>(on, arguments, outputs, operation);

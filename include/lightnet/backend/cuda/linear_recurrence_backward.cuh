@@ -190,7 +190,10 @@ void linear_recurrence_backward(execution<cuda>& on, const recurrence_arguments<
   const unsigned* left_over = nullptr;
   if constexpr (takes_pull_tiles<Recurrence, Position, T>) {
     const auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
-    left_over = run_pull_tiles(on, scratch, operation, job, gradients);
+    if (fits_causal_tiles(job) && !gradients.state && !gradients.final_state) {
+      left_over = on.takes_hopper() ? walk_gradients(on, scratch, operation, job, gradients)
+                                    : run_pull_tiles(on, scratch, operation, job, gradients);
+    }
   }
   const auto job = weigh<Recurrence, Position>(on, scratch, arguments, false, operation, left_over);
   const auto pull = make_pullback(scratch, job);

@@ -357,16 +357,12 @@ __global__ void __launch_bounds__(256, 2) pull_tiles_kernel(Job job, Gradients o
   }
 }
 
-/// The gradients on the matrix units, where the arguments are such: heads of up to 128 keys and values, no gradient of a
-/// state. Gives the lines that are left over, or null where all of them are.
+/// The gradients on the matrix units, of heads of up to 128 keys and values and without those of a state. Gives the lines
+/// that are left over.
 template <class Job, class Gradients>
 const unsigned* run_pull_tiles(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation, Job job,
                                const Gradients& gradients) {
   const auto& from = job.from;
-  if (from.keys > 128 || from.values > 128 || from.lines.longest() >= INT_MAX || gradients.state ||
-      gradients.final_state) {
-    return nullptr;
-  }
   take_line_memory(on, scratch, operation, job);
   const std::int64_t items = from.items(), chunks = (from.lines.longest() + 63) / 64;
   const std::int64_t all = from.lines.batch * from.heads * job.tokens * job.width;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cuda/causal_tiles.cuh>
+#include <lightnet/backend/cuda/line_walk.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -152,7 +152,11 @@ void run_reduction_tiles(execution<cuda>& on, execution<cuda>::scope& scratch, c
                                  scratch.take<std::int32_t>(items * stretches * job.width),
                                  scratch.take<A>(items * stretches * job.width)};
   A* const states = scratch.take<A>(items * size);
-  if (stretches > 0) run_causal_tiles<false>(on, operation, job, totals, stretches, stretch);
+  if (on.takes_hopper()) {
+    walk_lines<walk_for::totals>(on, operation, job, totals, stretches, stretch);
+  } else if (stretches > 0) {
+    run_causal_tiles<false>(on, operation, job, totals, stretches, stretch);
+  }
   for_each(on, operation, items * job.width, add_stretch_weights<Job>{job, totals, stretches});
   using state_type = std::remove_cvref_t<decltype(outputs.state)>;
   for_each(on, operation, items * size,

@@ -372,7 +372,35 @@ class walk_readers {
   template <class Sequence>
   __device__ void store(const Sequence& sequence, std::int64_t channels, const run_of_rows& run, const float (&y)[32],
                         const message* odd) const {
+    using U = std::remove_pointer_t<decltype(sequence.token(0, 0, 0))>;
     if (!sequence) return;
+    if constexpr (std::is_same_v<U, bfloat16>) {
+      store_rows(sequence, channels, run, y, odd);
+    } else {
+#pragma unroll
+      for (int n = 0; n < 32; ++n) {
+        const int r = n / 4 * 8 + lane_ % 4 * 2 + n % 2, column = row_ + n / 2 % 2 * 8;
+        if (r < run.start || r > run.last || column >= channels) continue;
+        U* const row = sequence.token(line_.at.line.batch, line_.at.head, line_.at.line.token(run.first + r));
+        store_one(row[column * sequence.channel_stride()], run, r, column, y[n], odd);
+      }
+    }
+  }
+
+  template <class U>
+  __device__ void store_one(U& to, const run_of_rows& run, int r, int column, float x, const message* odd) const {
+    const int position = static_cast<int>(run.first) + r;
+    const bool masked = (run.on >> r & 1U) == 0;
+    const bool bad = odd != nullptr && (position >= odd->bad_token || position >= odd->bad_column[column]);
+    if (masked) x = 0;
+    if (bad && !masked) x = limits<float>::not_a_number;
+    to = static_cast<U>(out_.accumulate ? static_cast<float>(to) + x : x);
+  }
+
+  /// The same by way of shared memory, so that whole rows are written, 16 bytes a thread.
+  template <class Sequence>
+  __device__ void store_rows(const Sequence& sequence, std::int64_t channels, const run_of_rows& run,
+                             const float (&y)[32], const message* odd) const {
     const tile to{shared_.outputs + group_ * tile::panel_bytes};
     memory::group(group_).meet();  // who still reads what was there before
 #pragma unroll
@@ -395,19 +423,12 @@ class walk_readers {
       }
       return;
     }
-    const std::int64_t stride = sequence.channel_stride();
-    for (int r = thread_ / 8; r <= run.last; r += 16) {
-      const bool masked = (run.on >> r & 1U) == 0;
-      if (r < run.start || (masked && out_.accumulate)) continue;
-      auto* const row = sequence.token(line_.at.line.batch, line_.at.head, line_.at.line.token(run.first + r));
-      const int position = static_cast<int>(run.first) + r;
+    for (int r = run.start + thread_ / 8; r <= run.last; r += 16) {
+      bfloat16* const row = sequence.token(line_.at.line.batch, line_.at.head, line_.at.line.token(run.first + r));
       for (int e = 0; e < 8 && first_column + e < channels; ++e) {
-        const bool bad =
-            odd != nullptr && (position >= odd->bad_token || position >= odd->bad_column[first_column + e]);
-        bfloat16& place = row[(first_column + e) * stride];
-        float x = static_cast<float>(bfloat16::from_bits(*to.at(r, c + e)));
-        if (out_.accumulate) x += static_cast<float>(place);
-        place = static_cast<bfloat16>(masked ? 0.0F : bad ? limits<float>::not_a_number : x);
+        const int column = first_column + e;
+        store_one(row[column * sequence.channel_stride()], run, r, column,
+                  static_cast<float>(bfloat16::from_bits(*to.at(r, c + e))), odd);
       }
     }
   }
