@@ -30,6 +30,7 @@
 // monoids, and the recurrences, traversals and encodings that are built on them
 #include <lightnet/monoid/affine.hpp>
 #include <lightnet/monoid/log_sum_exp.hpp>
+#include <lightnet/position/encode.hpp>
 #include <lightnet/position/md_tpe.hpp>
 #include <lightnet/recurrence.hpp>
 

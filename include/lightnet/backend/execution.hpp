@@ -14,6 +14,7 @@
 //   adamw              one update over a flat block
 //   shards             the parts of a batch, each taken through a model by itself
 //   angles             the cosines and sines of MD-LRPE
+//   encode             MD-LRPE of whole sequences
 //   convert            sequences from one storage type to another
 //   pooling            the mean over tokens
 //   for_each           bodies for the rows of a matrix, or for items that threads share: patches, merging states

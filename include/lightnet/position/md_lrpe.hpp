@@ -24,6 +24,7 @@ struct basic_md_lrpe {
   static constexpr const char* name = Form == lrpe_form::cosine ? "md_lrpe" : "md_lrpe_rotate";
   static constexpr bool encodes = true;
   static constexpr bool mixes_channels = Form == lrpe_form::rotate;
+  static constexpr bool turns_neighbours = mixes_channels && Pairs == lrpe_pairs::neighbours;
   static constexpr double base = 10000;
 
   /// d', the rows of the state for d keys.

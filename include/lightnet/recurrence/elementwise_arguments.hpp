@@ -3,6 +3,7 @@
 
 #include <lightnet/backend/elementwise_recurrence.hpp>
 #include <lightnet/core/error.hpp>
+#include <lightnet/core/located.hpp>
 #include <lightnet/core/reach.hpp>
 #include <lightnet/recurrence/elementwise.hpp>
 #include <lightnet/recurrence/scan_arguments.hpp>
@@ -70,7 +71,10 @@ struct elementwise_checker {
     arguments.heads = in.x.heads();
     arguments.channels = in.x.channels();
     arguments.lines.batch = in.x.batch();
-    arguments.lines.tokens = located();
+    if (in.grid.prefix > 0 && Traversal::along_axes) {
+      fail_value("grid.prefix", "zero, for lines along axes go through places", std::to_string(in.grid.prefix));
+    }
+    arguments.lines.tokens = located(operation, "x", in.x, in.grid);
     arguments.x = in.x;
     arguments.decay = Recurrence::with_sign ? in.decay : in.log_decay;
     arguments.mask = in.mask;
@@ -137,35 +141,6 @@ struct elementwise_checker {
  private:
   static constexpr const char* decay_name() { return Recurrence::with_sign ? "decay" : "log_decay"; }
   static constexpr const char* other_decay_name() { return Recurrence::with_sign ? "log_decay" : "decay"; }
-
-  /// The grid of the tokens: from the axes of x, or as given where x is flattened.
-  grid<Dims> located() const {
-    grid<Dims> tokens = in.grid;
-    const bool extents_given = in.grid.extents != typename grid<Dims>::indices{};
-    if (tokens.prefix < 0) fail_value("grid.prefix", "zero or more", std::to_string(tokens.prefix));
-    if (tokens.prefix > 0 && Traversal::along_axes) {
-      fail_value("grid.prefix", "zero, for lines along axes go through places", std::to_string(tokens.prefix));
-    }
-    if (in.x.gridded() && (Dims > 1 || !extents_given)) {
-      if (Dims > 1 && tokens.prefix > 0) {
-        throw shape_error(operation, "x", "flattened tokens [B, N, H, d], where the grid has a prefix",
-                          in.x.describe());
-      }
-      if (extents_given && in.grid.extents != in.x.extents()) {
-        throw shape_error(operation, "grid.extents", "those of x " + in.x.describe(), bracketed(in.grid.extents));
-      }
-      tokens.extents = in.x.extents();
-      tokens.extents[0] -= tokens.prefix;
-    }
-    for (const std::int64_t extent : tokens.extents) {
-      if (extent < 0) throw shape_error(operation, "grid", "no negative extent", bracketed(tokens.extents));
-    }
-    if (tokens.size() != in.x.tokens()) {
-      throw shape_error(operation, "grid", "as many tokens as x " + in.x.describe() + " has",
-                        "prefix " + std::to_string(tokens.prefix) + " and extents " + bracketed(tokens.extents));
-    }
-    return tokens;
-  }
 
   /// The sequences that are packed into one.
   void pack() {

@@ -4,6 +4,7 @@
 #include <lightnet/backend/angles.hpp>
 #include <lightnet/backend/for_each.hpp>
 #include <lightnet/core/error.hpp>
+#include <lightnet/core/located.hpp>
 #include <lightnet/core/reach.hpp>
 #include <lightnet/recurrence/scan_arguments.hpp>
 
@@ -49,8 +50,7 @@ struct scan_checker {
     heads = in.q.heads();
     keys = in.q.channels();
     values = in.v.channels();
-    tokens = in.grid;
-    locate();
+    tokens = located(operation, "q", in.q, in.grid);
     pack();
     if constexpr (Recurrence::kappa == kappa_of::complement) {
       if (in.k) fail_value("k", "nothing, for the key of this recurrence is 1 - a", "a sequence");
@@ -220,29 +220,6 @@ struct scan_checker {
       return Position::angles(keys, Dims);
     } else {
       return 0;
-    }
-  }
-
-  /// The grid of the tokens: from q's own axes, or as given where q is flattened.
-  void locate() {
-    const bool extents_given = in.grid.extents != typename grid<Dims>::indices{};
-    if (tokens.prefix < 0) fail_value("grid.prefix", "zero or more", std::to_string(tokens.prefix));
-    if (in.q.gridded() && (Dims > 1 || !extents_given)) {
-      if (Dims > 1 && tokens.prefix > 0) {
-        fail_shape("q", "flattened tokens [B, N, H, d], where the grid has a prefix", in.q.describe());
-      }
-      if (extents_given && in.grid.extents != in.q.extents()) {
-        fail_shape("grid.extents", "those of q " + in.q.describe(), bracketed(in.grid.extents));
-      }
-      tokens.extents = in.q.extents();
-      tokens.extents[0] -= tokens.prefix;
-    }
-    for (const std::int64_t extent : tokens.extents) {
-      if (extent < 0) fail_shape("grid", "no negative extent", bracketed(tokens.extents));
-    }
-    if (tokens.size() != in.q.tokens()) {
-      fail_shape("grid", "as many tokens as q " + in.q.describe() + " has",
-                 "prefix " + std::to_string(tokens.prefix) + " and extents " + bracketed(tokens.extents));
     }
   }
 

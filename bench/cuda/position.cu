@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// MD-LRPE by itself, in the shape that the authors' kernel was measured in.
+
+#include "cuda/row.cuh"
+
+#include <lightnet/position/encode.hpp>
+
+#include <memory>
+
+namespace bench {
+namespace {
+
+template <class Position, class T>
+void add_encoding(const std::string& name, const std::string& type, std::int64_t batch, std::int64_t extent,
+                  std::int64_t heads, std::int64_t width) {
+  const std::int64_t tokens = extent * extent, wide = Position::width(width);
+  const auto rows = static_cast<double>(batch * tokens * heads);
+  add({name + "/encode/" + type + "/b" + std::to_string(batch) + "/t" + std::to_string(extent) + "x" +
+           std::to_string(extent) + "/h" + std::to_string(heads) + "/d" + std::to_string(width),
+       rows * static_cast<double>((width + wide) * static_cast<std::int64_t>(sizeof(T))), [=] {
+         using sequences = ln::tensor<ln::rank<5>, T, ln::cuda>;
+         const auto x = std::make_shared<sequences>(normal<T>(1, batch, extent, extent, heads, width));
+         const auto y = std::make_shared<sequences>();
+         y->resize({{batch, extent, extent, heads, wide}});
+         return [x, y](ln::execution<ln::cuda>& on) {
+           ln::encode<Position, 2, T>(on, {.x = x->view()}, {.y = y->view()});
+         };
+       }});
+}
+
+}  // namespace
+
+void add_position_rows() {
+  add_encoding<ln::md_lrpe, float>("md_lrpe", "float", 8, 64, 16, 128);
+  add_encoding<ln::md_lrpe, ln::bfloat16>("md_lrpe", "bfloat16", 8, 64, 16, 128);
+  add_encoding<ln::md_lrpe_rotate, float>("md_lrpe_rotate", "float", 8, 64, 16, 128);
+  add_encoding<ln::md_lrpe_rotate, ln::bfloat16>("md_lrpe_rotate", "bfloat16", 8, 64, 16, 128);
+}
+
+}  // namespace bench
