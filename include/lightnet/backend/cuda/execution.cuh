@@ -94,8 +94,9 @@ class execution<cuda> {
     detail::check_cuda("execution::synchronize", "cudaStreamSynchronize", cudaStreamSynchronize(stream_));
   }
 
-  /// Waits, and throws value_error where an operation met contents that it does not accept: a label that is no class, a
-  /// log decay of a head above zero, cumulative lengths that fall. They count as the nearest that is accepted.
+  /// Waits, and throws value_error where an operation met contents that it does not accept: a label that is no class,
+  /// which counts as one to ignore; a log decay of a head above zero, which gives NaN; cumulative lengths that fall, which
+  /// count as the largest so far.
   void check() {
     unsigned found = 0;
     detail::check_cuda("execution::check", "cudaMemcpyAsync",
@@ -184,18 +185,20 @@ class execution<cuda> {
   }
 
   // Several blocks mean that the last call outgrew the first: the next one finds a single block that holds it all.
-  // Without memory for that, the blocks stay apart.
+  // Without memory for that, the blocks stay apart, and it is tried again when there are more.
   void join_blocks() noexcept {
-    if (blocks_.size() < 2) return;
+    if (blocks_.size() < 2 || blocks_.size() == apart_) return;
     std::size_t total = 0;
     for (const block& each : blocks_) total += each.size;
     void* joined = nullptr;
     if (cudaMalloc(&joined, total) != cudaSuccess) {
       cudaGetLastError();
+      apart_ = blocks_.size();
       return;
     }
     for (const block& each : blocks_) cuda::deallocate(each.memory);  // which waits for the work that uses them
     blocks_.resize(1);
+    apart_ = 0;
     blocks_[0] = {static_cast<std::byte*>(joined), total};
     ++workspace_version_;
   }
@@ -207,7 +210,7 @@ class execution<cuda> {
   unsigned* bad_content_ = nullptr;
   detail::gemm_plans plans_;
   std::vector<block> blocks_;
-  std::size_t block_ = 0, used_ = 0;
+  std::size_t block_ = 0, used_ = 0, apart_ = 0;  // apart: how many blocks there was no memory to join
   int depth_ = 0;
   std::int64_t workspace_version_ = 0;
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cuda/pipeline_memory.cuh>
+#include <lightnet/backend/cuda/walk_rows.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -34,7 +34,8 @@ class walk_readers {
         group_{__shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0)},
         thread_{static_cast<int>(threadIdx.x) % 128},
         lane_{thread_ % 32},
-        row_{group_ * 64 + thread_ / 32 * 16 + lane_ / 4} {}
+        row_{group_ * 64 + thread_ / 32 * 16 + lane_ / 4},
+        rows_{line_, shared_} {}
 
   __device__ void run() {
     each_of_state([](float& x, int, int) { x = 0; });
@@ -76,14 +77,6 @@ class walk_readers {
   }
 
  private:
-  /// Rows [start, last] of the tile at a position; odd: not all 64 of them, or some are masked or bad.
-  struct run_of_rows {
-    std::int64_t first;
-    int start, last;
-    std::uint64_t on;
-    bool odd;
-  };
-
   /// A condition that all lanes of a warp know alike, as the compiler has to see for what lies around products.
   __device__ static bool uniform(bool yes) { return __shfl_sync(~0U, static_cast<int>(yes), 0) != 0; }
 
@@ -240,14 +233,13 @@ class walk_readers {
     wait_for_products<0>();
   }
 
-  // --- What comes out. y[t / 2 .. t / 2 + 7] are of 16 tokens from t on: rows row_ and row_ + 8 of y^T, of each two tokens
-  // --- and the two 8 after them.
+  // --- What comes out, as walk_rows has it
 
   __device__ void write(int stage, const run_of_rows& run, std::int64_t index, float (&y)[32]) {
     if constexpr (What == walk_for::outputs) {
-      store(out_.o, job_.from.values, run, y, run.odd ? &shared_.messages[stage] : nullptr);
+      rows_.store(out_.o, job_.from.values, run, y, run.odd ? &shared_.messages[stage] : nullptr, out_.accumulate);
     } else if constexpr (What == walk_for::values) {
-      store(out_.v, job_.from.values, run, y, nullptr);
+      rows_.store(out_.v, job_.from.values, run, y, nullptr, out_.accumulate);
     } else if constexpr (What == walk_for::queries) {
       write_queries(stage, run, index, y);
     } else {
@@ -290,7 +282,7 @@ class walk_readers {
         *reinterpret_cast<float2*>(to) = float2{r[0], r[1]};
       }
     }
-    store(out_.q, job_.from.keys, run, y, nullptr);
+    rows_.store(out_.q, job_.from.keys, run, y, nullptr, out_.accumulate);
   }
 
   __device__ void write_keys(int stage, const run_of_rows& run, std::int64_t index, float (&y)[32]) {
@@ -334,11 +326,11 @@ class walk_readers {
       later_[side] += sum[side];
       later_sum_[side] += static_cast<double>(sum[side]);
     }
-    if constexpr (plan::keyed) store(out_.k, job_.from.keys, run, dkappa, nullptr);
+    if constexpr (plan::keyed) rows_.store(out_.k, job_.from.keys, run, dkappa, nullptr, out_.accumulate);
     if constexpr (Job::tied) {
-      store(out_.k, job_.from.keys, run, y, nullptr);
+      rows_.store(out_.k, job_.from.keys, run, y, nullptr, out_.accumulate);
     } else {
-      store(out_.logits, job_.from.keys, run, y, nullptr);
+      rows_.store(out_.logits, job_.from.keys, run, y, nullptr, out_.accumulate);
     }
   }
 
@@ -359,86 +351,13 @@ class walk_readers {
     return sum;
   }
 
-  /// The sums of eight numbers and eight others.
-  __device__ static uint4 sum_of(const uint4& a, const uint4& b) {
-    const auto pair = [](std::uint32_t x, std::uint32_t y) {
-      return pack_bfloat16(lower_bfloat16(x) + lower_bfloat16(y), upper_bfloat16(x) + upper_bfloat16(y));
-    };
-    return {pair(a.x, b.x), pair(a.y, b.y), pair(a.z, b.z), pair(a.w, b.w)};
-  }
-
-  /// Writes y of a run of rows to `channels` of a sequence, if that is given: zero where a token is masked, NaN where
-  /// something bad reached it.
-  template <class Sequence>
-  __device__ void store(const Sequence& sequence, std::int64_t channels, const run_of_rows& run, const float (&y)[32],
-                        const message* odd) const {
-    using U = std::remove_pointer_t<decltype(sequence.token(0, 0, 0))>;
-    if (!sequence) return;
-    if constexpr (std::is_same_v<U, bfloat16>) {
-      store_rows(sequence, channels, run, y, odd);
-    } else {
-#pragma unroll
-      for (int n = 0; n < 32; ++n) {
-        const int r = n / 4 * 8 + lane_ % 4 * 2 + n % 2, column = row_ + n / 2 % 2 * 8;
-        if (r < run.start || r > run.last || column >= channels) continue;
-        U* const row = sequence.token(line_.at.line.batch, line_.at.head, line_.at.line.token(run.first + r));
-        store_one(row[column * sequence.channel_stride()], run, r, column, y[n], odd);
-      }
-    }
-  }
-
-  template <class U>
-  __device__ void store_one(U& to, const run_of_rows& run, int r, int column, float x, const message* odd) const {
-    const int position = static_cast<int>(run.first) + r;
-    const bool masked = (run.on >> r & 1U) == 0;
-    const bool bad = odd != nullptr && (position >= odd->bad_token || position >= odd->bad_column[column]);
-    if (masked) x = 0;
-    if (bad && !masked) x = limits<float>::not_a_number;
-    to = static_cast<U>(out_.accumulate ? static_cast<float>(to) + x : x);
-  }
-
-  /// The same by way of shared memory, so that whole rows are written, 16 bytes a thread.
-  template <class Sequence>
-  __device__ void store_rows(const Sequence& sequence, std::int64_t channels, const run_of_rows& run,
-                             const float (&y)[32], const message* odd) const {
-    const tile to{shared_.outputs + group_ * tile::panel_bytes};
-    memory::group(group_).meet();  // who still reads what was there before
-#pragma unroll
-    for (int t = 0; t < rows; t += 16) {
-      const float* const eight = y + t / 2;
-      const std::uint32_t packed[4] = {pack_bfloat16(eight[0], eight[1]), pack_bfloat16(eight[2], eight[3]),
-                                       pack_bfloat16(eight[4], eight[5]), pack_bfloat16(eight[6], eight[7])};
-      store_matrices_transposed(to.part(t + lane_ / 16 * 8 + lane_ % 8, thread_ / 32 * 16 + lane_ / 8 % 2 * 8), packed);
-    }
-    memory::group(group_).meet();
-    const int c = thread_ % 8 * 8, first_column = group_ * 64 + c;
-    const auto even = even_rows<bfloat16>::of(sequence, line_.at, D);
-    if (even && !run.odd) {
-      bfloat16* at = even.first + (run.first + thread_ / 8) * even.step + first_column;
-#pragma unroll
-      for (int r = thread_ / 8; r < rows; r += 16, at += 16 * even.step) {
-        uint4 x = *reinterpret_cast<const uint4*>(to.part(r, c));
-        if (out_.accumulate) x = sum_of(x, *reinterpret_cast<const uint4*>(at));
-        *reinterpret_cast<uint4*>(at) = x;
-      }
-      return;
-    }
-    for (int r = run.start + thread_ / 8; r <= run.last; r += 16) {
-      bfloat16* const row = sequence.token(line_.at.line.batch, line_.at.head, line_.at.line.token(run.first + r));
-      for (int e = 0; e < 8 && first_column + e < channels; ++e) {
-        const int column = first_column + e;
-        store_one(row[column * sequence.channel_stride()], run, r, column,
-                  static_cast<float>(bfloat16::from_bits(*to.at(r, c + e))), odd);
-      }
-    }
-  }
-
   const Job& job_;
   const Outputs& out_;
   const gradient_memory& kept_;
   const walked_line& line_;
   memory& shared_;
   const int group_, thread_, lane_, row_;  // the first row of X in this thread
+  const walk_rows<plan, D> rows_;
   float state_[D / 64][32];
   // Of both rows: what later tokens owe the normaliser, in the frame of the tile; of a decay, the sum of R - A so far.
   float later_[2] = {};

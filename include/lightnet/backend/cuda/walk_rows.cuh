@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/backend/cuda/pipeline_memory.cuh>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+namespace detail {
+
+/// Rows [start, last] of the tile at a position; odd: not all 64 of them, or some are masked or bad.
+struct run_of_rows {
+  std::int64_t first;
+  int start, last;
+  std::uint64_t on;
+  bool odd;
+};
+
+/// How the warps that multiply write the rows of a tile. They have them transposed, y^T[channels, tokens]: y[t / 2 .. t / 2
+/// + 7] of a thread are of 16 tokens from t on, its rows `row` and the 8th after it, of each two tokens and the two 8 later.
+template <class Plan, int D>
+class walk_rows {
+ public:
+  using memory = walk_memory<Plan, D>;
+  using tile = typename memory::tile;
+  using message = typename memory::message;
+  static constexpr int rows = Plan::rows;
+
+  __device__ walk_rows(const walked_line& line, memory& shared)
+      : line_{line},
+        shared_{shared},
+        group_{static_cast<int>(threadIdx.x) / 128},
+        thread_{static_cast<int>(threadIdx.x) % 128},
+        lane_{thread_ % 32},
+        row_{group_ * 64 + thread_ / 32 * 16 + lane_ / 4} {}
+
+  /// Writes y of a run of rows to `channels` of a sequence, if that is given: zero where a token is masked, NaN where
+  /// something bad reached it, by `odd`.
+  template <class Sequence>
+  __device__ void store(const Sequence& sequence, std::int64_t channels, const run_of_rows& run, const float (&y)[32],
+                        const message* odd, bool accumulate) const {
+    using U = std::remove_pointer_t<decltype(sequence.token(0, 0, 0))>;
+    if (!sequence) return;
+    if constexpr (std::is_same_v<U, bfloat16>) {
+      store_rows(sequence, channels, run, y, odd, accumulate);
+    } else {
+#pragma unroll
+      for (int n = 0; n < 32; ++n) {
+        const int r = n / 4 * 8 + lane_ % 4 * 2 + n % 2, column = row_ + n / 2 % 2 * 8;
+        if (r < run.start || r > run.last || column >= channels) continue;
+        U* const row = sequence.token(line_.at.line.batch, line_.at.head, line_.at.line.token(run.first + r));
+        store_one(row[column * sequence.channel_stride()], run, r, column, y[n], odd, accumulate);
+      }
+    }
+  }
+
+ private:
+  /// The sums of eight numbers and eight others.
+  __device__ static uint4 sum_of(const uint4& a, const uint4& b) {
+    const auto pair = [](std::uint32_t x, std::uint32_t y) {
+      return pack_bfloat16(lower_bfloat16(x) + lower_bfloat16(y), upper_bfloat16(x) + upper_bfloat16(y));
+    };
+    return {pair(a.x, b.x), pair(a.y, b.y), pair(a.z, b.z), pair(a.w, b.w)};
+  }
+
+  template <class U>
+  __device__ void store_one(U& to, const run_of_rows& run, int r, int column, float x, const message* odd,
+                            bool accumulate) const {
+    const int position = static_cast<int>(run.first) + r;
+    const bool masked = (run.on >> r & 1U) == 0;
+    const bool bad = odd != nullptr && (position >= odd->bad_token || position >= odd->bad_column[column]);
+    if (masked) x = 0;
+    if (bad && !masked) x = limits<float>::not_a_number;
+    to = static_cast<U>(accumulate ? static_cast<float>(to) + x : x);
+  }
+
+  /// The same by way of shared memory, so that whole rows are written, 16 bytes a thread.
+  template <class Sequence>
+  __device__ void store_rows(const Sequence& sequence, std::int64_t channels, const run_of_rows& run,
+                             const float (&y)[32], const message* odd, bool accumulate) const {
+    const tile to{shared_.outputs + group_ * tile::panel_bytes};
+    memory::group(group_).meet();  // who still reads what was there before
+#pragma unroll
+    for (int t = 0; t < rows; t += 16) {
+      const float* const eight = y + t / 2;
+      const std::uint32_t packed[4] = {pack_bfloat16(eight[0], eight[1]), pack_bfloat16(eight[2], eight[3]),
+                                       pack_bfloat16(eight[4], eight[5]), pack_bfloat16(eight[6], eight[7])};
+      store_matrices_transposed(to.part(t + lane_ / 16 * 8 + lane_ % 8, thread_ / 32 * 16 + lane_ / 8 % 2 * 8), packed);
+    }
+    memory::group(group_).meet();
+    const int c = thread_ % 8 * 8, first_column = group_ * 64 + c;
+    const auto even = even_rows<bfloat16>::of(sequence, line_.at, D);
+    if (even && !run.odd) {
+      bfloat16* at = even.first + (run.first + thread_ / 8) * even.step + first_column;
+#pragma unroll
+      for (int r = thread_ / 8; r < rows; r += 16, at += 16 * even.step) {
+        uint4 x = *reinterpret_cast<const uint4*>(to.part(r, c));
+        if (accumulate) x = sum_of(x, *reinterpret_cast<const uint4*>(at));
+        *reinterpret_cast<uint4*>(at) = x;
+      }
+      return;
+    }
+    for (int r = run.start + thread_ / 8; r <= run.last; r += 16) {
+      bfloat16* const row = sequence.token(line_.at.line.batch, line_.at.head, line_.at.line.token(run.first + r));
+      for (int e = 0; e < 8 && first_column + e < channels; ++e) {
+        const int column = first_column + e;
+        store_one(row[column * sequence.channel_stride()], run, r, column,
+                  static_cast<float>(bfloat16::from_bits(*to.at(r, c + e))), odd, accumulate);
+      }
+    }
+  }
+
+  const walked_line& line_;
+  memory& shared_;
+  const int group_, thread_, lane_, row_;
+};
+
+}  // namespace detail
+
+LIGHTNET_END_NAMESPACE
