@@ -57,13 +57,10 @@ template <class Job, class Gradients>
 const unsigned* walk_gradients(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation,
                                const Job& job, const Gradients& gradients) {
   const auto& from = job.from;
-  const std::int64_t items = from.items(), longest = from.lines.longest(), tiles = (longest + 63) / 64;
-  const std::int64_t width = from.keys <= 64 && from.values <= 64 ? 64 : 128, weights = items * tiles * job.width;
-  const gradient_memory kept{scratch.take<std::int32_t>(weights), scratch.take<float>(weights),
-                             scratch.take<float>(items * tiles * width * 64), scratch.take<unsigned>(items), tiles};
+  const gradient_memory kept = gradient_memory::of(scratch, job, from.keys <= 64 && from.values <= 64 ? 64 : 128);
   check_cuda(operation, "cudaMemsetAsync",
-             cudaMemsetAsync(kept.redo, 0, static_cast<std::size_t>(items) * sizeof(unsigned), on.stream()));
-  const std::int64_t all = std::max<std::int64_t>(longest, 1);
+             cudaMemsetAsync(kept.redo, 0, static_cast<std::size_t>(from.items()) * sizeof(unsigned), on.stream()));
+  const std::int64_t all = std::max<std::int64_t>(from.lines.longest(), 1);
   walk_lines<walk_for::factors>(on, operation, job, gradients, 1, all, kept);
   walk_lines<walk_for::queries>(on, operation, job, gradients, 1, all, kept);
   walk_lines<walk_for::keys>(on, operation, job, gradients, 1, all, kept);

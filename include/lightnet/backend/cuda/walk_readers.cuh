@@ -262,7 +262,7 @@ class walk_readers {
   }
   /// Where R of a channel begins: its 64 tokens follow.
   __device__ float* reads_of(std::int64_t index, int channel) const {
-    return kept_.reads + kept_.place(line_.at.item, index, D, channel) * rows;
+    return kept_.reads + kept_.place(line_.at, index, D, channel) * rows;
   }
 
   __device__ void write_queries(int stage, const run_of_rows& run, std::int64_t index, float (&y)[32]) {

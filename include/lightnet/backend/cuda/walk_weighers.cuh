@@ -234,7 +234,7 @@ class walk_weighers {
   /// What is carried to a tile: kept by the walk for the factors, known to the others.
   __device__ void carry_from(channel_weights<Job>& weights, std::int64_t index) const {
     if (!weights.has()) return;
-    const std::int64_t place = kept_.place(line_.at.item, index, job_.width, weights.own_weight());
+    const std::int64_t place = kept_.place(line_.at, index, job_.width, weights.own_weight());
     float& factor = Job::sums ? weights.z : weights.gain;
     if constexpr (What == walk_for::factors) {
       kept_.exponent[place] = weights.m;
