@@ -9,7 +9,15 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// Which factors of a tile are written: khat, qhat, and in a tile of their own 1 / Z or the weights.
+/// Rows of floats in shared memory.
+struct float_rows {
+  float* data;
+  int stride;
+
+  __device__ float& at(int row, int column) const { return data[row * stride + column]; }
+};
+
+/// Which factors of a tile are written: khat, qhat, and in rows of their own 1 / Z or the weights.
 struct factors_wanted {
   bool keys = false, queries = false, inverses = false, weights = false;
 };
@@ -79,7 +87,7 @@ class channel_weights {
   /// Works the factors out and carries m and Z on: What says which are written, khat and qhat in the place of the keys and
   /// the queries. Returns the factor that takes what was carried to this frame.
   template <factors_wanted What>
-  __device__ float enter(const swizzled_tile<rows>& queries, const swizzled_tile<rows>& extra) {
+  __device__ float enter(const swizzled_tile<rows>& queries, const float_rows& extra) {
     return plain_ ? enter<What, true>(queries, extra) : enter<What, false>(queries, extra);
   }
 
@@ -164,7 +172,7 @@ class channel_weights {
   }
 
   template <factors_wanted What, bool Plain>
-  __device__ float enter(const swizzled_tile<rows>& queries, const swizzled_tile<rows>& extra) {
+  __device__ float enter(const swizzled_tile<rows>& queries, const float_rows& extra) {
     const std::int32_t shift = m - top_;
     const float by = gain * lower_by_power_of_two(1.0F, shift < -1000000 ? -1000000 : shift);
     const float carried = Job::sums ? z * by : 0.0F;
@@ -201,7 +209,7 @@ class channel_weights {
         };
         if constexpr (What.keys) write(keys_, key[i]);
         if constexpr (What.queries) write(queries, query[i]);
-        if constexpr (What.inverses || What.weights) write(extra, other[i]);
+        if constexpr (What.inverses || What.weights) extra.at(r0 + i, column) = inside ? other[i] : 0.0F;
       }
     }
     if constexpr (Job::sums) {

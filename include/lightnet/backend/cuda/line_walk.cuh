@@ -10,7 +10,7 @@ LIGHTNET_BEGIN_NAMESPACE
 namespace detail {
 
 /// A walk along the lines on Hopper's matrix units, a block a line and head, or `stretch` tokens of one: some warps read
-/// tiles of 64 tokens and make their factors (walk_weighers), the others multiply (walk_readers), two tiles behind. Least
+/// tiles of 64 tokens and make their factors (walk_weighers), the others multiply (walk_readers), a tile behind. Least
 /// traffic a token: every operand read once, every gradient or output written once; a gradient's R, which is float, besides.
 /// Tile: 64 tokens, all channels of the operands, in shared memory; the state in registers.
 template <walk_for What, class Job, class Outputs, int D>
@@ -32,6 +32,8 @@ __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<Wh
   } else if constexpr (plan::multiplies) {
     walk_readers<What, Job, Outputs, D>(job, out, kept, line, shared).run();
   }
+#else
+  __trap();  // takes_hopper said that this cannot be
 #endif
 }
 
@@ -41,7 +43,8 @@ void walk_lines(execution<cuda>& on, const char* operation, const Job& job, cons
                 std::int64_t stretches, std::int64_t stretch, const gradient_memory& kept = {}) {
   const auto run = [&]<int D>() {
     using plan = walk_plan<What, Job, D>;
-    const std::size_t bytes = sizeof(walk_memory<plan, D>) + 1024;
+    constexpr std::size_t bytes = sizeof(walk_memory<plan, D>) + 1024, most = 227 * 1024;
+    static_assert(bytes * plan::blocks_of_processor <= most, "lightnet: a tile is too large for shared memory");
     launch(on, operation, {job.from.items() * stretches, plan::threads, bytes}, line_walk_kernel<What, Job, Outputs, D>,
            job, outputs, kept, stretches, stretch);
   };

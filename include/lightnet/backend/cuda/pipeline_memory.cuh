@@ -73,9 +73,10 @@ struct walk_plan {
 
   static constexpr int rows = 64, groups = D / 64;
   static constexpr int readers = multiplies ? groups * 128 : 0, weighers = D, threads = readers + weighers;
-  static constexpr int tiles = 1 + loads_q + loads_v + loads_incoming + has_extra;
-  static constexpr int stages = tiles <= 4 ? 3 : 2, ahead = stages - 1;  // tiles on their way
+  static constexpr int tiles = 1 + loads_q + loads_v + loads_incoming;
+  static constexpr int stages = has_extra ? 2 : 3, ahead = stages - 1;  // tiles on their way
   static constexpr int blocks_of_processor = D == 64 && tiles <= 3 ? 2 : 1;
+  static constexpr int extra_stride = D + 4;  // so that lanes of four tokens meet in no bank
 };
 
 /// The shared memory of a block, and how its warps meet.
@@ -95,7 +96,8 @@ struct walk_memory {
 
   unsigned char operands[Plan::stages][Plan::tiles][operand_bytes];
   unsigned char scores[Plan::reads ? tile::bytes(64) : 1024], outputs[Plan::reads ? operand_bytes : 1024];
-  message messages[Plan::stages];
+  float extras[Plan::has_extra ? Plan::stages : 1][Plan::has_extra ? Plan::rows * Plan::extra_stride : 1];
+  alignas(16) message messages[Plan::stages];
   int bad_column[D];
   int bad_token, run_end;
   unsigned bad_values;  // whether any column is bad
@@ -108,9 +110,9 @@ struct walk_memory {
 
   __device__ tile k(int stage) { return {operands[stage][0]}; }
   __device__ tile v(int stage) { return {operands[stage][1]}; }
-  __device__ tile q(int stage) { return {operands[stage][1 + Plan::loads_v]}; }
+  __device__ tile q(int stage) { return {operands[stage][Plan::loads_q ? 1 + Plan::loads_v : 0]}; }
   __device__ tile incoming(int stage) { return {operands[stage][1 + Plan::loads_v + Plan::loads_q]}; }
-  __device__ tile extra(int stage) { return {operands[stage][Plan::tiles - 1]}; }
+  __device__ float_rows extra(int stage) { return {extras[Plan::has_extra ? stage : 0], Plan::extra_stride}; }
 
   __device__ static int next(int stage) { return stage + 1 == Plan::stages ? 0 : stage + 1; }
   __device__ static int before(int stage) { return stage == 0 ? Plan::stages - 1 : stage - 1; }

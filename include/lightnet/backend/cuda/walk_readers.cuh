@@ -63,10 +63,12 @@ class walk_readers {
         write(stage, run, index, y);
         if (!early) memory::empty(stage).pass();
       } else {
+        keep_state();
         begin_products();
         add_to_state(stage);
         commit_products();
         wait_for_products<0>();
+        keep_state();
         memory::empty(stage).pass();
       }
       if (again) continue;
@@ -176,8 +178,13 @@ class walk_readers {
 
   // --- Products
 
+  __device__ void keep_state() {
+#pragma unroll
+    for (int panel = 0; panel < D / 64; ++panel) keep_order(state_[panel]);
+  }
+
   /// X += column^T in.
-  __device__ void add_to_state(int stage) {
+  __device__ __forceinline__ void add_to_state(int stage) {
 #pragma unroll
     for (int s = 0; s < rows; s += 16) {
 #pragma unroll
@@ -189,12 +196,13 @@ class walk_readers {
   }
 
   /// y^T of a tile, and X after it.
-  __device__ void multiply(int stage, float (&y)[32]) {
+  __device__ __forceinline__ void multiply(int stage, float (&y)[32]) {
     const tile reads = read(stage), scores{shared_.scores};
     constexpr int columns = rows / plan::groups;  // of the scores, which the groups share
     float p[columns / 2];
 #pragma unroll
     for (int n = 0; n < columns / 2; ++n) p[n] = 0;
+    keep_order(p);
     begin_products();
 #pragma unroll
     for (int i = 0; i < D; i += 16) {
@@ -210,6 +218,7 @@ class walk_readers {
       }
     }
     wait_for_products<0>();
+    keep_order(p);
     // What `tri` leaves out is zero by selection.
 #pragma unroll
     for (int n = 0; n < columns / 2; n += 2) {
@@ -221,6 +230,8 @@ class walk_readers {
     memory::reading().meet();
 #pragma unroll
     for (int n = 0; n < 32; ++n) y[n] = 0;
+    keep_order(y);
+    keep_state();
     begin_products();
 #pragma unroll
     for (int i = 0; i < D; i += 16) multiply_add_group(y, x[i / 16], reads.along_columns(0, i));
@@ -231,6 +242,8 @@ class walk_readers {
     add_to_state(stage);
     commit_products();
     wait_for_products<0>();
+    keep_order(y);
+    keep_state();
   }
 
   // --- What comes out, as walk_rows has it
@@ -260,6 +273,10 @@ class walk_readers {
         all.pairs, from.part(t + lane_ / 16 * 8 + lane_ % 8, group_ * 64 + thread_ / 32 * 16 + lane_ / 8 % 2 * 8));
     return all;
   }
+  /// 1 / Z or the weight of place n of the eight from t on.
+  __device__ float extra_of(int stage, int t, int n) const {
+    return shared_.extra(stage).at(t + n / 4 * 8 + lane_ % 4 * 2 + n % 2, row_ + n / 2 % 2 * 8);
+  }
   /// Where R of a channel begins: its 64 tokens follow.
   __device__ float* reads_of(std::int64_t index, int channel) const {
     return kept_.reads + kept_.place(line_.at, index, D, channel) * rows;
@@ -268,15 +285,16 @@ class walk_readers {
   __device__ void write_queries(int stage, const run_of_rows& run, std::int64_t index, float (&y)[32]) {
 #pragma unroll
     for (int t = 0; t < rows; t += 16) {
-      const four_pairs q = pairs_of(shared_.q(stage), t), inverse = pairs_of(shared_.extra(stage), t);
+      const four_pairs q = pairs_of(shared_.q(stage), t);
 #pragma unroll
       for (int n = 0; n < 8; n += 2) {
         float r[2];
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           float& dq = y[t / 2 + n + e];
-          r[e] = q[n + e] * dq * (Job::sums ? inverse[n + e] : 1.0F);
-          dq *= inverse[n + e];
+          const float inverse = extra_of(stage, t, n + e);
+          r[e] = q[n + e] * dq * (Job::sums ? inverse : 1.0F);
+          dq *= inverse;
         }
         float* const to = reads_of(index, row_ + n / 2 % 2 * 8) + t + n / 4 * 8 + lane_ % 4 * 2;
         *reinterpret_cast<float2*>(to) = float2{r[0], r[1]};
@@ -292,18 +310,23 @@ class walk_readers {
 #pragma unroll
     for (int t = rows - 16; t >= 0; t -= 16) {
       const four_pairs key = pairs_of(shared_.k(stage), t);
-      const four_pairs weight = plan::keyed ? pairs_of(shared_.extra(stage), t) : key;
 #pragma unroll
       for (int n = 6; n >= 0; n -= 2) {  // tokens t + 8 .. first
         const int side = n / 2 % 2;
         const float2 r =
             *reinterpret_cast<const float2*>(reads_of(index, row_ + side * 8) + t + n / 4 * 8 + lane_ % 4 * 2);
-        float term[2] = {r.x, r.y}, own[2];
+        float term[2] = {r.x, r.y}, own[2], weight[2];
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          const float w = weight[n + e], dw = w * y[t / 2 + n + e];  // dkappa, or for kappa = 1 A
-          if constexpr (plan::keyed) dkappa[t / 2 + n + e] = dw;
-          own[e] = plan::keyed ? key[n + e] * dw : dw;
+          const float dkhat = y[t / 2 + n + e];
+          float khat = key[n + e];
+          weight[e] = khat;
+          if constexpr (plan::keyed) {
+            weight[e] = extra_of(stage, t, n + e);
+            dkappa[t / 2 + n + e] = weight[e] * dkhat;
+            khat = lower_bfloat16(pack_bfloat16(khat * weight[e], 0.0F));  // as the other products had it
+          }
+          own[e] = khat * dkhat;
           if constexpr (!Job::sums) term[e] -= own[e];
         }
         const float both = term[0] + term[1], after = after_quad(both), of_later = sum[side] + after;
@@ -313,10 +336,9 @@ class walk_readers {
         for (int e = 0; e < 2; ++e) {
           float& gradient = y[t / 2 + n + e];
           if constexpr (Job::sums) {
-            gradient = own[e] - weight[n + e] * (later_[side] + until[e]);
+            gradient = own[e] - weight[e] * (later_[side] + until[e]);
           } else {
             gradient = static_cast<float>(later_sum_[side] + static_cast<double>(until[e]));
-            if (resets(run, t + n / 4 * 8 + lane_ % 4 * 2 + e, row_ + side * 8)) gradient = 0;
           }
         }
       }
@@ -332,12 +354,6 @@ class walk_readers {
     } else {
       rows_.store(out_.logits, job_.from.keys, run, y, nullptr, out_.accumulate);
     }
-  }
-
-  /// Whether nothing after a token depends on the state before it, so that its decay has no gradient.
-  __device__ bool resets(const run_of_rows& run, int t, int channel) const {
-    if (channel >= job_.from.keys || t > run.last || (run.on >> t & 1U) == 0) return false;
-    return job_.logit(line_.at, line_.at.line.token(run.first + t), channel) <= Job::least_logit;
   }
 
   /// The sum over the lanes of four after this one.

@@ -54,6 +54,12 @@ struct swizzled_tile {
 
 /// Before the first product, and whenever registers that products read or add to were written.
 __device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" : : : "memory"); }
+/// Keeps what the compiler does with registers of products on its side of a fence or a wait.
+template <int Count>
+__device__ __forceinline__ void keep_order(float (&d)[Count]) {
+#pragma unroll
+  for (int n = 0; n < Count; ++n) asm volatile("" : "+f"(d[n]) : : "memory");
+}
 /// Ends a group of products.
 __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory"); }
 /// Until all but the last `Pending` groups are done.
@@ -64,7 +70,8 @@ __device__ inline void wait_for_products() {
 
 /// D[64, 32] += A B, both in shared memory.
 template <bool TransposedA, bool TransposedB>
-__device__ inline void multiply_add_group(float (&d)[16], group_operand<TransposedA> a, group_operand<TransposedB> b) {
+__device__ __forceinline__ void multiply_add_group(float (&d)[16], group_operand<TransposedA> a,
+                                                   group_operand<TransposedB> b) {
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
       "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
@@ -75,7 +82,8 @@ __device__ inline void multiply_add_group(float (&d)[16], group_operand<Transpos
 }
 /// D[64, 64] += A B, both in shared memory.
 template <bool TransposedA, bool TransposedB>
-__device__ inline void multiply_add_group(float (&d)[32], group_operand<TransposedA> a, group_operand<TransposedB> b) {
+__device__ __forceinline__ void multiply_add_group(float (&d)[32], group_operand<TransposedA> a,
+                                                   group_operand<TransposedB> b) {
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
       "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "
@@ -89,7 +97,8 @@ __device__ inline void multiply_add_group(float (&d)[32], group_operand<Transpos
 }
 /// D[64, 64] += A B, A in registers.
 template <bool TransposedB>
-__device__ inline void multiply_add_group(float (&d)[32], const std::uint32_t (&a)[4], group_operand<TransposedB> b) {
+__device__ __forceinline__ void multiply_add_group(float (&d)[32], const std::uint32_t (&a)[4],
+                                                   group_operand<TransposedB> b) {
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
       "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "
