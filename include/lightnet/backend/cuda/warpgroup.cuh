@@ -53,7 +53,7 @@ struct swizzled_tile {
 };
 
 /// Before the first product, and whenever registers that products read or add to were written.
-__device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" : : : "memory"); }
+__device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" : : : "memory"); }
 /// Keeps what the compiler does with registers of products on its side of a fence or a wait.
 template <int Count>
 __device__ __forceinline__ void keep_order(float (&d)[Count]) {
@@ -61,10 +61,10 @@ __device__ __forceinline__ void keep_order(float (&d)[Count]) {
   for (int n = 0; n < Count; ++n) asm volatile("" : "+f"(d[n]) : : "memory");
 }
 /// Ends a group of products.
-__device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory"); }
+__device__ __forceinline__ void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory"); }
 /// Until all but the last `Pending` groups are done.
 template <int Pending>
-__device__ inline void wait_for_products() {
+__device__ __forceinline__ void wait_for_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" : : "n"(Pending) : "memory");
 }
 
