@@ -70,8 +70,8 @@ __global__ void __launch_bounds__(update_tiling::threads)
   }
 }
 
-/// One update, or none where the squares of the gradients add up to more than a parameter can hold, or to NaN. Nothing is read by
-/// the host.
+/// One update, or none where the squares of the gradients add up to more than a parameter can hold, or to NaN. Nothing is
+/// read by the host.
 template <class T>
 void adamw_update(execution<cuda>& on, const adamw_options& options, const dynamic_view<1, const decay_run, cuda>& runs,
                   adamw_state* state, const adamw_arguments<T, cuda>& a) {

@@ -26,11 +26,12 @@ __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<Wh
   if constexpr (!plan::forward_call && What != walk_for::factors) {
     if (kept.redo[line.at.item] != 0) return;
   }
+  const walk_part<What, Job, Outputs, D> part{job, out, kept, line, shared};
   // The compiler has to see that whole warps go one way.
   if (__shfl_sync(~0U, static_cast<int>(threadIdx.x) / 32, 0) >= plan::readers / 32) {
-    walk_weighers<What, Job, Outputs, D>(job, out, kept, line, shared).run();
+    walk_weighers<What, Job, Outputs, D>(part).run();
   } else if constexpr (plan::multiplies) {
-    walk_readers<What, Job, Outputs, D>(job, out, kept, line, shared).run();
+    walk_readers<What, Job, Outputs, D>(part).run();
   }
 #else
   __trap();  // takes_hopper said that this cannot be

@@ -16,21 +16,14 @@ namespace detail {
 /// and, with R = qhat * dqhat and A = khat * dkhat, the gradients of the logits: A_t - w_t sum_{u >= t} R_u / Z_u or, for
 /// a decay, sum_{u >= t} (R_u - A_u). Operands are rounded to bfloat16, sums are float.
 template <walk_for What, class Job, class Outputs, int D>
-class walk_readers {
+class walk_readers : walk_part<What, Job, Outputs, D> {
  public:
-  using plan = walk_plan<What, Job, D>;
-  using memory = walk_memory<plan, D>;
-  using tile = typename memory::tile;
-  using message = typename memory::message;
-  static constexpr int rows = plan::rows;
+  using part = walk_part<What, Job, Outputs, D>;
+  using typename part::plan, typename part::memory, typename part::tile, typename part::message;
+  using part::rows, part::job_, part::out_, part::kept_, part::line_, part::shared_;
 
-  __device__ walk_readers(const Job& job, const Outputs& out, const gradient_memory& kept, const walked_line& line,
-                          memory& shared)
-      : job_{job},
-        out_{out},
-        kept_{kept},
-        line_{line},
-        shared_{shared},
+  __device__ explicit walk_readers(const part& given)
+      : part{given},
         group_{__shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0)},
         thread_{static_cast<int>(threadIdx.x) % 128},
         lane_{thread_ % 32},
@@ -103,17 +96,22 @@ class walk_readers {
 
   // --- The state
 
-  /// Calls body(x, i, j) for every element of X in this thread, channel i of the key and j of the value.
+  /// Calls body(x, panel, n) for every element of X in this thread.
   template <class Body>
-  __device__ void each_of_state(const Body& body) {
+  __device__ void each_register(const Body& body) {
 #pragma unroll
     for (int panel = 0; panel < D / 64; ++panel) {
 #pragma unroll
-      for (int n = 0; n < 32; ++n) {
-        const int row = row_ + n / 2 % 2 * 8, col = panel * 64 + n / 4 * 8 + lane_ % 4 * 2 + n % 2;
-        body(state_[panel][n], plan::scales_rows ? row : col, plan::scales_rows ? col : row);
-      }
+      for (int n = 0; n < 32; ++n) body(state_[panel][n], panel, n);
     }
+  }
+  /// Calls body(x, i, j) for every element of X in this thread, channel i of the key and j of the value.
+  template <class Body>
+  __device__ void each_of_state(const Body& body) {
+    each_register([&](float& x, int panel, int n) {
+      const int row = row_ + n / 2 % 2 * 8, col = panel * 64 + n / 4 * 8 + lane_ % 4 * 2 + n % 2;
+      body(x, plan::scales_rows ? row : col, plan::scales_rows ? col : row);
+    });
   }
 
   __device__ void load_state() {
@@ -133,7 +131,7 @@ class walk_readers {
   __device__ void rescale(const message& from) {
     if constexpr (plan::scales_rows) {
       const float by[2] = {from.rescale[row_], from.rescale[row_ + 8]};
-      each_register([&](float& x, int n, int) { x *= by[n / 2 % 2]; });
+      each_register([&](float& x, int, int n) { x *= by[n / 2 % 2]; });
       later_[0] *= by[0];
       later_[1] *= by[1];
     } else {
@@ -148,14 +146,6 @@ class walk_readers {
           state_[panel][n + 3] *= by.y;
         }
       }
-    }
-  }
-  template <class Body>
-  __device__ void each_register(const Body& body) {
-#pragma unroll
-    for (int panel = 0; panel < D / 64; ++panel) {
-#pragma unroll
-      for (int n = 0; n < 32; ++n) body(state_[panel][n], n, panel);
     }
   }
 
@@ -367,11 +357,6 @@ class walk_readers {
     return sum;
   }
 
-  const Job& job_;
-  const Outputs& out_;
-  const gradient_memory& kept_;
-  const walked_line& line_;
-  memory& shared_;
   const int group_, thread_, lane_, row_;  // the first row of X in this thread
   const walk_rows<plan, D> rows_;
   float state_[D / 64][32];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cuda/pipeline_memory.cuh>
+#include <lightnet/backend/cuda/walk_memory.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
 

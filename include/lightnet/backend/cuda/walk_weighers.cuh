@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cuda/pipeline_memory.cuh>
+#include <lightnet/backend/cuda/walk_memory.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -9,22 +9,15 @@ namespace detail {
 
 /// The warps of a walk that read the operands from memory and make the factors, a thread a channel of the key.
 template <walk_for What, class Job, class Outputs, int D>
-class walk_weighers {
+class walk_weighers : walk_part<What, Job, Outputs, D> {
  public:
-  using plan = walk_plan<What, Job, D>;
-  using memory = walk_memory<plan, D>;
-  using tile = typename memory::tile;
-  using message = typename memory::message;
-  static constexpr int rows = plan::rows, threads = plan::weighers;
+  using part = walk_part<What, Job, Outputs, D>;
+  using typename part::plan, typename part::memory, typename part::tile, typename part::message;
+  using part::rows, part::job_, part::out_, part::kept_, part::line_, part::shared_;
+  static constexpr int threads = plan::weighers;
 
-  __device__ walk_weighers(const Job& job, const Outputs& out, const gradient_memory& kept, const walked_line& line,
-                           memory& shared)
-      : job_{job},
-        out_{out},
-        kept_{kept},
-        line_{line},
-        shared_{shared},
-        thread_{static_cast<int>(threadIdx.x) - plan::readers} {}
+  __device__ explicit walk_weighers(const part& given)
+      : part{given}, thread_{static_cast<int>(threadIdx.x) - plan::readers} {}
 
   __device__ void run() {
     even_k_ = even_rows<const bfloat16>::of(job_.from.k, line_.at, D);
@@ -276,11 +269,6 @@ class walk_weighers {
     }
   }
 
-  const Job& job_;
-  const Outputs& out_;
-  const gradient_memory& kept_;
-  const walked_line& line_;
-  memory& shared_;
   const int thread_;
   float later_by_ = 1.0F;
   even_rows<const bfloat16> even_q_{}, even_k_{}, even_v_{}, even_incoming_{};
