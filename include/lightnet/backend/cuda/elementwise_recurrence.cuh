@@ -1,190 +1,299 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cuda/elementwise_tile.cuh>
-#include <lightnet/backend/elementwise_operands.hpp>
-
-#include <type_traits>
+#include <lightnet/backend/cuda/elementwise_feed.cuh>
+#include <lightnet/backend/cuda/elementwise_part.cuh>
+#include <lightnet/backend/cuda/for_each.cuh>
 
 // h_t = a_t h_{t-1} + x_t, every channel by itself; o = h. At least three numbers a token and channel pass through
-// memory forward (x, log a, o), seven backward (x, log a; then x, log a, do, dx, dlog a). Tile: 256 tokens of a line by
-// 32 channels, which a block holds in registers, a warp 16 tokens of it. Every bracket is fixed by the place in the line:
-// h steps from token to token in 16 tokens, from 16 to 16 in a tile, and from tile to tile by tile_chain.
+// memory forward (x, log a, o), seven backward (x, log a; then x, log a, do, dx, dlog a). Tile: 128 tokens of a line by
+// 32 words of channels, in shared memory while the tiles before it are worked on, then in registers, a warp 16 tokens of
+// it. Every bracket is fixed by the place in the line: h steps from token to token in 16 tokens, from 16 to 16 in a tile,
+// and from tile to tile by tile_chain.
 
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// Blocks of which the processor has at least so many at once: all registers are shared out then.
-template <class A>
-inline constexpr int elementwise_blocks_together = sizeof(A) == 4 ? 2 : 1;
+/// What the forward kernel writes, in a storage type U.
+template <class U>
+struct elementwise_results {
+  using A = accumulator<U>;
 
-template <bool Scattered, class Recurrence, int Dims, class T, class U>
-__global__ void __launch_bounds__(elementwise_tile::warps * 32, elementwise_blocks_together<accumulator<T>>)
-    elementwise_forward_kernel(const __grid_constant__ elementwise_arguments<Recurrence, Dims, T, cuda> from,
-                               const __grid_constant__ elementwise_outputs<Recurrence, Dims, U, cuda> to,
-                               const tile_chain<accumulator<T>> chain) {
-  using A = accumulator<T>;
-  using part_type = warp_tile<Scattered, Recurrence, Dims, T>;
-  constexpr int tokens = part_type::tokens;
-  __shared__ warp_steps<A> steps;
-  __shared__ A begins[elementwise_tile::channels];
-  const chain_tile here = chain.next_tile(from.lines, false);
-  if (!here.exists) return;
-  const part_type part{from, here};
+  channel_rows<U> o;                    // [B, N, H, d]
+  dynamic_view<3, A, cuda> h, product;  // [B, H, d]  the final state
+  bool accumulate;                      // add to o
+};
+
+/// A tile of the forward pass: x and the decays.
+template <bool Plain, bool WithSign, class T, class U>
+__device__ __forceinline__ void elementwise_forward_tile(const placed_tile& at, elementwise_feed<T, 2>& feed,
+                                                         const elementwise_source<T, 2>& from,
+                                                         const elementwise_results<U>& to,
+                                                         const typename elementwise_tile<T>::chain& chain,
+                                                         elementwise_memory<T, 2>& shared) {
+  using tile = elementwise_tile<T>;
+  using A = typename tile::A;
+  using wide = typename tile::wide;
+  using part_type = thread_part<Plain, T, 2>;
+  constexpr int tokens = tile::warp_tokens;
+  const part_type part{from, at};
   const int warp = part.warp, lane = part.lane;
-
-  A a[tokens], x[tokens];  // in place of x, -0 leaves every h as it is
-  part.read(from.x, A(-0.0), x);
-  part.read_decays(a);
-  A decay = A(1), sum = A(0);
+  const auto& operands = shared.operands[feed.stage()];
+  const std::int64_t slot = at.in_chain.slot, index = at.in_chain.index, column = part.column;
+  left_word<A, tile::count> before;  // asked for long before it is needed
+  if (warp == 0 && index > 0 && part.has(0)) before = chain.end(slot - 1, column);
+  wide a[tokens];
+  typename tile::word x[tokens];
+  part.template read_decays<WithSign>(operands[1], a);
+  wide decay = tile::all(A(1)), sum = tile::all(A(0));
   LIGHTNET_UNROLL
   for (int i = 0; i < tokens; ++i) {
-    decay *= a[i];
-    sum = multiply_add(a[i], sum, x[i]);
+    x[i] = part.read(operands[0], i, A(-0.0));  // -0 leaves every h as it is
+    decay = tile::multiply(decay, a[i]);
+    sum = tile::step(a[i], sum, widen(x[i]));
   }
-  steps.decay[warp][lane] = decay;
-  steps.sum[warp][lane] = sum;
+  shared.decay[warp][lane] = decay;
+  shared.sum[warp][lane] = sum;
   __syncthreads();
 
-  if (warp == 0 && part.active) {
-    const std::int64_t slot = here.slot, column = part.column;
-    const A product = steps.product(lane), total = steps.forward(A(0), static_cast<int>(blockDim.x) / 32, lane);
-    if (!here.last) chain.leave_step(slot, column, product, total);
-    A h = A(0);
-    if (here.index > 0) {
-      h = chain.begin(slot, 1, here.index, column);
-    } else if (from.state.h) {
-      h = part.of(from.state.h);
+  // Warp 0 finds h before the tile; meanwhile the others find what happens to it before their tokens.
+  const elementwise_step<wide> until = shared.forward(warp == 0 ? tile::warps : warp, lane);
+  if (warp == 0 && part.has(0)) {
+    const bool known = index == 0 || before.ready();
+    if (!at.in_chain.last && (!known || to.product)) chain.leave_step(slot, column, until.decay, until.sum);
+    wide h = tile::all(A(0));
+    if (index > 0) {
+      h = known ? before.numbers : chain.begin(slot, 1, index, column);
+    } else if (from.h) {
+      h = part.load(from.h);
     }
-    if (!here.last) chain.leave_end(slot, column, multiply_add(product, h, total));
-    begins[lane] = h;
-    if (here.last && to.state.decay) {
-      A all = from.state.decay ? part.of(from.state.decay) : A(1);
-      for (std::int64_t k = here.index; k > 0; --k) all *= chain.decay(slot - k, column);
-      part.of(to.state.decay) = all * product;
+    if (!at.in_chain.last) chain.leave_end(slot, column, tile::step(until.decay, h, until.sum));
+    shared.begin[lane] = h;
+    if (at.in_chain.last && to.product) {
+      wide all = from.product ? part.load(from.product) : tile::all(A(1));
+      for (std::int64_t k = index; k > 0; --k) all = tile::multiply(all, chain.decay(slot - k, column));
+      part.store(to.product, tile::multiply(all, until.decay));
     }
   }
+  feed.next();
   __syncthreads();
-  if (!part.active || (!to.o && !to.state.h)) return;
 
-  A h = steps.forward(begins[lane], warp, lane);
-  const auto o = part.walk(to.o);
+  if (!to.o && !to.h) return;
+  wide h = shared.begin[lane];
+  if (warp != 0) h = tile::step(until.decay, h, until.sum);
+  const thread_rows<part_type, Plain, U> o{part, to.o, to.accumulate};
   LIGHTNET_UNROLL
   for (int i = 0; i < tokens; ++i) {
-    h = multiply_add(a[i], h, x[i]);
-    if (to.o) part.write(o, i, h, to.accumulate);
+    h = tile::step(a[i], h, widen(x[i]));
+    if (Plain || to.o) o.write(i, h);
   }
   // The state is that of the warp with the line's last token, or of the first where a line has none.
-  const bool ends = part.first + tokens >= part.line.length && (part.count > 0 || part.first == 0);
-  if (ends && to.state.h) part.of(to.state.h) = h;
+  const bool ends = part.start + tokens >= at.count && (part.count > 0 || part.start == 0);
+  if (at.in_chain.last && ends && to.h) part.store(to.h, h);
 }
 
-template <bool Scattered, class Recurrence, int Dims, class T, class U>
-__global__ void __launch_bounds__(elementwise_tile::warps * 32, elementwise_blocks_together<accumulator<T>>)
-    elementwise_backward_kernel(const __grid_constant__ elementwise_arguments<Recurrence, Dims, T, cuda> from,
-                                const __grid_constant__ elementwise_gradients<Dims, T, U, cuda> to,
-                                const tile_chain<accumulator<T>> forward, const tile_chain<accumulator<T>> chain) {
+template <bool WithSign, class T, class U>
+__global__ void __launch_bounds__(elementwise_tile<T>::threads, (elementwise_memory<T, 2>::blocks_of_processor))
+    elementwise_forward_kernel(const __grid_constant__ elementwise_source<T, 2> from,
+                               const __grid_constant__ elementwise_results<U> to,
+                               const __grid_constant__ typename elementwise_tile<T>::chain chain) {
+  extern __shared__ __align__(16) unsigned char shared_memory[];
+  auto& shared = *reinterpret_cast<elementwise_memory<T, 2>*>(shared_memory);
+  elementwise_feed<T, 2> feed{from, chain, false, shared};
+  for (;;) {
+    const placed_tile& at = feed.arrived();
+    if (at.ended) return;
+    if (!at.in_chain.exists) {
+      feed.next();
+    } else if (from.plain(at) && to.o.in_words && !to.accumulate) {
+      elementwise_forward_tile<true, WithSign>(at, feed, from, to, chain, shared);
+    } else {
+      elementwise_forward_tile<false, WithSign>(at, feed, from, to, chain, shared);
+    }
+  }
+}
+
+/// What the backward kernel writes, in a storage type U, and the gradient by the final state that it begins with.
+template <class T, class U>
+struct elementwise_pulled {
   using A = accumulator<T>;
-  using part_type = warp_tile<Scattered, Recurrence, Dims, T>;
-  constexpr int tokens = part_type::tokens;
-  __shared__ warp_steps<A> steps;
-  __shared__ A begins[elementwise_tile::channels], ends[elementwise_tile::channels];
-  const chain_tile here = chain.next_tile(from.lines, true);
-  if (!here.exists) return;
-  const part_type part{from, here};
+
+  dynamic_view<3, const A, cuda> final_state;  // [B, H, d]
+  channel_rows<U> x, decay;                    // [B, N, H, d]
+  dynamic_view<3, A, cuda> state;              // [B, H, d]
+  bool accumulate;                             // add to x and decay
+};
+
+/// A tile of the pass back: do, the decays and, where these have a gradient, x. The forward kernel has left the ends of all
+/// tiles.
+template <bool Plain, bool WithSign, class T, class U>
+__device__ __forceinline__ void elementwise_backward_tile(const placed_tile& at, elementwise_feed<T, 3>& feed,
+                                                          const elementwise_source<T, 3>& from,
+                                                          const elementwise_pulled<T, U>& to,
+                                                          const typename elementwise_tile<T>::chain& forward,
+                                                          const typename elementwise_tile<T>::chain& chain,
+                                                          elementwise_memory<T, 3>& shared) {
+  using tile = elementwise_tile<T>;
+  using A = typename tile::A;
+  using wide = typename tile::wide;
+  using part_type = thread_part<Plain, T, 3>;
+  constexpr int tokens = tile::warp_tokens;
+  const part_type part{from, at};
   const int warp = part.warp, lane = part.lane;
-
-  A a[tokens], w[tokens];  // w: do first
-  part.read_decays(a);
-  if (to.decay) {  // x is read again below, from a cache: in registers there is no room for it
-    A x[tokens], sum = A(0);
-    part.read(from.x, A(-0.0), x);
+  const auto& operands = shared.operands[feed.stage()];
+  const std::int64_t slot = at.in_chain.slot, index = at.in_chain.index, column = part.column;
+  left_word<A, tile::count> behind;  // asked for long before it is needed
+  if (warp == 0 && !at.in_chain.last && part.has(0)) behind = chain.end(slot + 1, column);
+  wide a[tokens];
+  typename tile::word x[tokens], incoming[tokens];
+  part.template read_decays<WithSign>(operands[1], a);
+  if (to.decay) {
+    wide sum = tile::all(A(0));
     LIGHTNET_UNROLL
-    for (int i = 0; i < tokens; ++i) sum = multiply_add(a[i], sum, x[i]);
-    steps.sum[warp][lane] = sum;
+    for (int i = 0; i < tokens; ++i) {
+      x[i] = part.read(operands[2], i, A(-0.0));
+      sum = tile::step(a[i], sum, widen(x[i]));
+    }
+    shared.sum[warp][lane] = sum;
   }
-  part.read(to.o, A(-0.0), w);
-  A decay = A(1), returned = A(0);
+  wide decay = tile::all(A(1)), returned = tile::all(A(0));
   LIGHTNET_UNROLL
   for (int i = tokens - 1; i >= 0; --i) {
-    decay *= a[i];
-    returned = a[i] * (returned + w[i]);
+    incoming[i] = part.read(operands[0], i, A(-0.0));
+    decay = tile::multiply(decay, a[i]);
+    returned = tile::multiply(a[i], tile::sum(returned, widen(incoming[i])));
   }
-  steps.decay[warp][lane] = decay;
-  steps.returned[warp][lane] = returned;
+  shared.decay[warp][lane] = decay;
+  shared.returned[warp][lane] = returned;
   __syncthreads();
 
-  if (warp == 0 && part.active) {
-    const std::int64_t slot = here.slot, column = part.column;
-    const A product = steps.product(lane), total = steps.backward(A(0), -1, lane);
-    if (here.index > 0) chain.leave_step(slot, column, product, total);
-    A g = A(0);
-    if (!here.last) {
-      const std::int64_t behind = (part.line.length - 1) / elementwise_tile::tokens - here.index;
-      g = chain.begin(slot, -1, behind, column);
+  const elementwise_step<wide> since = shared.backward(warp == 0 ? -1 : warp, lane);
+  const elementwise_step<wide> until = shared.forward(warp, lane);
+  if (warp == 0 && part.has(0)) {
+    const bool known = at.in_chain.last || behind.ready();
+    if (index > 0 && !known) chain.leave_step(slot, column, since.decay, since.sum);
+    wide g = tile::all(A(0));
+    if (!at.in_chain.last) {
+      g = known ? behind.numbers : chain.begin(slot, -1, (at.line.length - 1) / tile::tokens - index, column);
     } else if (to.final_state) {
-      g = part.of(to.final_state);
+      g = part.load(to.final_state);
     }
-    if (here.index > 0) chain.leave_end(slot, column, multiply_add(product, g, total));
-    ends[lane] = g;
+    if (index > 0) chain.leave_end(slot, column, tile::step(since.decay, g, since.sum));
+    shared.end[lane] = g;
     if (to.decay) {
-      begins[lane] = here.index > 0 ? forward.end(slot - 1, column) : from.state.h ? part.of(from.state.h) : A(0);
+      shared.begin[lane] = index > 0 ? forward.end(slot - 1, column).numbers
+                           : from.h  ? part.load(from.h)
+                                     : tile::all(A(0));
     }
   }
+  feed.next();
   __syncthreads();
-  if (!part.active) return;
 
-  A g = steps.backward(ends[lane], warp, lane);
-  const auto dx = part.walk(to.x), ddecay = part.walk(to.decay);
+  wide g = shared.end[lane], h = shared.begin[lane], w[tokens];
+  const elementwise_step<wide> own = warp == 0 ? shared.backward(warp, lane) : since;
+  g = tile::step(own.decay, g, own.sum);
+  const thread_rows<part_type, Plain, U> dx{part, to.x, to.accumulate}, ddecay{part, to.decay, to.accumulate};
   LIGHTNET_UNROLL
   for (int i = tokens - 1; i >= 0; --i) {
-    w[i] += g;
-    g = a[i] * w[i];
-    if (to.x) part.write(dx, i, w[i], to.accumulate);
+    w[i] = tile::sum(widen(incoming[i]), g);
+    g = tile::multiply(a[i], w[i]);
+    if (to.x) dx.write(i, w[i]);
   }
-  if (part.first == 0 && to.state) part.of(to.state) = g;
+  if (at.first == 0 && warp == 0 && to.state) part.store(to.state, g);
   if (!to.decay) return;
-  const auto x = part.walk(from.x);
-  A h = steps.forward(begins[lane], warp, lane);
+  h = tile::step(until.decay, h, until.sum);
   LIGHTNET_UNROLL
   for (int i = 0; i < tokens; ++i) {
-    const A step = part.reads(i) ? static_cast<A>(x[i]) : A(-0.0);
-    part.write(ddecay, i, (Recurrence::with_sign ? w[i] : a[i] * w[i]) * h, to.accumulate);
-    h = multiply_add(a[i], h, step);
+    ddecay.write(i, tile::multiply(WithSign ? w[i] : tile::multiply(a[i], w[i]), h));
+    h = tile::step(a[i], h, widen(x[i]));
   }
 }
 
-/// How a call is cut into tiles, and whether there is anything to do.
-template <class Recurrence, int Dims, class T>
-struct elementwise_plan {
-  elementwise_arguments<Recurrence, Dims, T, cuda> from;
-  int threads = 0;
-
-  elementwise_plan(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation,
-                   const elementwise_arguments<Recurrence, Dims, T, cuda>& arguments)
-      : from{arguments} {
-    if (empty()) return;
-    from.lines = accept_lengths(on, scratch, operation, arguments.lines);
-    const std::int64_t warps =
-        (from.lines.longest() + elementwise_tile::warp_tokens - 1) / elementwise_tile::warp_tokens;
-    threads = 32 * static_cast<int>(warps < 1 ? 1 : warps < elementwise_tile::warps ? warps : elementwise_tile::warps);
-  }
-  bool empty() const { return from.row() == 0 || from.lines.count() == 0; }
-
-  tile_chain<accumulator<T>> chain(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation) const {
-    return {on, scratch, operation, from.lines, elementwise_tile::tokens, from.row(), elementwise_tile::channels};
-  }
-  /// Calls `call(std::bool_constant<scattered>)`.
-  template <class Call, class... Sequence>
-  void with_walk(const Call& call, const Sequence&... sequences) const {
-    if constexpr (Dims > 1) {
-      std::int64_t stride = 0;
-      const bool even = ((!sequences || sequences.evenly_spaced(stride)) && ...);
-      if (from.lines.axis == token_lines<Dims, cuda>::flattened && !even) return call(std::true_type{});
+template <bool WithSign, class T, class U>
+__global__ void __launch_bounds__(elementwise_tile<T>::threads, (elementwise_memory<T, 3>::blocks_of_processor))
+    elementwise_backward_kernel(const __grid_constant__ elementwise_source<T, 3> from,
+                                const __grid_constant__ elementwise_pulled<T, U> to,
+                                const __grid_constant__ typename elementwise_tile<T>::chain forward,
+                                const __grid_constant__ typename elementwise_tile<T>::chain chain) {
+  extern __shared__ __align__(16) unsigned char shared_memory[];
+  auto& shared = *reinterpret_cast<elementwise_memory<T, 3>*>(shared_memory);
+  elementwise_feed<T, 3> feed{from, chain, true, shared};
+  const bool writes_plainly = (!to.x || to.x.in_words) && (!to.decay || to.decay.in_words) && !to.accumulate;
+  for (;;) {
+    const placed_tile& at = feed.arrived();
+    if (at.ended) return;
+    if (!at.in_chain.exists) {
+      feed.next();
+    } else if (from.plain(at) && writes_plainly) {
+      elementwise_backward_tile<true, WithSign>(at, feed, from, to, forward, chain, shared);
+    } else {
+      elementwise_backward_tile<false, WithSign>(at, feed, from, to, forward, chain, shared);
     }
-    call(std::false_type{});
   }
+}
+
+/// One call, in the form that its kernels take.
+template <class Recurrence, int Dims, class T>
+class elementwise_call {
+ public:
+  using tile = elementwise_tile<T>;
+  using chain = typename tile::chain;
+  using arguments_type = elementwise_arguments<Recurrence, Dims, T, cuda>;
+  using A = accumulator<T>;
+
+  elementwise_call(execution<cuda>& on, const char* operation, const arguments_type& arguments)
+      : on_{on}, scratch_{on}, operation_{operation}, from_{arguments} {
+    if (empty()) return;
+    from_.lines = accept_lengths(on, scratch_, operation, arguments.lines);
+    x_ = rows(arguments.x);
+    decay_ = rows(arguments.decay);
+  }
+
+  bool empty() const { return from_.row() == 0 || from_.lines.count() == 0; }
+
+  template <class Sequence>
+  auto rows(const Sequence& sequence) {
+    return rows_of(on_, scratch_, operation_, sequence);
+  }
+  chain new_chain() { return {scratch_, from_.lines, tile::tokens, from_.row(), tile::channels}; }
+
+  template <class U>
+  void forward(const chain& steps, const elementwise_results<U>& to) {
+    run<2>(elementwise_forward_kernel<Recurrence::with_sign, T, U>, {x_, decay_}, steps, to, steps);
+  }
+  template <class U>
+  void backward(const chain& ends, const chain& steps, const channel_rows<const T>& incoming,
+                const elementwise_pulled<T, U>& to) {
+    run<3>(elementwise_backward_kernel<Recurrence::with_sign, T, U>,
+           {incoming, decay_, to.decay ? x_ : channel_rows<const T>{}}, steps, to, ends, steps);
+  }
+
+ private:
+  template <int Operands>
+  struct operands_type {
+    channel_rows<const T> all[Operands];
+  };
+
+  template <int Operands, class Kernel, class... Argument>
+  void run(Kernel kernel, const operands_type<Operands>& operands, const chain& steps, const Argument&... arguments) {
+    using memory = elementwise_memory<T, Operands>;
+    elementwise_source<T, Operands> source{lines_of_three_axes(from_.lines),
+                                           from_.heads,
+                                           from_.channels,
+                                           from_.mask,
+                                           from_.state.h,
+                                           from_.state.decay,
+                                           {}};
+    for (int n = 0; n < Operands; ++n) source.operands[n] = operands.all[n];
+    launch_together(on_, operation_, {steps.count(), tile::threads, sizeof(memory)}, kernel, source, arguments...);
+  }
+
+  execution<cuda>& on_;
+  execution<cuda>::scope scratch_;
+  const char* operation_;
+  arguments_type from_;
+  channel_rows<const T> x_, decay_;
 };
 
 /// o = h along every line, from the initial state to the final one.
@@ -192,18 +301,10 @@ template <class Recurrence, int Dims, class T, class U>
 void elementwise_recurrence_forward(execution<cuda>& on,
                                     const elementwise_arguments<Recurrence, Dims, T, cuda>& arguments,
                                     const elementwise_outputs<Recurrence, Dims, U, cuda>& outputs) {
-  constexpr const char* operation = "scan";
-  execution<cuda>::scope scratch{on};
-  const elementwise_plan<Recurrence, Dims, T> plan{on, scratch, operation, arguments};
-  if (plan.empty()) return;
-  const auto chain = plan.chain(on, scratch, operation);
-  plan.with_walk(
-      [&](auto scattered) {
-        launch(on, operation, {chain.blocks(), plan.threads},
-               elementwise_forward_kernel<decltype(scattered)::value, Recurrence, Dims, T, U>, plan.from, outputs,
-               chain);
-      },
-      arguments.x, arguments.decay, outputs.o);
+  elementwise_call<Recurrence, Dims, T> call{on, "scan", arguments};
+  if (call.empty()) return;
+  call.forward(call.new_chain(),
+               elementwise_results<U>{call.rows(outputs.o), outputs.state.h, outputs.state.decay, outputs.accumulate});
 }
 
 /// The gradients along every line:
@@ -214,26 +315,17 @@ template <class Recurrence, int Dims, class T, class U>
 void elementwise_recurrence_backward(execution<cuda>& on,
                                      const elementwise_arguments<Recurrence, Dims, T, cuda>& arguments,
                                      const elementwise_gradients<Dims, T, U, cuda>& gradients) {
-  constexpr const char* operation = "scan_backward";
-  execution<cuda>::scope scratch{on};
-  const elementwise_plan<Recurrence, Dims, T> plan{on, scratch, operation, arguments};
-  if (plan.empty()) return;
-  const auto chain = plan.chain(on, scratch, operation);
-  auto forward = chain;
-  const bool leaves_ends = chain.memory && gradients.decay;
-  if (leaves_ends) forward = plan.chain(on, scratch, operation);
-  plan.with_walk(
-      [&](auto scattered) {
-        constexpr bool is_scattered = decltype(scattered)::value;
-        if (leaves_ends) {
-          launch(on, operation, {chain.blocks(), plan.threads},
-                 elementwise_forward_kernel<is_scattered, Recurrence, Dims, T, T>, plan.from,
-                 elementwise_outputs<Recurrence, Dims, T, cuda>{}, forward);
-        }
-        launch(on, operation, {chain.blocks(), plan.threads},
-               elementwise_backward_kernel<is_scattered, Recurrence, Dims, T, U>, plan.from, gradients, forward, chain);
-      },
-      arguments.x, arguments.decay, gradients.o, gradients.x, gradients.decay);
+  elementwise_call<Recurrence, Dims, T> call{on, "scan_backward", arguments};
+  if (call.empty()) return;
+  const auto back = call.new_chain();
+  auto forward = back;
+  if (back.memory != nullptr && gradients.decay) {
+    forward = call.new_chain();
+    call.forward(forward, elementwise_results<T>{});
+  }
+  call.backward(forward, back, call.rows(gradients.o),
+                elementwise_pulled<T, U>{gradients.final_state, call.rows(gradients.x), call.rows(gradients.decay),
+                                         gradients.state, gradients.accumulate});
 }
 
 /// h = right.decay left.h + right.h of every sequence, and the product of the decays where `to` has one.

@@ -1,147 +1,154 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cuda/channel_rows.cuh>
 #include <lightnet/backend/cuda/tile_chain.cuh>
 #include <lightnet/backend/elementwise_operands.hpp>
-#include <lightnet/core/math.hpp>
 
-// What a block of the element-wise recurrence works on.
+// What the blocks of the element-wise recurrence work on.
 
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// What a tile of the element-wise recurrence is.
+/// A tile: 128 tokens of a line, a warp 16 of them; 32 words of channels, a lane one.
+template <class T>
 struct elementwise_tile {
-  static constexpr int warp_tokens = 16, warps = 16, tokens = warp_tokens * warps, channels = 32;
-};
+  using A = accumulator<T>;
+  static constexpr int warps = 8, threads = 32 * warps, warp_tokens = 16, tokens = warps * warp_tokens;
+  static constexpr int lanes = 32, count = sizeof(T) == 2 ? 2 : 1;  // channels of a word
+  static constexpr int channels = lanes * count;
+  using word = channel_word<T, count>;  // as it is stored
+  using wide = channel_word<A, count>;  // as it is summed
+  using chain = tile_chain<A, count>;
 
-/// One channel of some tokens of a line. Scattered: no stride leads from each token to the next.
-template <bool Scattered, int Dims, class U>
-class channel_walk {
- public:
-  __device__ channel_walk(const head_sequence<Dims, U, cuda>& sequence, const token_line& line, std::int64_t first,
-                          std::int64_t head, std::int64_t channel)
-      : sequence_{sequence}, line_{line}, first_{first}, head_{head}, offset_{channel * sequence.channel_stride()} {
-    if constexpr (!Scattered) {
-      if (!sequence) return;
-      at_ = sequence.token(line.batch, head, line.token(first)) + offset_;
-      if (line.length > 1) step_ = sequence.token(0, 0, line.first + line.step) - sequence.token(0, 0, line.first);
+  /// a from log a or, with a sign, from itself. A number of two bytes has fewer digits than the processor's 2^x.
+  template <bool WithSign>
+  __device__ static A decay(A given) {
+    if constexpr (WithSign || sizeof(T) > 2) {
+      return decay_of<WithSign>(given);
+    } else {
+      float a;
+      asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(a) : "f"(given * 1.44269504F));
+      return given <= 0 ? a : limits<float>::not_a_number;
     }
   }
-  __device__ U& operator[](int i) const {
-    if constexpr (Scattered) return place(sequence_, line_.batch, head_, line_.token(first_ + i))[offset_];
-    return at_[i * step_];
-  }
 
- private:
-  // Divisions for each axis, too long to have in a loop that is unrolled.
-  __device__ __noinline__ static U* place(const head_sequence<Dims, U, cuda>& sequence, std::int64_t batch,
-                                          std::int64_t head, std::int64_t token) {
-    return sequence.token(batch, head, token);
+  template <class Body>
+  __device__ static void each(const Body& body) {
+    LIGHTNET_UNROLL
+    for (int c = 0; c < count; ++c) body(c);
   }
-
-  const head_sequence<Dims, U, cuda>& sequence_;
-  const token_line& line_;
-  std::int64_t first_, head_, offset_;
-  U* at_ = nullptr;
-  std::int64_t step_ = 0;
+  __device__ static wide all(A x) {
+    wide made;
+    each([&](int c) { made.channels[c] = x; });
+    return made;
+  }
+  /// a h + x.
+  __device__ static wide step(const wide& a, const wide& h, const wide& x) {
+    wide next;
+    each([&](int c) { next.channels[c] = multiply_add(a.channels[c], h.channels[c], x.channels[c]); });
+    return next;
+  }
+  __device__ static wide multiply(const wide& a, const wide& b) {
+    wide product;
+    each([&](int c) { product.channels[c] = a.channels[c] * b.channels[c]; });
+    return product;
+  }
+  __device__ static wide sum(const wide& a, const wide& b) {
+    wide both;
+    each([&](int c) { both.channels[c] = a.channels[c] + b.channels[c]; });
+    return both;
+  }
 };
 
-/// The steps h -> decay h + sum of the tokens of each warp, and of the way back, g -> decay g + returned.
-template <class A>
-struct warp_steps {
-  using rows = A[elementwise_tile::warps][elementwise_tile::channels];
-  rows decay, sum, returned;
+/// Lines as kernels take them that serve grids of any number of dimensions: the axis along which they lie, and what comes
+/// before it and after it.
+template <int Dims>
+token_lines<3, cuda> lines_of_three_axes(const token_lines<Dims, cuda>& lines) {
+  token_lines<3, cuda> made;
+  made.batch = lines.batch;
+  made.cumulative_lengths = lines.cumulative_lengths;
+  made.reversed = lines.reversed;
+  made.tokens.extents = {1, lines.tokens.size(), 1};
+  if (lines.axis == token_lines<Dims, cuda>::flattened) return made;
+  made.axis = 1;
+  made.tokens.extents[1] = 1;
+  for (int i = 0; i < Dims; ++i) {
+    made.tokens.extents[i < lines.axis    ? 0
+                        : i == lines.axis ? 1
+                                          : 2] *= lines.tokens.extents[static_cast<std::size_t>(i)];
+  }
+  return made;
+}
 
-  /// h before warp `last` from h before the tile.
-  __device__ A forward(A h, int last, int lane) const {
-    for (int w = 0; w < last; ++w) h = multiply_add(decay[w][lane], h, sum[w][lane]);
-    return h;
+/// A tile, and where it lies: tokens [first, first + count) of a line.
+struct placed_tile {
+  chain_tile in_chain;
+  token_line line;
+  std::int64_t first;
+  int count;   // none where the tile does not exist
+  bool ended;  // there is no tile any more
+};
+
+/// What is read: sequences [B, N, H, d] in tiles, and what says which tokens they are and how a line begins.
+template <class T, int Operands>
+struct elementwise_source {
+  using A = accumulator<T>;
+
+  token_lines<3, cuda> lines;
+  std::int64_t heads, channels;
+  dynamic_view<2, const bool, cuda> mask;     // [B, N]
+  dynamic_view<3, const A, cuda> h, product;  // [B, H, d]  the initial state, or nothing
+  channel_rows<const T> operands[Operands];
+
+  __device__ std::int64_t row() const { return heads * channels; }
+  /// Whether a tile is whole, and all of it counts.
+  __device__ bool plain(const placed_tile& at) const {
+    using tile = elementwise_tile<T>;
+    return at.count == tile::tokens && !mask && (at.in_chain.group + 1) * tile::channels <= row();
   }
-  /// g after warp `last` from g after the tile.
-  __device__ A backward(A g, int last, int lane) const {
-    for (int w = static_cast<int>(blockDim.x) / 32 - 1; w > last; --w) {
-      g = multiply_add(decay[w][lane], g, returned[w][lane]);
+};
+
+/// h -> decay h + sum.
+template <class Wide>
+struct elementwise_step {
+  Wide decay, sum;
+};
+
+/// The shared memory of a block: two tiles of operands, what is known of tiles, and what the warps tell each other.
+template <class T, int Operands>
+struct elementwise_memory {
+  using tile = elementwise_tile<T>;
+  using A = typename tile::A;
+  using wide = typename tile::wide;
+  static constexpr int stages = 2, known = 4;
+  static constexpr int blocks_of_processor = sizeof(T) == 8 ? 1 : 2;  // for which there are registers
+
+  typename tile::word operands[stages][Operands][tile::tokens][tile::lanes];
+  wide decay[tile::warps][tile::lanes], sum[tile::warps][tile::lanes], returned[tile::warps][tile::lanes];
+  wide begin[tile::lanes], end[tile::lanes];  // h before the tile, and g after it
+  placed_tile tiles[known];
+
+  /// What the tokens of the warps before `last` do to h.
+  __device__ elementwise_step<wide> forward(int last, int lane) const {
+    elementwise_step<wide> all{tile::all(A(1)), tile::all(A(0))};
+    LIGHTNET_UNROLL
+    for (int w = 0; w < tile::warps; ++w) {
+      const wide a = decay[w][lane], x = sum[w][lane];
+      if (w < last) all = {tile::multiply(all.decay, a), tile::step(a, all.sum, x)};
     }
-    return g;
-  }
-  /// The decay of the tile.
-  __device__ A product(int lane) const {
-    A all = A(1);
-    for (int w = 0; w < static_cast<int>(blockDim.x) / 32; ++w) all *= decay[w][lane];
     return all;
   }
-};
-
-/// A warp's part of a tile: 16 tokens of a line, 32 channels of which each lane has one.
-template <bool Scattered, class Recurrence, int Dims, class T>
-struct warp_tile {
-  using A = accumulator<T>;
-  using tile = elementwise_tile;
-  static constexpr int tokens = tile::warp_tokens;
-
-  const elementwise_arguments<Recurrence, Dims, T, cuda>& from;
-  token_line line;
-  int warp, lane;
-  std::int64_t first, column;  // token of the line, channel of the row
-  bool active;                 // the lane has a channel
-  std::int64_t head, channel;
-  int count;
-  unsigned on;  // which tokens count, the same for all lanes
-
-  __device__ warp_tile(const elementwise_arguments<Recurrence, Dims, T, cuda>& arguments, const chain_tile& here)
-      : from{arguments},
-        line{arguments.lines[here.line]},
-        warp{static_cast<int>(threadIdx.x) / 32},
-        lane{static_cast<int>(threadIdx.x) % 32},
-        first{here.index * tile::tokens + warp * tokens},
-        column{here.group * tile::channels + lane},
-        active{column < arguments.row()},
-        head{active ? column / arguments.channels : 0},
-        channel{active ? column % arguments.channels : 0} {
-    const std::int64_t left = line.length - first;
-    count = static_cast<int>(left < 0 ? 0 : left < tokens ? left : tokens);
-    on = __ballot_sync(~0U, lane < count && (!from.mask || from.mask(line.batch, line.token(first + lane))));
-  }
-
-  template <class U>
-  using walk_of = channel_walk<Scattered, Dims, U>;
-  template <class U>
-  __device__ walk_of<U> walk(const head_sequence<Dims, U, cuda>& sequence) const {
-    return {sequence, line, first, head, channel};
-  }
-
-  /// Whether the lane has something to read at token i.
-  __device__ bool reads(int i) const { return active && (on >> i & 1U) != 0; }
-
-  /// The tokens' numbers in registers, `otherwise` where one does not count: 16 loads on their way at once.
-  __device__ void read(const head_sequence<Dims, const T, cuda>& sequence, A otherwise, A (&to)[tokens]) const {
-    const auto numbers = walk(sequence);
+  /// What the tokens of the warps after `first` do to g.
+  __device__ elementwise_step<wide> backward(int first, int lane) const {
+    elementwise_step<wide> all{tile::all(A(1)), tile::all(A(0))};
     LIGHTNET_UNROLL
-    for (int i = 0; i < tokens; ++i) {
-      to[i] = otherwise;
-      if (reads(i)) to[i] = static_cast<A>(numbers[i]);
+    for (int w = tile::warps - 1; w >= 0; --w) {
+      const wide a = decay[w][lane], x = returned[w][lane];
+      if (w > first) all = {tile::multiply(all.decay, a), tile::step(a, all.sum, x)};
     }
-  }
-  /// a; 1 where a token does not count.
-  __device__ void read_decays(A (&to)[tokens]) const {
-    read(from.decay, Recurrence::with_sign ? A(1) : A(0), to);
-    LIGHTNET_UNROLL
-    for (int i = 0; i < tokens; ++i) to[i] = decay_of<Recurrence::with_sign>(to[i]);
-  }
-
-  /// Writes a token's number, or adds it to what is there; 0 where the token does not count.
-  template <class U>
-  __device__ void write(const walk_of<U>& to, int i, A value, bool add) const {
-    if (i >= count) return;
-    const A y = reads(i) ? value : A(0);
-    to[i] = static_cast<U>(add ? static_cast<A>(to[i]) + y : y);
-  }
-  /// The lane's number of a part of a state [B, H, d].
-  template <class U>
-  __device__ U& of(const dynamic_view<3, U, cuda>& part) const {
-    return part(line.sequence, head, channel);
+    return all;
   }
 };
 

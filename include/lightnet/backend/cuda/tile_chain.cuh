@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cuda/channel_word.cuh>
 #include <lightnet/backend/cuda/packed_lengths.cuh>
-#include <lightnet/core/bits.hpp>
 #include <lightnet/core/math.hpp>
+
+#include <cooperative_groups.h>
 
 #include <type_traits>
 
@@ -11,40 +13,44 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// A number with a mark beside each half, for a reader in another block: a word is there or not, so that neither side
-/// orders any other memory. Memory of zeros holds no number.
-template <class A>
-struct marked {
-  static constexpr int count = static_cast<int>(sizeof(A) / sizeof(std::uint32_t));
-  using bits = std::conditional_t<count == 1, std::uint32_t, std::uint64_t>;
-  std::uint64_t words[count];
+/// Numbers that a block leaves for another, neighbouring channels in one access. A number is there or not, so that neither
+/// side orders any other memory: memory of ones, a NaN that is never written, holds none.
+template <class A, int Count>
+struct left_word {
+  using word = channel_word<A, Count>;
+  using bits = std::conditional_t<sizeof(word) == 4, std::uint32_t, std::uint64_t>;
+  static_assert(sizeof(word) == sizeof(bits));
+  using number_bits = std::conditional_t<sizeof(A) == 4, std::uint32_t, std::uint64_t>;
+  static constexpr number_bits nothing = ~number_bits{0};
 
-  __device__ static void store(marked* to, A value) {
+  word numbers;
+
+  __device__ static void store(A* to, word numbers) {
     LIGHTNET_UNROLL
-    for (int i = 0; i < count; ++i) {
-      const std::uint64_t word = (std::uint64_t{bits_as<bits>(value)} >> (32 * i)) << 32 | 1;
-      asm volatile("st.relaxed.gpu.u64 [%0], %1;" ::"l"(&to->words[i]), "l"(word) : "memory");
+    for (int c = 0; c < Count; ++c) {
+      if (bits_as<number_bits>(numbers.channels[c]) == nothing) numbers.channels[c] = limits<A>::not_a_number;
+    }
+    const auto all = bits_as<bits>(numbers);
+    if constexpr (sizeof(bits) == 4) {
+      asm volatile("st.relaxed.gpu.u32 [%0], %1;" ::"l"(to), "r"(all) : "memory");
+    } else {
+      asm volatile("st.relaxed.gpu.u64 [%0], %1;" ::"l"(to), "l"(all) : "memory");
     }
   }
-  __device__ static marked load(const marked* from) {
-    marked found;
-    LIGHTNET_UNROLL
-    for (int i = 0; i < count; ++i) {
-      asm volatile("ld.relaxed.gpu.u64 %0, [%1];" : "=l"(found.words[i]) : "l"(&from->words[i]) : "memory");
+  __device__ static left_word load(const A* from) {
+    bits all;
+    if constexpr (sizeof(bits) == 4) {
+      asm volatile("ld.relaxed.gpu.u32 %0, [%1];" : "=r"(all) : "l"(from) : "memory");
+    } else {
+      asm volatile("ld.relaxed.gpu.u64 %0, [%1];" : "=l"(all) : "l"(from) : "memory");
     }
-    return found;
+    return {bits_as<word>(all)};
   }
   __device__ bool ready() const {
     bool all = true;
     LIGHTNET_UNROLL
-    for (int i = 0; i < count; ++i) all = all && (words[i] & 1) != 0;
+    for (int c = 0; c < Count; ++c) all = all && bits_as<number_bits>(numbers.channels[c]) != nothing;
     return all;
-  }
-  __device__ A value() const {
-    std::uint64_t all = 0;
-    LIGHTNET_UNROLL
-    for (int i = 0; i < count; ++i) all |= (words[i] >> 32) << (32 * i);
-    return bits_as<A>(static_cast<bits>(all));
   }
 };
 
@@ -54,43 +60,50 @@ struct chain_tile {
   bool exists, last;
 };
 
-/// Steps h -> decay h + sum of whole tiles of tokens, one after another along each line: a block takes the next tile
-/// that nobody has, leaves its step, looks back for the nearest tile whose end is known, and leaves its own end. However far
-/// it looks, the end of a tile is decay h + sum of the end before it: the same bits. Blocks that wait do so for blocks
-/// that run already. (Single-pass prefix scan with decoupled look-back, Merrill and Garland, NVR-2016-002.)
-template <class A>
+/// Steps h -> decay h + sum of whole tiles of tokens, one after another along each line: a block leaves the step of its
+/// tile, looks back for the nearest tile whose end is known, and leaves its own end. However far it looks, the end of a tile
+/// is decay h + sum of the end before it: the same bits. (Single-pass prefix scan with decoupled look-back, Merrill and
+/// Garland, NVR-2016-002.) All blocks have to run at the same time, as in a cooperative launch, each with tiles of rising
+/// numbers. Count: channels that neighbour each other, in one access.
+template <class A, int Count>
 struct tile_chain {
+  using word = channel_word<A, Count>;
+
   std::int64_t tile_tokens, row, groups, lines, tiles, slots;  // tiles: of a line, where sequences are not packed
-  std::uint64_t* memory = nullptr;  // tickets, then [3, slots, row]; null where every line is one tile
+  A* memory = nullptr;                                         // [3, slots, row]; null where every line is one tile
 
   /// `scratch` must outlive the chain. `channels` are those of a tile.
   template <int Dims>
-  tile_chain(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation,
-             const token_lines<Dims, cuda>& of, std::int64_t tokens, std::int64_t channels_of_row,
-             std::int64_t channels)
-      : tile_tokens{tokens}, row{channels_of_row}, groups{(row + channels - 1) / channels}, lines{of.count()} {
+  tile_chain(execution<cuda>::scope& scratch, const token_lines<Dims, cuda>& of, std::int64_t tokens,
+             std::int64_t channels_of_row, std::int64_t channels)
+      : tile_tokens{tokens},
+        row{(channels_of_row + Count - 1) / Count * Count},
+        groups{(row + channels - 1) / channels},
+        lines{of.count()} {
     const std::int64_t longest = of.longest();
     tiles = longest > tokens ? (longest + tokens - 1) / tokens : 1;
     slots = of.cumulative_lengths && tiles > 1 ? longest / tokens + lines : lines * tiles;
-    if (tiles == 1 || blocks() == 0) return;
-    const std::int64_t words = 2 + 3 * slots * row * marked<A>::count;
-    memory = scratch.take<std::uint64_t>(words);
-    check_cuda(operation, "cudaMemsetAsync",
-               cudaMemsetAsync(memory, 0, static_cast<std::size_t>(words) * sizeof(std::uint64_t), on.stream()));
+    if (tiles == 1 || count() == 0) return;
+    memory = scratch.take<A>(numbers() + padding);
   }
 
-  std::int64_t blocks() const { return slots * groups; }
-
-  /// The tile of this block; every tile before it on its line, or behind it, is taken already. Called by all threads.
-  template <int Dims>
-  __device__ chain_tile next_tile(const token_lines<Dims, cuda>& of, bool backward) const {
-    __shared__ unsigned ticket;
-    std::int64_t number = blockIdx.x;
-    if (memory) {
-      if (threadIdx.x == 0) ticket = atomicAdd(reinterpret_cast<unsigned*>(memory), 1U);
-      __syncthreads();
-      number = ticket;
+  /// Makes the memory hold nothing. Called by all threads of the grid, which meet here.
+  __device__ void clear() const {
+    if (!memory) return;
+    const std::int64_t words = (numbers() * static_cast<std::int64_t>(sizeof(A)) + 15) / 16;
+    const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+    for (std::int64_t n = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; n < words; n += step) {
+      reinterpret_cast<uint4*>(memory)[n] = uint4{~0U, ~0U, ~0U, ~0U};
     }
+    cooperative_groups::this_grid().sync();
+  }
+
+  /// The number of tiles.
+  LIGHTNET_HOST_DEVICE std::int64_t count() const { return slots * groups; }
+
+  /// The tile of a number: every tile before it on its line, or behind it, has a smaller one.
+  template <int Dims>
+  __device__ chain_tile tile(std::int64_t number, const token_lines<Dims, cuda>& of, bool backward) const {
     chain_tile found{number % groups, 0, 0, 0, true, true};
     number /= groups;
     if (!memory) {
@@ -117,44 +130,42 @@ struct tile_chain {
     return found;
   }
 
-  __device__ void leave_step(std::int64_t slot, std::int64_t channel, A decay, A sum) const {
-    marked<A>::store(place(1, slot, channel), decay);
-    marked<A>::store(place(2, slot, channel), sum);
+  __device__ void leave_step(std::int64_t slot, std::int64_t channel, const word& decay, const word& sum) const {
+    left_word<A, Count>::store(place(1, slot, channel), decay);
+    left_word<A, Count>::store(place(2, slot, channel), sum);
   }
-  __device__ void leave_end(std::int64_t slot, std::int64_t channel, A end) const {
-    marked<A>::store(place(0, slot, channel), end);
+  __device__ void leave_end(std::int64_t slot, std::int64_t channel, const word& end) const {
+    left_word<A, Count>::store(place(0, slot, channel), end);
   }
-  /// The end of a tile that another kernel left.
-  __device__ A end(std::int64_t slot, std::int64_t channel) const {
-    return marked<A>::load(place(0, slot, channel)).value();
-  }
+  /// The end of a tile, where it is there.
+  __device__ left_word<A, Count> end(std::int64_t slot, std::int64_t channel) const { return load(0, slot, channel); }
   /// The decay of a tile, once it is there.
-  __device__ A decay(std::int64_t slot, std::int64_t channel) const {
+  __device__ word decay(std::int64_t slot, std::int64_t channel) const {
     for (;;) {
-      const marked<A> found = marked<A>::load(place(1, slot, channel));
-      if (found.ready()) return found.value();
+      const auto found = load(1, slot, channel);
+      if (found.ready()) return found.numbers;
     }
   }
 
   /// h where a tile begins. `before` tiles, one or more, come before it, at the slots slot - direction,
   /// slot - 2 direction and so on.
-  __device__ A begin(std::int64_t slot, std::int64_t direction, std::int64_t before, std::int64_t channel) const {
-    constexpr int window = 4;
+  __device__ word begin(std::int64_t slot, std::int64_t direction, std::int64_t before, std::int64_t channel) const {
+    constexpr int window = Count == 1 ? 8 : 4;  // as many as there are registers for
     for (;;) {
-      marked<A> ends[window], decays[window], sums[window];
+      left_word<A, Count> ends[window], decays[window], sums[window];
       LIGHTNET_UNROLL
       for (int k = 0; k < window; ++k) {
-        ends[k] = decays[k] = sums[k] = {};
         if (k >= before) continue;
         const std::int64_t at = slot - (k + 1) * direction;
-        ends[k] = marked<A>::load(place(0, at, channel));
-        decays[k] = marked<A>::load(place(1, at, channel));
-        sums[k] = marked<A>::load(place(2, at, channel));
+        ends[k] = load(0, at, channel);
+        decays[k] = load(1, at, channel);
+        sums[k] = load(2, at, channel);
       }
       int nearest = window;
       bool known = true;  // the steps of all tiles nearer than k
       LIGHTNET_UNROLL
       for (int k = 0; k < window; ++k) {
+        if (k >= before) continue;
         if (nearest == window && known && ends[k].ready()) nearest = k;
         known = known && decays[k].ready() && sums[k].ready();
       }
@@ -162,19 +173,30 @@ struct tile_chain {
         __nanosleep(20);
         continue;
       }
-      A h = A(0);
+      word h{};
       LIGHTNET_UNROLL
       for (int k = window - 1; k >= 0; --k) {
-        if (k == nearest) h = ends[k].value();
-        if (k < nearest) h = multiply_add(decays[k].value(), h, sums[k].value());
+        LIGHTNET_UNROLL
+        for (int c = 0; c < Count; ++c) {
+          if (k == nearest) h.channels[c] = ends[k].numbers.channels[c];
+          if (k < nearest) {
+            h.channels[c] = multiply_add(decays[k].numbers.channels[c], h.channels[c], sums[k].numbers.channels[c]);
+          }
+        }
       }
       return h;
     }
   }
 
  private:
-  __device__ marked<A>* place(int field, std::int64_t slot, std::int64_t channel) const {
-    return reinterpret_cast<marked<A>*>(memory + 2) + (field * slots + slot) * row + channel;
+  static constexpr std::int64_t padding = 16 / sizeof(A);  // it is cleared 16 bytes at a time
+
+  LIGHTNET_HOST_DEVICE std::int64_t numbers() const { return 3 * slots * row; }
+  __device__ A* place(int field, std::int64_t slot, std::int64_t channel) const {
+    return memory + (field * slots + slot) * row + channel;
+  }
+  __device__ left_word<A, Count> load(int field, std::int64_t slot, std::int64_t channel) const {
+    return left_word<A, Count>::load(place(field, slot, channel));
   }
 };
 
