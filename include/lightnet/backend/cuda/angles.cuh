@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cuda/for_each.cuh>
+#include <lightnet/backend/cuda/launch.cuh>
 #include <lightnet/core/grid.hpp>
 
 #include <cmath>
@@ -22,9 +22,11 @@ struct write_rates {
   __device__ void operator()(std::int64_t i) const { to[i] = from.values[i]; }
 };
 
-// The angles [first, last) of a token of a head.
+// Some angles of a token of a head.
 template <int Dims, class T>
-struct angle_row {
+struct write_angles {
+  static constexpr std::int64_t at_once = 2;  // so that fewer divisions tell where they belong
+
   grid<Dims> tokens;
   std::int64_t share;
   dynamic_view<2, const T, cuda> theta;  // [1 or H, share], or empty:
@@ -32,7 +34,11 @@ struct angle_row {
   dynamic_view<3, T, cuda> cosine, sine;
   dynamic_view<2, T, cuda> coordinate;
 
-  __device__ void operator()(std::int64_t row, std::int64_t first, std::int64_t last) const {
+  LIGHTNET_HOST_DEVICE std::int64_t parts() const { return (cosine.extent(2) + at_once - 1) / at_once; }
+
+  __device__ void operator()(std::int64_t index) const {
+    const std::int64_t row = index / parts(), first = index % parts() * at_once;
+    const std::int64_t last = first + at_once < cosine.extent(2) ? first + at_once : cosine.extent(2);
     const std::int64_t h = row / cosine.extent(1), t = row % cosine.extent(1);
     const bool placed = t >= tokens.prefix;
     const auto at = placed ? tokens.coordinates(t) : typename grid<Dims>::indices{};
@@ -72,8 +78,8 @@ void encode_angles(execution<cuda>& on, const grid<Dims>& tokens, std::int64_t k
       for_each(on, operation, count, part);
     }
   }
-  const angle_row<Dims, T> body{tokens, Position::share(keys, Dims), theta, rates, cosine, sine, coordinate};
-  for_each_row(on, operation, cosine.extent(0) * cosine.extent(1), angles, body);
+  const write_angles<Dims, T> body{tokens, Position::share(keys, Dims), theta, rates, cosine, sine, coordinate};
+  for_each(on, operation, cosine.extent(0) * cosine.extent(1) * body.parts(), body);
 }
 
 }  // namespace detail

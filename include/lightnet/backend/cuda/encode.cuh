@@ -41,7 +41,8 @@ struct encode_job {
   channel_rows<const T> x;
   channel_rows<T> y;
   std::int64_t batch, tokens, heads, d, angles;
-  bool own_angles;  // those of a head
+  bool own_angles;       // those of a head
+  bool tables_in_words;  // each token's angles begin at multiples of 16 bytes
   const A *cosine, *sine;
 
   /// Where the cosines of a head lie among them all, and the sines.
@@ -49,6 +50,18 @@ struct encode_job {
     return ((own_angles ? h * tokens : 0) + t) * angles;
   }
 };
+
+/// Neighbouring numbers, 16 bytes at a time.
+template <class A, int Count>
+__device__ void read_channels(const A* from, A (&to)[Count]) {
+  constexpr int numbers = 16 / static_cast<int>(sizeof(A));
+  LIGHTNET_UNROLL
+  for (int i = 0; i < Count; i += numbers) {
+    const auto word = *reinterpret_cast<const channel_word<A, numbers>*>(from + i);
+    LIGHTNET_UNROLL
+    for (int e = 0; e < numbers; ++e) to[i + e] = word.channels[e];
+  }
+}
 
 // y = encoded x: [x cos, x sin], or pairs of channels turned. Traffic: x once, y once; the cosines and sines, which all
 // heads and sequences share, come from a cache. Tile: a part of up to 8 heads of a token for each thread.
@@ -86,10 +99,15 @@ __global__ void __launch_bounds__(encode_tile::threads, encode_tile::blocks)
       if (h + n >= heads) continue;
       if (job.own_angles || (n == 0 && h == 0)) {
         const std::int64_t table = job.table(first + h + n, t) + p * channels;
-        LIGHTNET_UNROLL
-        for (int i = 0; i < channels; ++i) {
-          c[i] = i < angles ? job.cosine[table + i] : A(1);
-          s[i] = i < angles ? job.sine[table + i] : A(0);
+        if (angles == channels && job.tables_in_words) {
+          read_channels(job.cosine + table, c);
+          read_channels(job.sine + table, s);
+        } else {
+          LIGHTNET_UNROLL
+          for (int i = 0; i < channels; ++i) {
+            c[i] = i < angles ? job.cosine[table + i] : A(1);
+            s[i] = i < angles ? job.sine[table + i] : A(0);
+          }
         }
       }
       A row[part::keys];
@@ -145,6 +163,10 @@ void encode_sequence(execution<cuda>& on, const head_sequence<Dims, const T, cud
   const std::int64_t rows = x.batch() * x.tokens() * x.heads();
   if (rows == 0) return;
   execution<cuda>::scope scratch{on};
+  const auto in_words = [](const auto& table) {
+    return table.extent(2) * sizeof(accumulator<T>) % 16 == 0 &&
+           reinterpret_cast<std::uintptr_t>(table.data()) % 16 == 0;
+  };
   const encode_job<T> job{rows_of(on, scratch, operation, x),
                           rows_of(on, scratch, operation, y),
                           x.batch(),
@@ -153,6 +175,7 @@ void encode_sequence(execution<cuda>& on, const head_sequence<Dims, const T, cud
                           x.channels(),
                           cosine.extent(2),
                           cosine.extent(0) > 1,
+                          in_words(cosine) && in_words(sine),
                           cosine.data(),
                           sine.data()};
   if (job.d % keys == 0 && job.x.in_words && job.y.in_words) {
