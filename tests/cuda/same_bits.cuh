@@ -79,7 +79,7 @@ void check(const Argument&... arguments) {
   constexpr int runs = 100, rounds = 10, replays = 3;
   lane<Call> one(arguments...), two(arguments...);
   ln::execution<ln::cuda> on(one.stream), beside(two.stream);
-  on.allow_hopper = beside.allow_hopper = std::getenv("LIGHTNET_TEST_HOPPER") != nullptr;
+  on.allow_hopper = beside.allow_hopper = std::getenv("LIGHTNET_TEST_AMPERE") == nullptr;
   one.call(on);  // the workspace takes its size
   two.call(beside);
   const auto expected = read(on, one.written);

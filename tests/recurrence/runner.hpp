@@ -26,8 +26,8 @@ struct runner<ln::cpu> {
 
 #if defined(LIGHTNET_HAS_CUDA)
 // One stream for all questions, whose workspace stays as large as the largest has made it. It is filled with NaN before
-// each question: what reads there before it writes shows. LIGHTNET_TEST_HOPPER in the environment allows the kernels of
-// Hopper's own instructions.
+// each question: what reads there before it writes shows. With LIGHTNET_TEST_AMPERE in the environment the kernels of
+// Hopper's own instructions are not taken.
 template <>
 struct runner<ln::cuda> {
   ln::execution<ln::cuda>& on;
@@ -44,7 +44,7 @@ struct runner<ln::cuda> {
  private:
   static ln::execution<ln::cuda>& shared() {
     static ln::execution<ln::cuda> one;
-    one.allow_hopper = std::getenv("LIGHTNET_TEST_HOPPER") != nullptr;
+    one.allow_hopper = std::getenv("LIGHTNET_TEST_AMPERE") == nullptr;
     return one;
   }
 };

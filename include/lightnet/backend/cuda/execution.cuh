@@ -149,9 +149,9 @@ class execution<cuda> {
   /// of the precision.
   bool allow_tf32 = false;
 
-  /// Whether recurrences of bfloat16 may take the kernels of Hopper's own instructions. Off by default: they have been
-  /// compared with the others in emulation only.
-  bool allow_hopper = false;
+  /// Whether recurrences of bfloat16 may take the kernels of Hopper's own instructions; without it they take those of the
+  /// GPUs before it, on any.
+  bool allow_hopper = true;
 
   /// Whether they do: on such a GPU, compiled for 90a.
   bool takes_hopper() const noexcept {

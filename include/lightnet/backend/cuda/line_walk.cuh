@@ -2,7 +2,9 @@
 #pragma once
 
 #include <lightnet/backend/cuda/causal_tiles.cuh>
+#include <lightnet/backend/cuda/walk_loaders.cuh>
 #include <lightnet/backend/cuda/walk_readers.cuh>
+#include <lightnet/backend/cuda/walk_readings.cuh>
 #include <lightnet/backend/cuda/walk_weighers.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -10,8 +12,8 @@ LIGHTNET_BEGIN_NAMESPACE
 namespace detail {
 
 /// A walk along the lines on Hopper's matrix units, a block a line and head, or `stretch` tokens of one: some warps read
-/// tiles of 64 tokens and make their factors (walk_weighers), the others multiply (walk_readers), a tile behind. Least
-/// traffic a token: every operand read once, every gradient or output written once; a gradient's R, which is float, besides.
+/// tiles of 64 tokens (walk_loaders), some make their factors (walk_weighers), the others multiply (walk_readers), a tile
+/// behind. Least traffic a token: every operand read once, every gradient or output written once; a gradient's R, which is float, besides.
 /// Tile: 64 tokens, all channels of the operands, in shared memory; the state in registers.
 template <walk_for What, class Job, class Outputs, int D>
 __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<What, Job, D>::blocks_of_processor)
@@ -23,15 +25,31 @@ __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<Wh
   auto& shared = walk_memory<plan, D>::in(shared_memory);
   walked_line line{job.line(blockIdx.x / stretches), blockIdx.x % stretches * stretch, 0};
   line.length = line.at.line.length < line.begin + stretch ? line.at.line.length : line.begin + stretch;
-  if constexpr (!plan::forward_call && What != walk_for::factors) {
+  if constexpr (plan::goes_back) {
     if (kept.redo[line.at.item] != 0) return;
   }
+  if (threadIdx.x < plan::stages) shared.loaded[threadIdx.x].begin(plan::loaders);
+  __syncthreads();
   const walk_part<What, Job, Outputs, D> part{job, out, kept, line, shared};
   // The compiler has to see that whole warps go one way.
-  if (__shfl_sync(~0U, static_cast<int>(threadIdx.x) / 32, 0) >= plan::readers / 32) {
-    walk_weighers<What, Job, Outputs, D>(part).run();
+  const int warp = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 32, 0);
+  if (warp >= plan::readers / 32) {
+    constexpr bool apart = plan::shares_registers && plan::loader_registers != plan::weigher_registers;
+    if constexpr (plan::shares_registers && !apart) give_registers<plan::loader_registers>();
+    if (warp >= (plan::readers + plan::weighers) / 32) {
+      if constexpr (apart) give_registers<plan::loader_registers>();
+      walk_loaders<What, Job, Outputs, D>(part).run();
+    } else if constexpr (plan::weighs) {
+      if constexpr (apart) give_registers<plan::weigher_registers>();
+      walk_weighers<What, Job, Outputs, D>(part).run();
+    }
   } else if constexpr (plan::multiplies) {
-    walk_readers<What, Job, Outputs, D>(part).run();
+    if constexpr (plan::shares_registers) take_registers<plan::reader_registers>();
+    if constexpr (plan::weighs) {
+      walk_readers<What, Job, Outputs, D>(part).run();
+    } else {
+      walk_readings<What, Job, Outputs, D>(part).run();
+    }
   }
 #else
   __trap();  // takes_hopper said that this cannot be

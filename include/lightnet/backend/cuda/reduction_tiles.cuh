@@ -51,19 +51,20 @@ struct add_stretch_weights {
   }
 };
 
-/// U of a line in the frame of the total, and the final state. A thread an element.
+/// U of all lines in the frame of their totals, and the final states: states [items, d, e]. Least traffic: the parts and
+/// these. A block 8 rows of a line and head.
 template <class Job, class State>
-struct add_stretch_states {
-  Job job;
-  State to;
-  stretch_totals<typename Job::A> from;
-  std::int64_t stretches;
-  typename Job::A* state;  // [items, d, e]
-
-  __device__ void operator()(std::int64_t n) const {
-    using A = typename Job::A;
-    const std::int64_t columns = job.from.values, rows = job.from.keys, j = n % columns, i = n / columns % rows;
-    const line_of_head at = job.line(n / columns / rows);
+__global__ void __launch_bounds__(256)
+    add_stretch_states_kernel(Job job, State to, stretch_totals<typename Job::A> from, std::int64_t stretches,
+                              typename Job::A* states, std::int64_t blocks_of_item) {
+  using A = typename Job::A;
+  constexpr int rows_of_block = 8;
+  const line_of_head at = job.line(blockIdx.x / blocks_of_item);
+  const int rows = static_cast<int>(job.from.keys), columns = static_cast<int>(job.from.values);
+  const int first = static_cast<int>(blockIdx.x % blocks_of_item) * rows_of_block;
+  for (int n = static_cast<int>(threadIdx.x); n < rows_of_block * columns; n += 256) {
+    const int i = first + n / columns, j = n % columns;
+    if (i >= rows) return;
     const std::int64_t w = Job::per_channel ? i : 0;
     A sum = A(0);
     if (!job.begins_empty(at, i)) sum = from_initial_frame(job, at, w) * job.begin(at, i, j);
@@ -75,10 +76,10 @@ struct add_stretch_states {
       }
       sum = multiply_add(by, from.sum[(part * rows + i) * columns + j], sum);
     }
-    state[n] = sum;
+    states[(at.item * rows + i) * columns + j] = sum;
     if (to) to.sum(at.line.sequence, at.head, i, j) = ends_bad(job, at, j) ? limits<A>::not_a_number : sum;
   }
-};
+}
 
 /// o = q (U / Z) on the matrix units, a block a line, head and 128 of its tokens. Least traffic a token: d + e numbers.
 /// Tile: 128 tokens and all d and e in shared memory, U / Z rounded to bfloat16.
@@ -138,6 +139,14 @@ __global__ void __launch_bounds__(256)
   }
 }
 
+/// Where the queries of a line are to read the sum of it.
+template <class Sequence>
+struct line_readings {
+  Sequence o;
+  bool accumulate;
+  const float* sum;  // [items, d, e]: U
+};
+
 /// The global traversal on the matrix units: what stretches of 1024 tokens add up to, their sum, and its reading.
 template <class Job, class Outputs>
 void run_reduction_tiles(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation, Job job,
@@ -159,10 +168,16 @@ void run_reduction_tiles(execution<cuda>& on, execution<cuda>::scope& scratch, c
   }
   for_each(on, operation, items * job.width, add_stretch_weights<Job>{job, totals, stretches});
   using state_type = std::remove_cvref_t<decltype(outputs.state)>;
-  for_each(on, operation, items * size,
-           add_stretch_states<Job, state_type>{job, outputs.state, totals, stretches, states});
+  const std::int64_t blocks_of_item = (from.keys + 7) / 8;
+  launch(on, operation, {items * blocks_of_item, 256}, add_stretch_states_kernel<Job, state_type>, job, outputs.state,
+         totals, stretches, states, blocks_of_item);
   if (outputs.state) {
     for_each(on, operation, items * job.width, store_weights_of_state<Job>{job, outputs.state});
+  }
+  if (on.takes_hopper()) {
+    using readings = line_readings<std::remove_cvref_t<decltype(outputs.o)>>;
+    return walk_lines<walk_for::readings>(on, operation, job, readings{outputs.o, outputs.accumulate, states},
+                                          stretches, stretch);
   }
   const std::int64_t blocks = (longest + rows - 1) / rows;
   const auto read = [&]<int D, int E>() {

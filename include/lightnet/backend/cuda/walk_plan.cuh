@@ -8,8 +8,9 @@ LIGHTNET_BEGIN_NAMESPACE
 namespace detail {
 
 /// What a walk along the lines, 64 tokens at a time, is for: the outputs of the forward call; what the tokens of a stretch
-/// add up to; the factors before every tile; or the gradients of the queries, of the keys and of the values.
-enum class walk_for { outputs, totals, factors, queries, keys, values };
+/// add up to, and the outputs of queries that all read such a sum; the factors before every tile; or the gradients of the
+/// queries, of the keys and of the values.
+enum class walk_for { outputs, totals, readings, factors, queries, keys, values };
 
 /// How a walk uses the matrix units (see walk_readers):
 ///   y^T = X read^T + column^T tri(read in^T)^T,   X <- by X + column^T in,
@@ -17,14 +18,16 @@ enum class walk_for { outputs, totals, factors, queries, keys, values };
 template <walk_for What, class Job, int D>
 struct walk_plan {
   static constexpr bool forward_call = What == walk_for::outputs || What == walk_for::totals;
+  static constexpr bool weighs = What != walk_for::readings;
+  static constexpr bool goes_back = What == walk_for::queries || What == walk_for::keys || What == walk_for::values;
   static constexpr bool backwards = What == walk_for::keys || What == walk_for::values;
   static constexpr bool multiplies = What != walk_for::factors;
   static constexpr bool reads = multiplies && What != walk_for::totals;  // there is a y
   static constexpr bool keyed = Job::recurrence::kappa == kappa_of::key;
 
   static constexpr bool loads_q = reads;
-  static constexpr bool loads_v = What != walk_for::values;
-  static constexpr bool loads_incoming = reads && What != walk_for::outputs;
+  static constexpr bool loads_v = weighs && What != walk_for::values;
+  static constexpr bool loads_incoming = reads && weighs && What != walk_for::outputs;
   static constexpr bool has_extra = What == walk_for::queries || (What == walk_for::keys && keyed);
   /// X is [channels of the key, of the value], not its transpose: what scales a channel scales a row.
   static constexpr bool scales_rows = What == walk_for::queries || What == walk_for::keys;
@@ -36,10 +39,17 @@ struct walk_plan {
   };
 
   static constexpr int rows = 64, groups = D / 64;
-  static constexpr int readers = multiplies ? groups * 128 : 0, weighers = D, threads = readers + weighers;
-  static constexpr int tiles = 1 + loads_q + loads_v + loads_incoming;
-  static constexpr int stages = has_extra ? 2 : 3, ahead = stages - 1;  // tiles on their way
-  static constexpr int blocks_of_processor = D == 64 && tiles <= 3 ? 2 : 1;
+  static constexpr int readers = multiplies ? groups * 128 : 0, weighers = weighs ? D : 0, loaders = D;
+  static constexpr int threads = readers + weighers + loaders;
+  static constexpr int tiles = weighs + loads_q + loads_v + loads_incoming;
+  static constexpr int stages = has_extra ? 2 : 3;  // tiles that are there or on their way
+  static constexpr int blocks_of_processor = (D == 64 && tiles <= 3) || !weighs ? 2 : 1;
+  // Registers of a thread, where the parts share those of the processor anew, by groups of four warps: weighers and loaders
+  // of 64 channels are one such group.
+  static constexpr bool shares_registers = multiplies && blocks_of_processor * threads >= 512;
+  static constexpr int reader_registers = D == 64 ? 152 : weighs ? 168 : 96;
+  static constexpr int weigher_registers = D == 64 ? 104 : 120;
+  static constexpr int loader_registers = D == 64 ? 104 : weighs ? 56 : 48;
   static constexpr int extra_stride = D + 4;  // so that lanes of four tokens meet in no bank
 };
 

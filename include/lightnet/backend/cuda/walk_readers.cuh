@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cuda/walk_rows.cuh>
+#include <lightnet/backend/cuda/walk_state.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -16,19 +16,16 @@ namespace detail {
 /// and, with R = qhat * dqhat and A = khat * dkhat, the gradients of the logits: A_t - w_t sum_{u >= t} R_u / Z_u or, for
 /// a decay, sum_{u >= t} (R_u - A_u). Operands are rounded to bfloat16, sums are float.
 template <walk_for What, class Job, class Outputs, int D>
-class walk_readers : walk_part<What, Job, Outputs, D> {
+class walk_readers : walk_state<What, Job, Outputs, D> {
  public:
   using part = walk_part<What, Job, Outputs, D>;
+  using base = walk_state<What, Job, Outputs, D>;
   using typename part::plan, typename part::memory, typename part::tile, typename part::message;
   using part::rows, part::job_, part::out_, part::kept_, part::line_, part::shared_;
+  using base::state_, base::group_, base::thread_, base::lane_, base::row_, base::rows_;
+  using base::each_register, base::each_of_state, base::keep_state, base::pack_state, base::uniform;
 
-  __device__ explicit walk_readers(const part& given)
-      : part{given},
-        group_{__shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0)},
-        thread_{static_cast<int>(threadIdx.x) % 128},
-        lane_{thread_ % 32},
-        row_{group_ * 64 + thread_ / 32 * 16 + lane_ / 4},
-        rows_{line_, shared_} {}
+  __device__ explicit walk_readers(const part& given) : base{given} {}
 
   __device__ void run() {
     each_of_state([](float& x, int, int) { x = 0; });
@@ -43,6 +40,7 @@ class walk_readers : walk_part<What, Job, Outputs, D> {
       rescale(from);
       if (uniform(from.ends)) break;
       const bool again = uniform(from.again);
+      const warps_barrier done = again ? memory::again() : memory::empty(stage);
       if constexpr (plan::reads) {
         const std::int64_t index = plan::backwards ? tiles - 1 - turn : turn;
         const run_of_rows run{
@@ -52,9 +50,9 @@ class walk_readers : walk_part<What, Job, Outputs, D> {
         multiply(stage, y);
         // What a store needs of the tile is read before the weighers get it back.
         const bool early = What == walk_for::values || (What == walk_for::outputs && !run.odd);
-        if (early) memory::empty(stage).pass();
+        if (early) done.pass();
         write(stage, run, index, y);
-        if (!early) memory::empty(stage).pass();
+        if (!early) done.pass();
       } else {
         keep_state();
         begin_products();
@@ -62,7 +60,7 @@ class walk_readers : walk_part<What, Job, Outputs, D> {
         commit_products();
         wait_for_products<0>();
         keep_state();
-        memory::empty(stage).pass();
+        done.pass();
       }
       if (again) continue;
       ++turn;
@@ -72,9 +70,6 @@ class walk_readers : walk_part<What, Job, Outputs, D> {
   }
 
  private:
-  /// A condition that all lanes of a warp know alike, as the compiler has to see for what lies around products.
-  __device__ static bool uniform(bool yes) { return __shfl_sync(~0U, static_cast<int>(yes), 0) != 0; }
-
   __device__ tile in(int stage) const {
     if constexpr (What == walk_for::queries) return shared_.v(stage);
     if constexpr (What == walk_for::keys) return shared_.incoming(stage);
@@ -95,24 +90,6 @@ class walk_readers : walk_part<What, Job, Outputs, D> {
   }
 
   // --- The state
-
-  /// Calls body(x, panel, n) for every element of X in this thread.
-  template <class Body>
-  __device__ void each_register(const Body& body) {
-#pragma unroll
-    for (int panel = 0; panel < D / 64; ++panel) {
-#pragma unroll
-      for (int n = 0; n < 32; ++n) body(state_[panel][n], panel, n);
-    }
-  }
-  /// Calls body(x, i, j) for every element of X in this thread, channel i of the key and j of the value.
-  template <class Body>
-  __device__ void each_of_state(const Body& body) {
-    each_register([&](float& x, int panel, int n) {
-      const int row = row_ + n / 2 % 2 * 8, col = panel * 64 + n / 4 * 8 + lane_ % 4 * 2 + n % 2;
-      body(x, plan::scales_rows ? row : col, plan::scales_rows ? col : row);
-    });
-  }
 
   __device__ void load_state() {
     const auto& from = job_.from.state;
@@ -168,11 +145,6 @@ class walk_readers : walk_part<What, Job, Outputs, D> {
 
   // --- Products
 
-  __device__ void keep_state() {
-#pragma unroll
-    for (int panel = 0; panel < D / 64; ++panel) keep_order(state_[panel]);
-  }
-
   /// X += column^T in.
   __device__ __forceinline__ void add_to_state(int stage) {
 #pragma unroll
@@ -200,13 +172,7 @@ class walk_readers : walk_part<What, Job, Outputs, D> {
     }
     commit_products();
     std::uint32_t x[D / 16][4];
-#pragma unroll
-    for (int i = 0; i < D / 16; ++i) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        x[i][e] = pack_bfloat16(state_[i / 4][i % 4 * 8 + e * 2], state_[i / 4][i % 4 * 8 + e * 2 + 1]);
-      }
-    }
+    pack_state(x);
     wait_for_products<0>();
     keep_order(p);
     // What `tri` leaves out is zero by selection.
@@ -267,12 +233,15 @@ class walk_readers : walk_part<What, Job, Outputs, D> {
   __device__ float extra_of(int stage, int t, int n) const {
     return shared_.extra(stage).at(t + n / 4 * 8 + lane_ % 4 * 2 + n % 2, row_ + n / 2 % 2 * 8);
   }
-  /// Where R of a channel begins: its 64 tokens follow.
-  __device__ float* reads_of(std::int64_t index, int channel) const {
-    return kept_.reads + kept_.place(line_.at, index, D, channel) * rows;
+  /// Where R of the tile is for this thread's first row and token: 64 tokens of a channel follow each other.
+  __device__ float* reads_of(std::int64_t index) const {
+    return kept_.reads + kept_.place(line_.at, index, D, row_) * rows + lane_ % 4 * 2;
   }
+  /// From there to place n of the eight from token t on.
+  __device__ static int in_reads(int t, int n) { return n / 2 % 2 * 8 * rows + t + n / 4 * 8; }
 
   __device__ void write_queries(int stage, const run_of_rows& run, std::int64_t index, float (&y)[32]) {
+    float* const terms = reads_of(index);
 #pragma unroll
     for (int t = 0; t < rows; t += 16) {
       const four_pairs q = pairs_of(shared_.q(stage), t);
@@ -286,8 +255,7 @@ class walk_readers : walk_part<What, Job, Outputs, D> {
           r[e] = q[n + e] * dq * (Job::sums ? inverse : 1.0F);
           dq *= inverse;
         }
-        float* const to = reads_of(index, row_ + n / 2 % 2 * 8) + t + n / 4 * 8 + lane_ % 4 * 2;
-        *reinterpret_cast<float2*>(to) = float2{r[0], r[1]};
+        *reinterpret_cast<float2*>(terms + in_reads(t, n)) = float2{r[0], r[1]};
       }
     }
     rows_.store(out_.q, job_.from.keys, run, y, nullptr, out_.accumulate);
@@ -296,6 +264,12 @@ class walk_readers : walk_part<What, Job, Outputs, D> {
   __device__ void write_keys(int stage, const run_of_rows& run, std::int64_t index, float (&y)[32]) {
     float dkappa[plan::keyed ? 32 : 1];
     float sum[2] = {};
+    const float* const terms = reads_of(index);
+    float2 read[rows / 4];  // all at once, for it takes long
+#pragma unroll
+    for (int n = 0; n < rows / 4; ++n) {
+      read[n] = *reinterpret_cast<const float2*>(terms + in_reads(n / 4 * 16, n % 4 * 2));
+    }
     // From the last tokens to the first: the sums of R, or of R - A.
 #pragma unroll
     for (int t = rows - 16; t >= 0; t -= 16) {
@@ -303,8 +277,7 @@ class walk_readers : walk_part<What, Job, Outputs, D> {
 #pragma unroll
       for (int n = 6; n >= 0; n -= 2) {  // tokens t + 8 .. first
         const int side = n / 2 % 2;
-        const float2 r =
-            *reinterpret_cast<const float2*>(reads_of(index, row_ + side * 8) + t + n / 4 * 8 + lane_ % 4 * 2);
+        const float2 r = read[t / 4 + n / 2];
         float term[2] = {r.x, r.y}, own[2], weight[2];
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
@@ -357,9 +330,6 @@ class walk_readers : walk_part<What, Job, Outputs, D> {
     return sum;
   }
 
-  const int group_, thread_, lane_, row_;  // the first row of X in this thread
-  const walk_rows<plan, D> rows_;
-  float state_[D / 64][32];
   // Of both rows: what later tokens owe the normaliser, in the frame of the tile; of a decay, the sum of R - A so far.
   float later_[2] = {};
   double later_sum_[2] = {};

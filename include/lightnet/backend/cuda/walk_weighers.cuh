@@ -7,7 +7,7 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// The warps of a walk that read the operands from memory and make the factors, a thread a channel of the key.
+/// The warps of a walk that make the factors, a thread a channel of the key.
 template <walk_for What, class Job, class Outputs, int D>
 class walk_weighers : walk_part<What, Job, Outputs, D> {
  public:
@@ -20,10 +20,6 @@ class walk_weighers : walk_part<What, Job, Outputs, D> {
       : part{given}, thread_{static_cast<int>(threadIdx.x) - plan::readers} {}
 
   __device__ void run() {
-    even_k_ = even_rows<const bfloat16>::of(job_.from.k, line_.at, D);
-    if constexpr (plan::loads_v) even_v_ = even_rows<const bfloat16>::of(job_.from.v, line_.at, D);
-    if constexpr (plan::loads_q) even_q_ = even_rows<const bfloat16>::of(job_.from.q, line_.at, D);
-    if constexpr (plan::loads_incoming) even_incoming_ = even_rows<const bfloat16>::of(out_.o, line_.at, D);
     shared_.bad_column[thread_] = INT_MAX;
     if (thread_ == 0) {
       shared_.bad_token = INT_MAX;
@@ -32,114 +28,27 @@ class walk_weighers : walk_part<What, Job, Outputs, D> {
     memory::weighing().meet();
     channel_weights<Job> weights(job_, line_.at, thread_, &shared_.bad_token, What != walk_for::totals);
     const std::int64_t tiles = line_.tiles();
-    int stage = plan::stages - plan::ahead;
-    // Tiles are on their way when the first is weighed.
-    for (std::int64_t turn = -plan::ahead; turn < tiles; ++turn) {
-      const int before = memory::before(stage);
-      if (turn >= 0) {
-        if (!weigh(weights, turn, stage)) return;
-        if (plan::multiplies && turn > 0) {
-          memory::empty(before).meet();
-        } else {
-          memory::weighing().meet();
-        }
-      }
-      load(turn + plan::ahead, before);
+    int stage = 0;
+    unsigned round = 0;
+    for (std::int64_t turn = 0; turn < tiles; ++turn) {
+      weigh(weights, turn, stage, round);
+      if constexpr (!plan::multiplies) memory::empty(stage).pass();
       stage = memory::next(stage);
+      round += stage == 0;
     }
     if constexpr (plan::multiplies) {
+      shared_.loaded[stage].wait(round);  // nothing, but who had this place before is done
       message& to = shared_.messages[stage];
       to.rescale[thread_] = weights.gain;
       memory::weighing().meet();
       send_bad(to);
       if (thread_ == 0) to.ends = true;
       memory::full(stage).pass();
-      if (tiles > 0) memory::empty(memory::before(stage)).meet();
       if constexpr (plan::forward_call) store(weights);
     }
   }
 
  private:
-  /// The first position of the tile of a turn.
-  __device__ std::int64_t first_of(std::int64_t turn) const {
-    return line_.begin + (plan::backwards ? line_.tiles() - 1 - turn : turn) * rows;
-  }
-  __device__ int count_of(std::int64_t first) const {
-    return static_cast<int>(line_.length - first < rows ? line_.length - first : rows);
-  }
-
-  /// Which of the 64 tokens from `first` on are there, and not masked.
-  __device__ std::uint64_t tokens_on(std::int64_t first) const {
-    const int count = count_of(first);
-    if (!job_.from.mask) return ~std::uint64_t{0} >> (64 - count);
-    std::uint64_t on = 0;
-    for (int half = 0; half < 2; ++half) {
-      const int r = half * 32 + thread_ % 32;
-      const bool bit = r < count && job_.on(line_.at, line_.at.line.token(first + r));
-      on |= static_cast<std::uint64_t>(__ballot_sync(~0U, bit)) << (32 * half);
-    }
-    return on;
-  }
-
-  /// Starts to copy 16 bytes.
-  __device__ static void copy(void* to, const bfloat16* from) {
-    const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(to));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(address), "l"(from) : "memory");
-  }
-
-  /// Starts to read the rows of a tile. What is masked, and what lies beyond them and the channels, is zero.
-  template <class Sequence>
-  __device__ void load(const Sequence& sequence, const even_rows<const bfloat16>& even, const tile& to,
-                       std::int64_t first, std::uint64_t on) const {
-    constexpr int parts = D / 8, step = threads / parts;
-    const int r0 = thread_ / parts, c = thread_ % parts * 8;
-    if (even && on == ~std::uint64_t{0}) {
-      const bfloat16* from = even.first + (first + r0) * even.step + c;
-#pragma unroll
-      for (int r = 0; r < rows; r += step, from += step * even.step) copy(to.part(r0 + r, c), from);
-      return;
-    }
-    load_odd(sequence, line_.at, to, first, on, thread_);
-  }
-
-  /// The same for rows that lie anyhow, and where some are left out.
-  template <class Sequence>
-  __device__ __noinline__ static void load_odd(const Sequence& sequence, line_of_head at, tile to, std::int64_t first,
-                                               std::uint64_t on, int thread) {
-    constexpr int parts = D / 8, step = threads / parts;
-    const int c = thread % parts * 8;
-    const std::int64_t channels = sequence.channels(), stride = sequence.channel_stride();
-    for (int r = thread / parts; r < rows; r += step) {
-      unsigned char* const place = to.part(r, c);
-      if ((on >> r & 1U) == 0 || c >= channels) {
-        *reinterpret_cast<uint4*>(place) = uint4{};
-        continue;
-      }
-      const bfloat16* const row = sequence.token(at.line.batch, at.head, at.line.token(first + r)) + c * stride;
-      if (stride == 1 && c + 8 <= channels && reinterpret_cast<std::uintptr_t>(row) % 16 == 0) {
-        copy(place, row);
-      } else {
-        auto* const numbers = reinterpret_cast<std::uint16_t*>(place);
-        for (int e = 0; e < 8; ++e) {
-          numbers[e] = c + e < channels ? row[e * stride].bits() : static_cast<std::uint16_t>(0);
-        }
-      }
-    }
-  }
-
-  /// Starts to read the tile of a turn, where there is one.
-  __device__ void load(std::int64_t turn, int stage) const {
-    if (turn < line_.tiles()) {
-      const std::int64_t first = first_of(turn);
-      const std::uint64_t on = tokens_on(first);
-      load(job_.from.k, even_k_, shared_.k(stage), first, on);
-      if constexpr (plan::loads_v) load(job_.from.v, even_v_, shared_.v(stage), first, on);
-      if constexpr (plan::loads_q) load(job_.from.q, even_q_, shared_.q(stage), first, on);
-      if constexpr (plan::loads_incoming) load(out_.o, even_incoming_, shared_.incoming(stage), first, on);
-    }
-    asm volatile("cp.async.commit_group;" : : : "memory");
-  }
-
   /// Makes entries of v that are no numbers zero, each thread those that it has read, and keeps where they were.
   __device__ void clean_values(const tile& v, std::int64_t first) const {
     constexpr int parts = D / 8, step = threads / parts;
@@ -163,29 +72,29 @@ class walk_weighers : walk_part<What, Job, Outputs, D> {
     }
   }
 
-  /// A tile: its factors, and word to the readers. False where the walk ends here.
-  __device__ bool weigh(channel_weights<Job>& weights, std::int64_t turn, int stage) {
-    const std::int64_t first = first_of(turn);
-    const int count = count_of(first);
-    const std::uint64_t on = tokens_on(first);
+  /// A tile: its factors, and word to the readers.
+  __device__ void weigh(channel_weights<Job>& weights, std::int64_t turn, int stage, unsigned round) {
+    const std::int64_t first = part::first_of(turn);
+    const int count = part::count_of(first);
+    const std::uint64_t on = part::tokens_on(first);
     if constexpr (!plan::forward_call) carry_from(weights, first / rows);
     for (int start = 0, last = 0; start < count; start = last + 1) {
-      if (start > 0) {  // the keys and queries once more
-        memory::empty(stage).meet();
-        load(turn, stage);
-        asm volatile("cp.async.wait_group 0;" : : : "memory");
-      } else {
-        asm volatile("cp.async.wait_group %0;" : : "n"(plan::ahead - 1) : "memory");
+      if (start == 0) {
+        shared_.loaded[stage].wait(round);
+        if constexpr (plan::loads_v) clean_values(shared_.v(stage), first);
+      } else {  // the keys and queries once more
+        memory::again().meet();
+        part::load_rows(job_.from.k, shared_.k(stage), first, on, thread_);
+        if constexpr (plan::loads_q) part::load_rows(job_.from.q, shared_.q(stage), first, on, thread_);
+        wait_for_copies();
       }
-      if constexpr (plan::loads_v) clean_values(shared_.v(stage), first);
       memory::weighing().meet();
       last = count - 1;
       const auto counted = [&] { return on & ~std::uint64_t{0} >> (63 - last) & ~std::uint64_t{0} << start; };
       const bool wide = memory::weighing().any(weights.begin(shared_.k(stage), first, counted()) > widest_run);
       if constexpr (What == walk_for::factors) {
-        if (wide || shared_.bad_values != 0 || shared_.bad_token != INT_MAX) {
-          if (thread_ == 0) kept_.redo[line_.at.item] = 1;
-          return false;
+        if (thread_ == 0 && (wide || shared_.bad_values != 0 || shared_.bad_token != INT_MAX)) {
+          kept_.redo[line_.at.item] = 1;
         }
       } else if constexpr (plan::forward_call) {  // a gradient has no such lines
         if (wide) {
@@ -213,7 +122,6 @@ class walk_weighers : walk_part<What, Job, Outputs, D> {
       publish_to_products();
       memory::full(stage).pass();
     }
-    return true;
   }
 
   /// What is bad so far. All weighers have met since they looked.
@@ -271,7 +179,6 @@ class walk_weighers : walk_part<What, Job, Outputs, D> {
 
   const int thread_;
   float later_by_ = 1.0F;
-  even_rows<const bfloat16> even_q_{}, even_k_{}, even_v_{}, even_incoming_{};
 };
 
 }  // namespace detail

@@ -134,6 +134,45 @@ struct warps_barrier {
   }
 };
 
+/// A barrier in shared memory for who waits until others have copied to it.
+struct copies_barrier {
+  std::uint64_t state;
+
+  /// By one thread, before anybody uses it; `threads` copy.
+  __device__ void begin(int threads) {
+    asm volatile("mbarrier.init.shared.b64 [%0], %1;" : : "r"(address()), "r"(threads) : "memory");
+  }
+  /// Counts this thread, once the copies that it has started are there.
+  __device__ void pass_after_copies() {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" : : "r"(address()) : "memory");
+  }
+  /// Counts this thread.
+  __device__ void pass() {
+    asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}" : : "r"(address()) : "memory");
+  }
+  /// Until all have been counted for the n-th time, n being even or odd.
+  __device__ void wait(unsigned n) const {
+    asm volatile(
+        "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n@!done bra again;\n}"
+        :
+        : "r"(address()), "r"(n % 2)
+        : "memory");
+  }
+
+ private:
+  __device__ std::uint32_t address() const { return static_cast<std::uint32_t>(__cvta_generic_to_shared(&state)); }
+};
+
+/// Gives registers of this group of four warps back, or takes more.
+template <int Registers>
+__device__ __forceinline__ void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" : : "n"(Registers));
+}
+template <int Registers>
+__device__ __forceinline__ void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" : : "n"(Registers));
+}
+
 /// Four 8 x 8 matrices of registers, each transposed, to rows of 16 bytes; lane l gives the address of row l % 8 of matrix
 /// l / 8 after that.
 __device__ inline void store_matrices_transposed(void* row, const std::uint32_t (&from)[4]) {

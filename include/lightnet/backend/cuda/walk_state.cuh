@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/backend/cuda/walk_rows.cuh>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+namespace detail {
+
+/// X in the registers of the warps that multiply, four of them for 64 of its rows: of both the thread has `row_` and the 8th
+/// after it, of each panel of 64 columns the columns n / 4 * 8 + lane % 4 * 2 + n % 2.
+template <walk_for What, class Job, class Outputs, int D>
+class walk_state : protected walk_part<What, Job, Outputs, D> {
+ protected:
+  using part = walk_part<What, Job, Outputs, D>;
+  using typename part::plan;
+
+  __device__ explicit walk_state(const part& given)
+      : part{given},
+        group_{__shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0)},
+        thread_{static_cast<int>(threadIdx.x) % 128},
+        lane_{thread_ % 32},
+        row_{group_ * 64 + thread_ / 32 * 16 + lane_ / 4},
+        rows_{part::line_, part::shared_} {}
+
+  /// A condition that all lanes of a warp know alike, as the compiler has to see for what lies around products.
+  __device__ static bool uniform(bool yes) { return __shfl_sync(~0U, static_cast<int>(yes), 0) != 0; }
+
+  /// Calls body(x, panel, n) for every element of X in this thread.
+  template <class Body>
+  __device__ void each_register(const Body& body) {
+#pragma unroll
+    for (int panel = 0; panel < D / 64; ++panel) {
+#pragma unroll
+      for (int n = 0; n < 32; ++n) body(state_[panel][n], panel, n);
+    }
+  }
+  /// Calls body(x, i, j) for every element of X in this thread, channel i of the key and j of the value.
+  template <class Body>
+  __device__ void each_of_state(const Body& body) {
+    each_register([&](float& x, int panel, int n) {
+      const int row = row_ + n / 2 % 2 * 8, col = panel * 64 + n / 4 * 8 + lane_ % 4 * 2 + n % 2;
+      body(x, plan::scales_rows ? row : col, plan::scales_rows ? col : row);
+    });
+  }
+
+  __device__ void keep_state() {
+#pragma unroll
+    for (int panel = 0; panel < D / 64; ++panel) keep_order(state_[panel]);
+  }
+
+  /// X, rounded, as products read it.
+  __device__ __forceinline__ void pack_state(std::uint32_t (&x)[D / 16][4]) {
+#pragma unroll
+    for (int i = 0; i < D / 16; ++i) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        x[i][e] = pack_bfloat16(state_[i / 4][i % 4 * 8 + e * 2], state_[i / 4][i % 4 * 8 + e * 2 + 1]);
+      }
+    }
+  }
+
+  const int group_, thread_, lane_, row_;  // the first row of X in this thread
+  const walk_rows<plan, D> rows_;
+  float state_[D / 64][32];
+};
+
+}  // namespace detail
+
+LIGHTNET_END_NAMESPACE
