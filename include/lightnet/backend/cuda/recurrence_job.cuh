@@ -34,6 +34,7 @@ row_of_elements(Element) -> row_of_elements<Element>;
 struct line_of_head {
   token_line line;
   std::int64_t head, item;
+  bool left_alone = false;  // it is none of those that are worked on, and counts as empty
 };
 
 /// A recurrence with a matrix state in the form that every kernel reads: token by token,
@@ -73,8 +74,8 @@ struct recurrence_job {
   bool global = false;               // factors are those of the whole line: 1 / Z of its end, w in the frame of its end
 
   __device__ line_of_head line(std::int64_t item) const noexcept {
-    line_of_head at{from.lines[item / from.heads], item % from.heads, item};
-    if (wanted != nullptr && wanted[item] == 0) at.line.length = 0;
+    line_of_head at{from.lines[item / from.heads], item % from.heads, item, wanted != nullptr && wanted[item] == 0};
+    if (at.left_alone) at.line.length = 0;
     return at;
   }
   /// The row of a token in arrays [B, H, N, ..].

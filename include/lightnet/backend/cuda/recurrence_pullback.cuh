@@ -55,6 +55,7 @@ struct begin_gradient {
     const auto& job = pull.job;
     using job_type = std::remove_cvref_t<decltype(job)>;
     const line_of_head at = job.line(n / job.width);
+    if (at.left_alone) return;
     const std::int64_t w = n % job.width, step = job_type::per_channel ? job.from.keys : 1;
     A by = A(1), sum = A(0);
     if constexpr (job_type::sums) by = job.normaliser[n] == A(0) ? A(0) : A(1) / job.normaliser[n];
@@ -107,20 +108,15 @@ struct end_gradient {
   }
 };
 
-/// From the gradients of the factors to those of q and of a key that is no logit, and to the terms of the logits' own. A
-/// warp a token, its lanes along the channels.
+/// From the gradients of the factors to those of q and of a key that is no logit, and to the terms of the logits' own, of
+/// a token; by a warp, its lanes along the channels.
 template <class Pull, class Gradients>
-__global__ void __launch_bounds__(256) pull_rows_kernel(Pull pull, Gradients out, std::int64_t longest) {
+__device__ void pull_row(const Pull& pull, const Gradients& out, const line_of_head& at, std::int64_t token) {
   using A = typename Pull::A;
   using job_type = std::remove_cvref_t<decltype(pull.job)>;
   using position = typename job_type::position;
   const auto& job = pull.job;
-  const std::int64_t index = (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
-  if (index >= job.from.items() * longest) return;
-  const line_of_head at = job.line(index / longest);
-  const std::int64_t i = index % longest;
-  if (i >= at.line.length) return;
-  const std::int64_t token = at.line.token(i), keys = job.from.keys;
+  const std::int64_t keys = job.from.keys;
   const A *const dread = pull.dread + pull.place(at, token, 0), *const dwrite = pull.dwrite + pull.place(at, token, 0);
   A reads = A(0), writes = A(0), complements = A(0);
   for (std::int64_t c = threadIdx.x % 32; c < keys; c += 32) {
@@ -168,6 +164,17 @@ __global__ void __launch_bounds__(256) pull_rows_kernel(Pull pull, Gradients out
       pull.key_term[place] = writes;
       if constexpr (job_type::complement) pull.complement_term[place] = complements;
     }
+  }
+}
+
+/// The same for all tokens: a block 64 of a line and head.
+inline constexpr std::int64_t rows_of_pull = 64;
+template <class Pull, class Gradients>
+__global__ void __launch_bounds__(256) pull_rows_kernel(Pull pull, Gradients out, std::int64_t blocks_of_item) {
+  const line_of_head at = pull.job.line(blockIdx.x / blocks_of_item);
+  const std::int64_t first = blockIdx.x % blocks_of_item * rows_of_pull;
+  for (std::int64_t i = first + threadIdx.x / 32; i < first + rows_of_pull && i < at.line.length; i += 8) {
+    pull_row(pull, out, at, at.line.token(i));
   }
 }
 
@@ -247,8 +254,8 @@ pullback_job<Job> make_pullback(execution<cuda>::scope& scratch, const Job& job)
 template <class Pull, class Gradients>
 void pull_rows(execution<cuda>& on, const char* operation, const Pull& pull, const Gradients& out) {
   using job_type = std::remove_cvref_t<decltype(pull.job)>;
-  const std::int64_t longest = pull.job.from.lines.longest(), warps = pull.job.from.items() * longest;
-  launch(on, operation, {(warps + 7) / 8, 256}, pull_rows_kernel<Pull, Gradients>, pull, out, longest);
+  const std::int64_t blocks = (pull.job.from.lines.longest() + rows_of_pull - 1) / rows_of_pull;
+  launch(on, operation, {pull.job.from.items() * blocks, 256}, pull_rows_kernel<Pull, Gradients>, pull, out, blocks);
   if constexpr (job_type::position::encodes) {
     if (out.theta) {
       for_each(on, operation, pull.job.from.items() * out.theta.extent(2), pull_angles<Pull, Gradients>{pull, out});

@@ -82,6 +82,7 @@ __global__ void __launch_bounds__(256) sweep_kernel(Source source, sweep_layout<
   const int own_row = (group * layout.lanes + lane_row) * R;
   const int own_column = warp / layout.groups * layout.columns_of_warp() + lane / layout.lanes * C;
   const line_of_head at = source.line(blockIdx.x / layout.blocks_of_item);
+  if (at.left_alone) return;
   const std::int64_t first_column = blockIdx.x % layout.blocks_of_item * across, length = at.line.length;
 
   A x[R][C], recent[R][C] = {};  // X = x + recent
