@@ -27,8 +27,9 @@ say() { printf '%s\n' "$*"; }
 verdict() { say "$*" >"$build/verdict"; }
 
 build() {
-  local generator=("Unix Makefiles" -k) targets=(cuda_tests)
-  command -v make >/dev/null || generator=(Ninja -k 0)
+  # Ninja builds all targets at once, make one after another.
+  local generator=(Ninja -k 0) targets=(cuda_tests)
+  command -v ninja >/dev/null || generator=("Unix Makefiles" -k)
   # shellcheck disable=SC2086
   cmake -S . -B "$build" -G "${generator[0]}" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PROJECT_TOP_LEVEL_INCLUDES= -DLIGHTNET_CUDA=ON \
     -DLIGHTNET_TESTS=ON -DLIGHTNET_EXAMPLES=OFF -DLIGHTNET_BENCHMARKS=$benchmarks -DLIGHTNET_NATIVE=ON \
