@@ -10,51 +10,43 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// Numbers that travel to a kernel as an argument of it, so that a graph keeps them.
-struct carried_rates {
-  static constexpr std::int64_t most = 256;
-  double values[most];
-};
-
-struct write_rates {
-  carried_rates from;
-  double* to;
-  __device__ void operator()(std::int64_t i) const { to[i] = from.values[i]; }
-};
-
-// Some angles of a token of a head.
+/// Some angles of all tokens, and their rates, which travel to the kernel as an argument of it, so that a graph keeps them.
 template <int Dims, class T>
-struct write_angles {
-  static constexpr std::int64_t at_once = 2;  // so that fewer divisions tell where they belong
+struct angle_job {
+  static constexpr std::int64_t most = 256;
 
   grid<Dims> tokens;
-  std::int64_t share;
-  dynamic_view<2, const T, cuda> theta;  // [1 or H, share], or empty:
-  const double* rates;                   // [angles]
+  std::int64_t share, first, count;      // the angles [first, first + count)
+  dynamic_view<2, const T, cuda> theta;  // [1 or H, share], or empty: then `rates` hold
   dynamic_view<3, T, cuda> cosine, sine;
   dynamic_view<2, T, cuda> coordinate;
+  double rates[most];
+};
 
-  LIGHTNET_HOST_DEVICE std::int64_t parts() const { return (cosine.extent(2) + at_once - 1) / at_once; }
-
-  __device__ void operator()(std::int64_t index) const {
-    const std::int64_t row = index / parts(), first = index % parts() * at_once;
-    const std::int64_t last = first + at_once < cosine.extent(2) ? first + at_once : cosine.extent(2);
-    const std::int64_t h = row / cosine.extent(1), t = row % cosine.extent(1);
-    const bool placed = t >= tokens.prefix;
-    const auto at = placed ? tokens.coordinates(t) : typename grid<Dims>::indices{};
-    for (std::int64_t j = first; j < last; ++j) {
-      const std::int64_t axis = j / share;
-      std::int64_t n = 0;
-      for (int i = 0; i < Dims; ++i) n = i == axis ? at[static_cast<std::size_t>(i)] : n;  // stays in registers
-      const double rate = theta ? static_cast<double>(theta(h, j - axis * share)) : rates[j];
+/// Writes them. A thread two of a token and head, so that fewer divisions tell where they belong.
+template <int Dims, class T>
+__global__ void __launch_bounds__(256) write_angles_kernel(const __grid_constant__ angle_job<Dims, T> job) {
+  constexpr std::int64_t at_once = 2;
+  const std::int64_t parts = (job.count + at_once - 1) / at_once, rows = job.cosine.extent(0) * job.cosine.extent(1);
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t n = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; n < rows * parts; n += step) {
+    const std::int64_t row = n / parts, begin = n % parts * at_once;
+    const std::int64_t h = row / job.cosine.extent(1), t = row % job.cosine.extent(1);
+    const bool placed = t >= job.tokens.prefix;
+    const auto at = placed ? job.tokens.coordinates(t) : typename grid<Dims>::indices{};
+    for (std::int64_t i = begin; i < begin + at_once && i < job.count; ++i) {
+      const std::int64_t j = job.first + i, axis = j / job.share;
+      std::int64_t place = 0;
+      for (int d = 0; d < Dims; ++d) place = d == axis ? at[static_cast<std::size_t>(d)] : place;  // stays in registers
+      const double rate = job.theta ? static_cast<double>(job.theta(h, j - axis * job.share)) : job.rates[i];
       double c = 1, s = 0;
-      if (placed) sincos(static_cast<double>(n) * rate, &s, &c);
-      cosine(h, t, j) = static_cast<T>(c);
-      sine(h, t, j) = static_cast<T>(s);
-      if (h == 0 && coordinate) coordinate(t, j) = static_cast<T>(n);
+      if (placed) sincos(static_cast<double>(place) * rate, &s, &c);
+      job.cosine(h, t, j) = static_cast<T>(c);
+      job.sine(h, t, j) = static_cast<T>(s);
+      if (h == 0 && job.coordinate) job.coordinate(t, j) = static_cast<T>(place);
     }
   }
-};
+}
 
 /// The cosines and sines of every token's angles, Theta = coordinate * theta, in double until they are stored (in float
 /// an angle is off by 1e-3 at position 65535). Tokens of the prefix have Theta = 0. The rates that the encoding itself
@@ -65,21 +57,19 @@ void encode_angles(execution<cuda>& on, const grid<Dims>& tokens, std::int64_t k
                    const dynamic_view<2, const T, cuda>& theta, const dynamic_view<3, T, cuda>& cosine,
                    const dynamic_view<3, T, cuda>& sine, const dynamic_view<2, T, cuda>& coordinate) {
   constexpr const char* operation = "encode_angles";
-  const std::int64_t angles = cosine.extent(2);
   if (cosine.size() == 0) return;
-  execution<cuda>::scope scratch{on};
-  double* rates = nullptr;
-  if (!theta) {
-    rates = scratch.take<double>(angles);
-    for (std::int64_t first = 0; first < angles; first += carried_rates::most) {
-      const std::int64_t count = std::min(carried_rates::most, angles - first);
-      write_rates part{{}, rates + first};
-      for (std::int64_t i = 0; i < count; ++i) part.from.values[i] = Position::theta(first + i, keys, Dims);
-      for_each(on, operation, count, part);
-    }
+  using job_type = angle_job<Dims, T>;
+  const std::int64_t angles = cosine.extent(2), rows = cosine.extent(0) * cosine.extent(1);
+  for (std::int64_t first = 0; first < angles; first += job_type::most) {
+    job_type job{tokens, Position::share(keys, Dims),
+                 first,  std::min(job_type::most, angles - first),
+                 theta,  cosine,
+                 sine,   coordinate,
+                 {}};
+    for (std::int64_t i = 0; !theta && i < job.count; ++i) job.rates[i] = Position::theta(first + i, keys, Dims);
+    const std::int64_t blocks = (rows * job.count + 511) / 512, most = std::int64_t{on.processors()} * 32;
+    launch(on, operation, {std::min(blocks, most), 256}, write_angles_kernel<Dims, T>, job);
   }
-  const write_angles<Dims, T> body{tokens, Position::share(keys, Dims), theta, rates, cosine, sine, coordinate};
-  for_each(on, operation, cosine.extent(0) * cosine.extent(1) * body.parts(), body);
 }
 
 }  // namespace detail

@@ -21,7 +21,6 @@ class elementwise_feed {
     if (threadIdx.x < first) place(static_cast<int>(threadIdx.x));
     __syncthreads();
     for (int n = 0; n < memory::stages; ++n) load(n);
-    chain_.clear();  // while the first tiles are on their way
   }
 
   /// The tile of this turn, once all of it is here. Called by all threads, as all of these.

@@ -256,7 +256,7 @@ class elementwise_call {
   auto rows(const Sequence& sequence) {
     return rows_of(on_, scratch_, operation_, sequence);
   }
-  chain new_chain() { return {scratch_, from_.lines, tile::tokens, from_.row(), tile::channels}; }
+  chain new_chain() { return {on_, scratch_, operation_, from_.lines, tile::tokens, from_.row(), tile::channels}; }
 
   template <class U>
   void forward(const chain& steps, const elementwise_results<U>& to) {

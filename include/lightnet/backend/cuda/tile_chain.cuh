@@ -5,8 +5,6 @@
 #include <lightnet/backend/cuda/packed_lengths.cuh>
 #include <lightnet/core/math.hpp>
 
-#include <cooperative_groups.h>
-
 #include <type_traits>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -74,8 +72,9 @@ struct tile_chain {
 
   /// `scratch` must outlive the chain. `channels` are those of a tile.
   template <int Dims>
-  tile_chain(execution<cuda>::scope& scratch, const token_lines<Dims, cuda>& of, std::int64_t tokens,
-             std::int64_t channels_of_row, std::int64_t channels)
+  tile_chain(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation,
+             const token_lines<Dims, cuda>& of, std::int64_t tokens, std::int64_t channels_of_row,
+             std::int64_t channels)
       : tile_tokens{tokens},
         row{(channels_of_row + Count - 1) / Count * Count},
         groups{(row + channels - 1) / channels},
@@ -84,18 +83,10 @@ struct tile_chain {
     tiles = longest > tokens ? (longest + tokens - 1) / tokens : 1;
     slots = of.cumulative_lengths && tiles > 1 ? longest / tokens + lines : lines * tiles;
     if (tiles == 1 || count() == 0) return;
-    memory = scratch.take<A>(numbers() + padding);
-  }
-
-  /// Makes the memory hold nothing. Called by all threads of the grid, which meet here.
-  __device__ void clear() const {
-    if (!memory) return;
-    const std::int64_t words = (numbers() * static_cast<std::int64_t>(sizeof(A)) + 15) / 16;
-    const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-    for (std::int64_t n = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; n < words; n += step) {
-      reinterpret_cast<uint4*>(memory)[n] = uint4{~0U, ~0U, ~0U, ~0U};
-    }
-    cooperative_groups::this_grid().sync();
+    const std::int64_t numbers = 3 * slots * row;
+    memory = scratch.take<A>(numbers);
+    check_cuda(operation, "cudaMemsetAsync",
+               cudaMemsetAsync(memory, 0xFF, static_cast<std::size_t>(numbers) * sizeof(A), on.stream()));
   }
 
   /// The number of tiles.
@@ -169,10 +160,7 @@ struct tile_chain {
         if (nearest == window && known && ends[k].ready()) nearest = k;
         known = known && decays[k].ready() && sums[k].ready();
       }
-      if (nearest == window) {
-        __nanosleep(20);
-        continue;
-      }
+      if (nearest == window) continue;
       word h{};
       LIGHTNET_UNROLL
       for (int k = window - 1; k >= 0; --k) {
@@ -189,9 +177,6 @@ struct tile_chain {
   }
 
  private:
-  static constexpr std::int64_t padding = 16 / sizeof(A);  // it is cleared 16 bytes at a time
-
-  LIGHTNET_HOST_DEVICE std::int64_t numbers() const { return 3 * slots * row; }
   __device__ A* place(int field, std::int64_t slot, std::int64_t channel) const {
     return memory + (field * slots + slot) * row + channel;
   }
