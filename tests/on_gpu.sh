@@ -27,9 +27,11 @@ say() { printf '%s\n' "$*"; }
 verdict() { say "$*" >"$build/verdict"; }
 
 build() {
-  # Ninja builds all targets at once, make one after another.
+  # Ninja builds all targets at once, make one after another. A folder stays with what it was made for.
   local generator=(Ninja -k 0) targets=(cuda_tests)
-  command -v ninja >/dev/null || generator=("Unix Makefiles" -k)
+  if grep -qs 'CMAKE_GENERATOR:INTERNAL=Unix Makefiles' "$build/CMakeCache.txt" || ! command -v ninja >/dev/null; then
+    generator=("Unix Makefiles" -k)
+  fi
   # shellcheck disable=SC2086
   cmake -S . -B "$build" -G "${generator[0]}" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PROJECT_TOP_LEVEL_INCLUDES= -DLIGHTNET_CUDA=ON \
     -DLIGHTNET_TESTS=ON -DLIGHTNET_EXAMPLES=OFF -DLIGHTNET_BENCHMARKS=$benchmarks -DLIGHTNET_NATIVE=ON \

@@ -19,8 +19,8 @@ struct gpu_row {
   std::function<std::function<void(ln::execution<ln::cuda>&)>()> prepare;  // takes the memory, gives the call
 };
 
-/// Makes a row a benchmark of Google Benchmark: the median of calls that take turns with copies of as many bytes, by the
-/// clock of the device. Counters: of_limit (the time of the copy over that of the call), milliseconds.
+/// Makes a row a benchmark of Google Benchmark: the median of calls, each behind a large copy, by the clock of the device.
+/// Counters: of_limit (the least bytes at the rate of the copies over the time of the call), milliseconds, copy_TBps.
 void add(const gpu_row& row);
 
 /// A tensor [extents] of standard normal numbers, on the device.

@@ -169,7 +169,8 @@ __device__ __forceinline__ void elementwise_backward_tile(const placed_tile& at,
   __syncthreads();
 
   const elementwise_step<wide> since = shared.backward(warp == 0 ? -1 : warp, lane);
-  const elementwise_step<wide> until = shared.forward(warp, lane);
+  elementwise_step<wide> until{};
+  if (to.decay) until = shared.forward(warp, lane);
   if (warp == 0 && part.has(0)) {
     const bool known = at.in_chain.last || behind.ready();
     if (index > 0 && !known) chain.leave_step(slot, column, since.decay, since.sum);
@@ -190,7 +191,7 @@ __device__ __forceinline__ void elementwise_backward_tile(const placed_tile& at,
   feed.next();
   __syncthreads();
 
-  wide g = shared.end[lane], h = shared.begin[lane], w[tokens];
+  wide g = shared.end[lane], w[tokens];
   const elementwise_step<wide> own = warp == 0 ? shared.backward(warp, lane) : since;
   g = tile::step(own.decay, g, own.sum);
   const thread_rows<part_type, Plain, U> dx{part, to.x, to.accumulate}, ddecay{part, to.decay, to.accumulate};
@@ -202,7 +203,7 @@ __device__ __forceinline__ void elementwise_backward_tile(const placed_tile& at,
   }
   if (at.first == 0 && warp == 0 && to.state) part.store(to.state, g);
   if (!to.decay) return;
-  h = tile::step(until.decay, h, until.sum);
+  wide h = tile::step(until.decay, shared.begin[lane], until.sum);
   LIGHTNET_UNROLL
   for (int i = 0; i < tokens; ++i) {
     ddecay.write(i, tile::multiply(WithSign ? w[i] : tile::multiply(a[i], w[i]), h));
@@ -278,6 +279,7 @@ class elementwise_call {
   template <int Operands, class Kernel, class... Argument>
   void run(Kernel kernel, const operands_type<Operands>& operands, const chain& steps, const Argument&... arguments) {
     using memory = elementwise_memory<T, Operands>;
+    static_assert(sizeof(memory) <= 163 * 1024, "lightnet: more shared memory than a block has where there is least");
     elementwise_source<T, Operands> source{lines_of_three_axes(from_.lines),
                                            from_.heads,
                                            from_.channels,

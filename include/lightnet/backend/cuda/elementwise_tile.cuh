@@ -122,7 +122,7 @@ struct elementwise_memory {
   using tile = elementwise_tile<T>;
   using A = typename tile::A;
   using wide = typename tile::wide;
-  static constexpr int stages = 2, known = 4;
+  static constexpr int stages = sizeof(T) == 8 && Operands == 3 ? 1 : 2, known = 4;
   static constexpr int blocks_of_processor = sizeof(T) == 8 ? 1 : 2;  // for which there are registers
 
   typename tile::word operands[stages][Operands][tile::tokens][tile::lanes];

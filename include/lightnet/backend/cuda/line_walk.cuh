@@ -12,9 +12,9 @@ LIGHTNET_BEGIN_NAMESPACE
 namespace detail {
 
 /// A walk along the lines on Hopper's matrix units, a block a line and head, or `stretch` tokens of one: some warps read
-/// tiles of 64 tokens (walk_loaders), some make their factors (walk_weighers), the others multiply (walk_readers), a tile
-/// behind. Least traffic a token: every operand read once, every gradient or output written once; a gradient's R, which is float, besides.
-/// Tile: 64 tokens, all channels of the operands, in shared memory; the state in registers.
+/// tiles of 64 tokens (walk_loaders), some make their factors (walk_weighers), others multiply, a tile behind (walk_readers,
+/// walk_readings). Least traffic a token: every operand read once, every gradient or output written once; a gradient's R,
+/// which is float, besides. Tile: 64 tokens, all channels of the operands, in shared memory; the state in registers.
 template <walk_for What, class Job, class Outputs, int D>
 __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<What, Job, D>::blocks_of_processor)
     line_walk_kernel(const __grid_constant__ Job job, const __grid_constant__ Outputs out,
@@ -27,6 +27,9 @@ __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<Wh
   line.length = line.at.line.length < line.begin + stretch ? line.at.line.length : line.begin + stretch;
   if constexpr (plan::goes_back) {
     if (kept.redo[line.at.item] != 0) return;
+  }
+  if constexpr (!plan::weighs) {
+    if (line.tiles() == 0) return;
   }
   if (threadIdx.x < plan::stages) shared.loaded[threadIdx.x].begin(plan::loaders);
   __syncthreads();
@@ -62,8 +65,9 @@ void walk_lines(execution<cuda>& on, const char* operation, const Job& job, cons
                 std::int64_t stretches, std::int64_t stretch, const gradient_memory& kept = {}) {
   const auto run = [&]<int D>() {
     using plan = walk_plan<What, Job, D>;
-    constexpr std::size_t bytes = sizeof(walk_memory<plan, D>) + 1024, most = 227 * 1024;
-    static_assert(bytes * plan::blocks_of_processor <= most, "lightnet: a tile is too large for shared memory");
+    constexpr std::size_t bytes = sizeof(walk_memory<plan, D>) + 1024, most = 228 * 1024;
+    static_assert((bytes + 1024) * plan::blocks_of_processor <= most,
+                  "lightnet: a tile is too large for shared memory");
     launch(on, operation, {job.from.items() * stretches, plan::threads, bytes}, line_walk_kernel<What, Job, Outputs, D>,
            job, outputs, kept, stretches, stretch);
   };

@@ -117,6 +117,7 @@ __global__ void __launch_bounds__(128) pull_logits_kernel(Pull pull, Gradients o
   const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (index >= job.from.items() * job.width) return;
   const line_of_head at = job.line(index / job.width);
+  if (at.left_alone) return;
   const std::int64_t w = index % job.width;
   constexpr int ahead = 8;
   A r = pull.r[index], of_head = A(0);

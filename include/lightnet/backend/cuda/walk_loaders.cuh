@@ -23,7 +23,7 @@ class walk_loaders : walk_part<What, Job, Outputs, D> {
 
   __device__ void run() {
     even_rows<const bfloat16> k{}, v{}, q{}, incoming{};
-    if constexpr (plan::weighs) k = even_rows<const bfloat16>::of(job_.from.k, line_.at, D);
+    if constexpr (plan::loads_k) k = even_rows<const bfloat16>::of(job_.from.k, line_.at, D);
     if constexpr (plan::loads_v) v = even_rows<const bfloat16>::of(job_.from.v, line_.at, D);
     if constexpr (plan::loads_q) q = even_rows<const bfloat16>::of(job_.from.q, line_.at, D);
     if constexpr (plan::loads_incoming) incoming = even_rows<const bfloat16>::of(out_.o, line_.at, D);
@@ -37,7 +37,7 @@ class walk_loaders : walk_part<What, Job, Outputs, D> {
       if (turn < tiles) {
         const std::int64_t first = part::first_of(turn);
         const std::uint64_t on = part::tokens_on(first);
-        if constexpr (plan::weighs) odd |= load(job_.from.k, k, shared_.k(stage), first, on);
+        if constexpr (plan::loads_k) odd |= load(job_.from.k, k, shared_.k(stage), first, on);
         if constexpr (plan::loads_v) odd |= load(job_.from.v, v, shared_.v(stage), first, on);
         if constexpr (plan::loads_q) odd |= load(job_.from.q, q, shared_.q(stage), first, on);
         if constexpr (plan::loads_incoming) odd |= load(out_.o, incoming, shared_.incoming(stage), first, on);

@@ -25,6 +25,7 @@ struct walk_plan {
   static constexpr bool reads = multiplies && What != walk_for::totals;  // there is a y
   static constexpr bool keyed = Job::recurrence::kappa == kappa_of::key;
 
+  static constexpr bool loads_k = weighs && (keyed || Job::tied);
   static constexpr bool loads_q = reads;
   static constexpr bool loads_v = weighs && What != walk_for::values;
   static constexpr bool loads_incoming = reads && weighs && What != walk_for::outputs;
@@ -50,6 +51,9 @@ struct walk_plan {
   static constexpr int reader_registers = D == 64 ? 152 : weighs ? 168 : 96;
   static constexpr int weigher_registers = D == 64 ? 104 : 120;
   static constexpr int loader_registers = D == 64 ? 104 : weighs ? 56 : 48;
+  static_assert(!shares_registers ||
+                readers * reader_registers + weighers * weigher_registers + loaders * loader_registers <=
+                    threads * (65536 / (blocks_of_processor * threads) / 8 * 8));
   static constexpr int extra_stride = D + 4;  // so that lanes of four tokens meet in no bank
 };
 

@@ -14,7 +14,7 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
   using part = walk_part<What, Job, Outputs, D>;
   using base = walk_state<What, Job, Outputs, D>;
   using typename part::memory, typename part::message;
-  using part::rows, part::job_, part::out_, part::line_, part::shared_;
+  using part::job_, part::out_, part::line_, part::shared_;
   using base::group_, base::thread_, base::rows_;
 
   __device__ explicit walk_readings(const part& given) : base{given} {}
@@ -42,13 +42,13 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
     if (thread_ == 0 && group_ == 0) bad.bad_token = INT_MAX;
     any_bad = memory::reading().any(any_bad);
     const std::int64_t tiles = line_.tiles();
+    int stage = 0;
     unsigned round = 0;
-    for (std::int64_t turn = 0, stage = 0; turn < tiles; ++turn) {
-      const int place = static_cast<int>(stage);
+    for (std::int64_t turn = 0; turn < tiles; ++turn) {
       const std::int64_t first = part::first_of(turn);
       const std::uint64_t on = part::tokens_on(first);
       const run_of_rows run{first, 0, part::count_of(first) - 1, on, base::uniform(any_bad || on != ~std::uint64_t{0})};
-      shared_.loaded[place].wait(round);
+      shared_.loaded[stage].wait(round);
       publish_to_products();
       memory::reading().meet();
       float y[32];
@@ -57,13 +57,13 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
       keep_order(y);
       begin_products();
 #pragma unroll
-      for (int i = 0; i < D; i += 16) multiply_add_group(y, packed[i / 16], shared_.q(place).along_columns(0, i));
+      for (int i = 0; i < D; i += 16) multiply_add_group(y, packed[i / 16], shared_.q(stage).along_columns(0, i));
       commit_products();
       wait_for_products<0>();
       keep_order(y);
-      memory::empty(place).pass();
+      memory::empty(stage).pass();
       rows_.store(out_.o, values, run, y, run.odd ? &bad : nullptr, out_.accumulate);
-      stage = memory::next(place);
+      stage = memory::next(stage);
       round += stage == 0;
     }
   }

@@ -7,8 +7,8 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// X in the registers of the warps that multiply, four of them for 64 of its rows: of both the thread has `row_` and the 8th
-/// after it, of each panel of 64 columns the columns n / 4 * 8 + lane % 4 * 2 + n % 2.
+/// X in the registers of the warps that multiply, four of them for 64 of its rows. A thread has the rows `row_` and
+/// `row_` + 8, and of each panel of 64 columns n / 4 * 8 + lane % 4 * 2 + n % 2.
 template <walk_for What, class Job, class Outputs, int D>
 class walk_state : protected walk_part<What, Job, Outputs, D> {
  protected:

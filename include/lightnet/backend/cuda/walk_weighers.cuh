@@ -49,7 +49,7 @@ class walk_weighers : walk_part<What, Job, Outputs, D> {
   }
 
  private:
-  /// Makes entries of v that are no numbers zero, each thread those that it has read, and keeps where they were.
+  /// Makes entries of v that are no numbers zero, and keeps where they were.
   __device__ void clean_values(const tile& v, std::int64_t first) const {
     constexpr int parts = D / 8, step = threads / parts;
     const int r0 = thread_ / parts, c = thread_ % parts * 8;
@@ -81,10 +81,11 @@ class walk_weighers : walk_part<What, Job, Outputs, D> {
     for (int start = 0, last = 0; start < count; start = last + 1) {
       if (start == 0) {
         shared_.loaded[stage].wait(round);
-        if constexpr (plan::loads_v) clean_values(shared_.v(stage), first);
+        // A gradient has no lines with such entries.
+        if constexpr (plan::loads_v && !plan::goes_back) clean_values(shared_.v(stage), first);
       } else {  // the keys and queries once more
         memory::again().meet();
-        part::load_rows(job_.from.k, shared_.k(stage), first, on, thread_);
+        if constexpr (plan::loads_k) part::load_rows(job_.from.k, shared_.k(stage), first, on, thread_);
         if constexpr (plan::loads_q) part::load_rows(job_.from.q, shared_.q(stage), first, on, thread_);
         wait_for_copies();
       }
