@@ -23,7 +23,7 @@ template <class Recurrence, class Traversal, int Dims = 1, class T = double>
 using question = elementwise::question<Recurrence, Traversal, Dims, T, ln::cuda>;
 
 // Shorter than the 16 tokens of a warp, about them, about the 128 of a tile, and more tiles than a block looks back at.
-constexpr std::int64_t lengths_of_lines[] = {1, 2, 15, 16, 17, 127, 128, 129, 255, 256, 257, 1301, 5003};
+constexpr std::int64_t lengths_of_lines[] = {1, 2, 15, 16, 17, 127, 128, 129, 255, 256, 257, 511, 512, 513, 1301, 5003};
 
 list<double> part_of(const list<double>& all, std::int64_t first, std::int64_t count) {
   return {all.begin() + first, all.begin() + first + count};
@@ -97,7 +97,7 @@ void check_all_gradients() {
     check_gradients(question<Recurrence, ln::bidirectional, 1, T>(1, {tokens}, 2, 3, 200).masked());
   }
   check_gradients(question<Recurrence, ln::causal, 2, T>(1, {31, 29}, 1, 33).laid_out(layout::tangled).from_state());
-  check_gradients(question<Recurrence, ln::causal, 1, T>(1, {1301}, 1, 5).packed({0, 256, 256, 257, 385, 1301}));
+  check_gradients(question<Recurrence, ln::causal, 1, T>(1, {1301}, 1, 5).packed({0, 256, 256, 257, 385, 900, 1301}));
 }
 
 }  // namespace
@@ -201,7 +201,7 @@ TEST_CASE("parts, joined by states, give the whole on the GPU") {
   question<hgrn, ln::causal, 1, double> q(1, {700}, 3, 7);
   q.masked().from_state();
   const auto whole = q.forward();
-  for (const std::int64_t split : {0, 1, 16, 127, 128, 256, 300, 699, 700}) {
+  for (const std::int64_t split : {0, 1, 16, 127, 128, 255, 256, 300, 699, 700}) {
     CAPTURE(split);
     auto left = q.part(0, 0, split), right = q.part(0, split, 700 - split);
     left.initial = q.initial;

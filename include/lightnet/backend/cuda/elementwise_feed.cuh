@@ -7,7 +7,7 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// Keeps the tiles of a block coming: where they lie is known three ahead, and two are on their way.
+/// Keeps the tiles of a block coming: where they lie is known three ahead, and one or two are on their way.
 template <class T, int Operands>
 class elementwise_feed {
  public:

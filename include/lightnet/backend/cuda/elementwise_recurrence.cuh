@@ -3,7 +3,7 @@
 
 #include <lightnet/backend/cuda/elementwise_feed.cuh>
 #include <lightnet/backend/cuda/elementwise_part.cuh>
-#include <lightnet/backend/cuda/for_each.cuh>
+#include <lightnet/backend/cuda/launch.cuh>
 
 // h_t = a_t h_{t-1} + x_t, every channel by itself; o = h. At least three numbers a token and channel pass through
 // memory forward (x, log a, o), seven backward (x, log a; then x, log a, do, dx, dlog a). Tile: 128 tokens of a line by

@@ -2,11 +2,8 @@
 #pragma once
 
 #include <lightnet/backend/cuda/channel_word.cuh>
-#include <lightnet/backend/cuda/even_rows.cuh>
 #include <lightnet/backend/cuda/gradient_memory.cuh>
 #include <lightnet/backend/cuda/walk_plan.cuh>
-
-#include <climits>
 
 LIGHTNET_BEGIN_NAMESPACE
 

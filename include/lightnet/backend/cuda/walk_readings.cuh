@@ -3,6 +3,8 @@
 
 #include <lightnet/backend/cuda/walk_state.cuh>
 
+#include <climits>
+
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cuda/even_rows.cuh>
 #include <lightnet/backend/cuda/walk_memory.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE

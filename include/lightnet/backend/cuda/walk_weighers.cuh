@@ -3,6 +3,8 @@
 
 #include <lightnet/backend/cuda/walk_memory.cuh>
 
+#include <climits>
+
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {

@@ -150,7 +150,7 @@ struct copies_barrier {
   __device__ void pass() {
     asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}" : : "r"(address()) : "memory");
   }
-  /// Until all have been counted for the n-th time, n being even or odd.
+  /// Until all have been counted n + 1 times; who waits is at most one round behind.
   __device__ void wait(unsigned n) const {
     asm volatile(
         "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n@!done bra again;\n}"
