@@ -95,6 +95,13 @@ Compile without them, or define LIGHTNET_ALLOW_FAST_MATH and lose these promises
 #define LIGHTNET_UNROLL
 #endif
 
+// Before a loop whose body is large and seldom entered: a GPU's compiler would repeat it.
+#if defined(__CUDA_ARCH__)
+#define LIGHTNET_DO_NOT_UNROLL _Pragma("unroll 1")
+#else
+#define LIGHTNET_DO_NOT_UNROLL
+#endif
+
 // A pragma that only exists where OpenMP does: a build without -fopenmp sees nothing and warns of nothing.
 #if defined(_OPENMP)
 #define LIGHTNET_OMP(directive) _Pragma(#directive)

@@ -71,6 +71,7 @@ class head_sequence {
   LIGHTNET_HOST_DEVICE T* token(std::int64_t b, std::int64_t h, std::int64_t t) const noexcept {
     T* at = data_ + b * batch_stride_ + h * head_stride_;
     if (token_stride_ != scattered) return at + t * token_stride_;
+    LIGHTNET_DO_NOT_UNROLL
     for (std::size_t axis = static_cast<std::size_t>(axes_); axis-- > 0;) {
       at += t % extents_[axis] * strides_[axis];
       t /= extents_[axis];

@@ -20,18 +20,14 @@ struct forward_sweep {
 
   __device__ line_of_head line(std::int64_t item) const { return job.line(item); }
   __device__ A begin(const line_of_head& at, std::int64_t r, std::int64_t j) const { return job.begin(at, r, j); }
-  __device__ A in(const line_of_head& at, std::int64_t token, std::int64_t r) const { return job.key(at, token, r); }
-  __device__ A out_row(const line_of_head& at, std::int64_t token, std::int64_t r) const {
-    return job.query(at, token, r);
-  }
-  __device__ A column(const line_of_head& at, std::int64_t token, std::int64_t j) const {
-    return job.value(at, token, j);
-  }
-  __device__ A keep(const line_of_head& at, std::int64_t token, std::int64_t r) const {
-    return job.keep_of(at, token, r);
-  }
-  __device__ void write(const line_of_head& at, std::int64_t i, std::int64_t token, std::int64_t j, A y) const {
-    job.store(out.o, at, token, j, out.accumulate, job.reached(at, i, j), y);
+  __device__ auto in(const line_of_head& at, std::int64_t token) const { return job.keys_of(at, token); }
+  __device__ auto out_row(const line_of_head& at, std::int64_t token) const { return job.queries_of(at, token); }
+  __device__ auto column(const line_of_head& at, std::int64_t token) const { return job.values_of(at, token); }
+  __device__ auto keep(const line_of_head& at, std::int64_t token) const { return job.factors_of(at, token); }
+  __device__ auto write(const line_of_head& at, std::int64_t i, std::int64_t token) const {
+    return [to = job.store(out.o, at, token, out.accumulate), bad = job.reached(at, i)](std::int64_t j, A y) {
+      to(j, bad[j], y);
+    };
   }
   __device__ void end(const line_of_head& at, std::int64_t r, std::int64_t j, A x) const {
     if (!out.state) return;
@@ -53,15 +49,17 @@ struct input_sweep {
     const auto& first = job.from.state.input;
     return first ? first(at.line.sequence, at.head, r, j) : A(0);
   }
-  __device__ A in(const line_of_head& at, std::int64_t token, std::int64_t r) const {
-    return job.plain_input(at, token, r);
+  __device__ auto in(const line_of_head& at, std::int64_t token) const { return job.inputs_of(at, token); }
+  __device__ auto out_row(const line_of_head&, std::int64_t) const {
+    return row_of_elements([](std::int64_t) { return A(0); });
   }
-  __device__ A out_row(const line_of_head&, std::int64_t, std::int64_t) const { return A(0); }
-  __device__ A column(const line_of_head& at, std::int64_t token, std::int64_t j) const {
-    return job.value(at, token, j);
+  __device__ auto column(const line_of_head& at, std::int64_t token) const { return job.values_of(at, token); }
+  __device__ auto keep(const line_of_head&, std::int64_t) const {
+    return row_of_elements([](std::int64_t) { return A(1); });
   }
-  __device__ A keep(const line_of_head&, std::int64_t, std::int64_t) const { return A(1); }
-  __device__ void write(const line_of_head&, std::int64_t, std::int64_t, std::int64_t, A) const {}
+  __device__ auto write(const line_of_head&, std::int64_t, std::int64_t) const {
+    return [](std::int64_t, A) {};
+  }
   __device__ void end(const line_of_head& at, std::int64_t r, std::int64_t j, A x) const {
     to(at.line.sequence, at.head, r, j) = ends_bad(job, at, j) ? limits<A>::not_a_number : x;
   }

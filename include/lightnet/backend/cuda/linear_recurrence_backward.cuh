@@ -20,20 +20,14 @@ struct query_sweep {
 
   __device__ line_of_head line(std::int64_t item) const { return pull.job.line(item); }
   __device__ A begin(const line_of_head& at, std::int64_t j, std::int64_t i) const { return pull.job.begin(at, i, j); }
-  __device__ A in(const line_of_head& at, std::int64_t token, std::int64_t j) const {
-    return pull.job.value(at, token, j);
+  __device__ auto in(const line_of_head& at, std::int64_t token) const { return pull.job.values_of(at, token); }
+  __device__ auto column(const line_of_head& at, std::int64_t token) const { return pull.job.keys_of(at, token); }
+  __device__ auto out_row(const line_of_head& at, std::int64_t token) const {
+    return incoming(pull.job, from, at, token);
   }
-  __device__ A column(const line_of_head& at, std::int64_t token, std::int64_t i) const {
-    return pull.job.key(at, token, i);
-  }
-  __device__ A out_row(const line_of_head& at, std::int64_t token, std::int64_t j) const {
-    return incoming(pull.job, from, at, token, j);
-  }
-  __device__ A keep(const line_of_head& at, std::int64_t token, std::int64_t i) const {
-    return pull.job.keep_of(at, token, i);
-  }
-  __device__ void write(const line_of_head& at, std::int64_t, std::int64_t token, std::int64_t i, A y) const {
-    pull.dread[pull.place(at, token, i)] = y;
+  __device__ auto keep(const line_of_head& at, std::int64_t token) const { return pull.job.factors_of(at, token); }
+  __device__ auto write(const line_of_head& at, std::int64_t, std::int64_t token) const {
+    return [to = pull.dread + pull.place(at, token, 0)](std::int64_t i, A y) { to[i] = y; };
   }
   __device__ void end(const line_of_head& at, std::int64_t j, std::int64_t i, A x) const {
     pull.state[pull.in_state(at, i, j)] = x;
@@ -53,20 +47,12 @@ struct key_sweep {
   __device__ A begin(const line_of_head& at, std::int64_t j, std::int64_t i) const {
     return pull.d[pull.in_state(at, i, j)];
   }
-  __device__ A in(const line_of_head& at, std::int64_t token, std::int64_t j) const {
-    return incoming(pull.job, from, at, token, j);
-  }
-  __device__ A column(const line_of_head& at, std::int64_t token, std::int64_t i) const {
-    return pull.job.query(at, token, i);
-  }
-  __device__ A out_row(const line_of_head& at, std::int64_t token, std::int64_t j) const {
-    return pull.job.value(at, token, j);
-  }
-  __device__ A keep(const line_of_head& at, std::int64_t token, std::int64_t i) const {
-    return pull.job.keep_of(at, token, i);
-  }
-  __device__ void write(const line_of_head& at, std::int64_t, std::int64_t token, std::int64_t i, A y) const {
-    pull.dwrite[pull.place(at, token, i)] = y;
+  __device__ auto in(const line_of_head& at, std::int64_t token) const { return incoming(pull.job, from, at, token); }
+  __device__ auto column(const line_of_head& at, std::int64_t token) const { return pull.job.queries_of(at, token); }
+  __device__ auto out_row(const line_of_head& at, std::int64_t token) const { return pull.job.values_of(at, token); }
+  __device__ auto keep(const line_of_head& at, std::int64_t token) const { return pull.job.factors_of(at, token); }
+  __device__ auto write(const line_of_head& at, std::int64_t, std::int64_t token) const {
+    return [to = pull.dwrite + pull.place(at, token, 0)](std::int64_t i, A y) { to[i] = y; };
   }
   __device__ void end(const line_of_head&, std::int64_t, std::int64_t, A) const {}
 };
@@ -84,23 +70,15 @@ struct value_sweep {
   __device__ A begin(const line_of_head& at, std::int64_t i, std::int64_t j) const {
     return pull.d[pull.in_state(at, i, j)];
   }
-  __device__ A in(const line_of_head& at, std::int64_t token, std::int64_t i) const {
-    return pull.job.query(at, token, i);
-  }
-  __device__ A column(const line_of_head& at, std::int64_t token, std::int64_t j) const {
-    return incoming(pull.job, to, at, token, j);
-  }
-  __device__ A out_row(const line_of_head& at, std::int64_t token, std::int64_t i) const {
-    return pull.job.key(at, token, i);
-  }
-  __device__ A keep(const line_of_head& at, std::int64_t token, std::int64_t i) const {
-    return pull.job.keep_of(at, token, i);
-  }
-  __device__ void write(const line_of_head& at, std::int64_t, std::int64_t token, std::int64_t j, A y) const {
-    store_gradient(pull.job, to.v, at, token, j, to.accumulate, y);
+  __device__ auto in(const line_of_head& at, std::int64_t token) const { return pull.job.queries_of(at, token); }
+  __device__ auto column(const line_of_head& at, std::int64_t token) const { return incoming(pull.job, to, at, token); }
+  __device__ auto out_row(const line_of_head& at, std::int64_t token) const { return pull.job.keys_of(at, token); }
+  __device__ auto keep(const line_of_head& at, std::int64_t token) const { return pull.job.factors_of(at, token); }
+  __device__ auto write(const line_of_head& at, std::int64_t, std::int64_t token) const {
+    return store_gradient(pull.job, to.v, at, token, to.accumulate);
   }
   __device__ void end(const line_of_head& at, std::int64_t i, std::int64_t j, A x) const {
-    const A first = at.line.length > 0 ? pull.job.keep_of(at, at.line.token(0), i) : A(1);
+    const A first = at.line.length > 0 ? pull.job.factors_of(at, at.line.token(0))[i] : A(1);
     pull.d[pull.in_state(at, i, j)] = first * x;
   }
 };

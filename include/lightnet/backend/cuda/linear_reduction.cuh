@@ -30,14 +30,19 @@ struct total_product {
     n = pull.job.from.values;
     k = at.line.length;
   }
-  __device__ A a(const line_of_head& at, std::int64_t i, std::int64_t r) const {
-    const std::int64_t token = at.line.token(i);
-    return Reads ? pull.job.query(at, token, r) : pull.job.key(at, token, r);
+  __device__ auto a(const line_of_head& at, std::int64_t i) const {
+    if constexpr (Reads) {
+      return pull.job.queries_of(at, at.line.token(i));
+    } else {
+      return pull.job.keys_of(at, at.line.token(i));
+    }
   }
-  __device__ A b(const line_of_head& at, std::int64_t i, std::int64_t j) const {
-    const std::int64_t token = at.line.token(i);
-    if constexpr (Reads) return incoming(pull.job, from, at, token, j);
-    return pull.job.value(at, token, j);
+  __device__ auto b(const line_of_head& at, std::int64_t i) const {
+    if constexpr (Reads) {
+      return incoming(pull.job, from, at, at.line.token(i));
+    } else {
+      return pull.job.values_of(at, at.line.token(i));
+    }
   }
   __device__ void store(const line_of_head& at, std::int64_t part, std::int64_t r, std::int64_t j, A x) const {
     parts[((at.item * segments + part) * pull.job.from.stored_keys + r) * pull.job.from.values + j] = x;
@@ -59,14 +64,10 @@ struct output_product {
     n = pull.job.from.values;
     k = pull.job.from.stored_keys;
   }
-  __device__ A a(const line_of_head& at, std::int64_t r, std::int64_t i) const {
-    return pull.job.query(at, at.line.token(i), r);
-  }
-  __device__ A b(const line_of_head& at, std::int64_t r, std::int64_t j) const {
-    return pull.state[pull.in_state(at, r, j)];
-  }
+  __device__ auto a(const line_of_head& at, std::int64_t i) const { return pull.job.queries_of(at, at.line.token(i)); }
+  __device__ auto b(const line_of_head& at, std::int64_t r) const { return pull.row_of_state(pull.state, at, r); }
   __device__ void store(const line_of_head& at, std::int64_t, std::int64_t i, std::int64_t j, A x) const {
-    pull.job.store(out.o, at, at.line.token(i), j, out.accumulate, pull.job.reached(at, i, j), x);
+    pull.job.store(out.o, at, at.line.token(i), out.accumulate)(j, pull.job.reached(at, i)[j], x);
   }
 };
 
@@ -85,13 +86,15 @@ struct factor_product {
     n = pull.job.from.stored_keys;
     k = pull.job.from.values;
   }
-  __device__ A a(const line_of_head& at, std::int64_t j, std::int64_t i) const {
-    const std::int64_t token = at.line.token(i);
-    if constexpr (Keys) return pull.job.value(at, token, j);
-    return incoming(pull.job, from, at, token, j);
+  __device__ auto a(const line_of_head& at, std::int64_t i) const {
+    if constexpr (Keys) {
+      return pull.job.values_of(at, at.line.token(i));
+    } else {
+      return incoming(pull.job, from, at, at.line.token(i));
+    }
   }
-  __device__ A b(const line_of_head& at, std::int64_t j, std::int64_t r) const {
-    return (Keys ? pull.d : pull.state)[pull.in_state(at, r, j)];
+  __device__ auto b(const line_of_head& at, std::int64_t r) const {
+    return pull.row_of_state(Keys ? pull.d : pull.state, at, r);
   }
   __device__ void store(const line_of_head& at, std::int64_t, std::int64_t i, std::int64_t r, A x) const {
     (Keys ? pull.dwrite : pull.dread)[pull.place(at, at.line.token(i), r)] = x;
@@ -113,14 +116,10 @@ struct value_product {
     n = pull.job.from.values;
     k = pull.job.from.stored_keys;
   }
-  __device__ A a(const line_of_head& at, std::int64_t r, std::int64_t i) const {
-    return pull.job.key(at, at.line.token(i), r);
-  }
-  __device__ A b(const line_of_head& at, std::int64_t r, std::int64_t j) const {
-    return pull.d[pull.in_state(at, r, j)];
-  }
+  __device__ auto a(const line_of_head& at, std::int64_t i) const { return pull.job.keys_of(at, at.line.token(i)); }
+  __device__ auto b(const line_of_head& at, std::int64_t r) const { return pull.row_of_state(pull.d, at, r); }
   __device__ void store(const line_of_head& at, std::int64_t, std::int64_t i, std::int64_t j, A x) const {
-    store_gradient(pull.job, to.v, at, at.line.token(i), j, to.accumulate, x);
+    store_gradient(pull.job, to.v, at, at.line.token(i), to.accumulate)(j, x);
   }
 };
 
@@ -143,8 +142,7 @@ struct add_states {
       sum += parts[((at.item * segments + s) * rows + r) * columns + j];
     }
     if (!job.begins_empty(at, r)) {
-      sum = multiply_add(from_initial_frame(job, at, job_type::per_channel ? r % job.from.keys : 0),
-                         job.begin(at, r, j), sum);
+      sum = multiply_add(from_initial_frame(job, at, job.weight_of_row(r)), job.begin(at, r, j), sum);
     }
     pull.state[n] = sum;
     if (to) to.sum(at.line.sequence, at.head, r, j) = ends_bad(job, at, j) ? limits<A>::not_a_number : sum;

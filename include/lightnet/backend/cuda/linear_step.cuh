@@ -131,7 +131,7 @@ struct step_of_items {
       const A *const cosine = job.cosine(at, 0), *const sine = job.sine(at, 0);
       const auto encoded = [&](std::int64_t r, A step_factors<A>::*factor) {
         const auto element = [plain, factor](std::int64_t i) { return plain[i].*factor; };
-        return Position::encoded(row_of_elements{element}, r, cosine, sine, keys, job.from.cosine.extent(2));
+        return Position::encoded(row_of_elements(element), r, cosine, sine, keys, job.from.cosine.extent(2));
       };
 #pragma unroll 1
       for (std::int64_t r = threadIdx.x; r < rows; r += layout_type::threads) {

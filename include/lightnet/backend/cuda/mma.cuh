@@ -9,7 +9,7 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-// The warp's matrix instruction for bfloat16 with sums in float, C[16, 8] += A[16, 16] B[16, 8] (PTX, mma.m16n8k16), and
+// The warp's matrix instructions with sums in float: for bfloat16, C[16, 8] += A[16, 16] B[16, 8] (PTX, mma.m16n8k16), and
 // how its operands are loaded from shared memory (ldmatrix). Lane l holds of C the rows l / 4 and l / 4 + 8, of each the
 // columns 2 (l % 4) and 2 (l % 4) + 1.
 
@@ -78,6 +78,66 @@ struct bfloat16_tile {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     load_matrices(b, at(n + lane % 8 + lane / 16 * 8, k + lane / 8 % 2 * 8));
   }
+};
+
+// --- Products of floats: TF32 has ten bits of a float's fraction and all of its exponent, so a float is the sum of two of
+// them but for its last two bits, and three products of such parts are the product of two floats (the fourth is smaller
+// than what is rounded off).
+
+/// A float in two parts; what follows the ten bits of `low` is not read.
+struct split_float {
+  std::uint32_t high, low;
+
+  __device__ static split_float of(float x) {
+    const std::uint32_t high = (__float_as_uint(x) + 0x1000U) & 0xFFFFE000U;
+    return {high, __float_as_uint(x - __uint_as_float(high))};
+  }
+};
+
+/// C[16, 8] += A[16, 8] B[8, 8] of TF32 (PTX, mma.m16n8k8). Of A lane l holds the rows l / 4 and l / 4 + 8 of the column
+/// l % 4, then the same rows of the column l % 4 + 4; of B the rows l % 4 and l % 4 + 4 of the column l / 4; of C what it
+/// holds for bfloat16.
+__device__ inline void multiply_add_tf32(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b_low_row,
+                                         std::uint32_t b_high_row) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_low_row), "r"(b_high_row));
+}
+
+/// A[16, 8] and B[8, 8] of floats in two parts.
+struct split_left {
+  std::uint32_t high[4], low[4];
+
+  split_left() = default;
+  __device__ split_left(float a0, float a1, float a2, float a3) {
+    const float a[4] = {a0, a1, a2, a3};
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const auto parts = split_float::of(a[e]);
+      high[e] = parts.high;
+      low[e] = parts.low;
+    }
+  }
+};
+struct split_right {
+  split_float low_row, high_row;
+
+  __device__ split_right(float b0, float b1) : low_row{split_float::of(b0)}, high_row{split_float::of(b1)} {}
+};
+
+/// Sums of products of floats. The matrix unit cuts off what does not fit into a sum, so the large terms are kept from the
+/// small ones, and should be few: add_to what is rounded.
+struct float_sums {
+  float large[4] = {}, small[4] = {};
+
+  __device__ void multiply_add(const split_left& a, const split_right& b) {
+    multiply_add_tf32(small, a.low, b.low_row.high, b.high_row.high);
+    multiply_add_tf32(large, a.high, b.low_row.high, b.high_row.high);
+    multiply_add_tf32(small, a.high, b.low_row.low, b.high_row.low);
+  }
+  __device__ float sum(int e) const { return large[e] + small[e]; }
 };
 
 }  // namespace detail

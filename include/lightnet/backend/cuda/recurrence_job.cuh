@@ -20,15 +20,32 @@ __device__ inline bool finite(A x) noexcept {
   return x - x == A(0);
 }
 
-/// A function of an index as a row.
-template <class Element>
-struct row_of_elements {
-  Element element;
+/// A row of numbers: what memory has of element i, and the number that this becomes. They are apart so that much can be on
+/// its way at once.
+template <class Fetch, class Value>
+struct fetched_row {
+  Fetch fetch;
+  Value value;
 
-  __device__ auto operator[](std::int64_t i) const { return element(i); }
+  __device__ auto operator[](std::int64_t i) const { return value(fetch(i)); }
 };
+template <class Fetch, class Value>
+fetched_row(Fetch, Value) -> fetched_row<Fetch, Value>;
+
+/// What memory has of an element that comes from two places.
+template <class First, class Second>
+struct both_of {
+  First first;
+  Second second;
+};
+template <class First, class Second>
+both_of(First, Second) -> both_of<First, Second>;
+
+/// A row whose elements do not come from memory, or not apart from what is made of them.
 template <class Element>
-row_of_elements(Element) -> row_of_elements<Element>;
+__device__ auto row_of_elements(const Element& element) {
+  return fetched_row{element, [](auto x) { return x; }};
+}
 
 /// One line and head of a recurrence.
 struct line_of_head {
@@ -43,8 +60,8 @@ struct line_of_head {
 /// (spec: log_sum_exp), so a_t = 2^(m_{t-1} - m_t), khat = kappa w 2^-m and qhat = q / Z; for a decay a is the decay
 /// itself, khat = kappa and qhat = q. Nothing can overflow, and no rows need be cut.
 ///
-/// The factors of all tokens are worked out first (weigh); everything else is read where it lies, through these functions:
-/// what is masked or bad comes out neutral.
+/// The factors of all tokens are worked out first (weigh); everything else is read where it lies, through these functions,
+/// which live no longer than the job: what is masked or bad comes out neutral.
 template <class Recurrence, class Position, int Dims, class T>
 struct recurrence_job {
   using A = accumulator<T>;
@@ -86,10 +103,18 @@ struct recurrence_job {
     return !from.mask || from.mask(at.line.batch, token);
   }
 
+  /// The channels of a token.
+  template <class U>
+  __device__ static auto elements_of(const head_sequence<Dims, U, cuda>& sequence, const line_of_head& at,
+                                     std::int64_t token) noexcept {
+    const U* const first = sequence.token(at.line.batch, at.head, token);
+    const std::int64_t stride = sequence.channel_stride();
+    return fetched_row{[=](std::int64_t i) { return first[i * stride]; }, [](U x) { return static_cast<A>(x); }};
+  }
   template <class U>
   __device__ static A element(const head_sequence<Dims, U, cuda>& sequence, const line_of_head& at, std::int64_t token,
                               std::int64_t channel) noexcept {
-    return static_cast<A>(sequence.token(at.line.batch, at.head, token)[channel * sequence.channel_stride()]);
+    return elements_of(sequence, at, token)[channel];
   }
 
   /// The logit or decay of weight w of a token that is on.
@@ -121,16 +146,6 @@ struct recurrence_job {
     return row(at, token) * width + (per_channel ? i : 0);
   }
 
-  /// khat and qhat before they are encoded.
-  __device__ A plain_key(const line_of_head& at, std::int64_t token, std::int64_t i) const noexcept {
-    if (!on(at, token)) return A(0);
-    const A factor = sums ? weight[place(at, token, i)] : A(1);
-    return Recurrence::kappa == kappa_of::one ? factor : kappa(at, token, i) * factor;
-  }
-  __device__ A plain_query(const line_of_head& at, std::int64_t token, std::int64_t i) const noexcept {
-    if (!on(at, token)) return A(0);
-    return element(from.q, at, token, i) * reciprocal(at, token, i);
-  }
   /// 1 / Z, by which q is multiplied.
   __device__ A reciprocal(const line_of_head& at, std::int64_t token, std::int64_t i) const noexcept {
     if constexpr (!sums) return A(1);
@@ -142,30 +157,86 @@ struct recurrence_job {
     return sums ? weight[place(at, token, i)] : A(1);
   }
 
-  /// khat and qhat, row r of d'.
-  __device__ A key(const line_of_head& at, std::int64_t token, std::int64_t r) const noexcept {
-    return encoded(at, token, r, [&](std::int64_t i) { return plain_key(at, token, i); });
+  // What a token has, as rows: where they lie is worked out once for all of their elements.
+
+  /// kappa, before it is encoded; zero where the token is masked.
+  __device__ auto plain_inputs_of(const line_of_head& at, std::int64_t token) const noexcept {
+    const bool counts = on(at, token);
+    if constexpr (Recurrence::kappa == kappa_of::key) {
+      const auto k = elements_of(from.k, at, token);
+      return fetched_row{k.fetch, [=](auto x) { return counts ? k.value(x) : A(0); }};
+    } else if constexpr (complement) {
+      const auto logits = elements_of(Recurrence::logits == logits_from::keys ? from.k : from.logits, at, token);
+      return fetched_row{logits.fetch, [=](auto fetched) {
+                           const A x = logits.value(fetched);
+                           return !counts || bad_logit(x) ? A(0) : one_minus_exponential(x);
+                         }};
+    } else {
+      return row_of_elements([=](std::int64_t) { return counts ? A(1) : A(0); });
+    }
   }
-  __device__ A query(const line_of_head& at, std::int64_t token, std::int64_t r) const noexcept {
-    return encoded(at, token, r, [&](std::int64_t i) { return plain_query(at, token, i); });
+  /// khat and qhat before they are encoded.
+  __device__ auto plain_keys_of(const line_of_head& at, std::int64_t token) const noexcept {
+    const auto inputs = plain_inputs_of(at, token);
+    if constexpr (sums) {
+      const A* const weights = weight + row(at, token) * width;
+      return fetched_row{[=](std::int64_t i) {
+                           return both_of{inputs.fetch(i), weights[per_channel ? i : 0]};
+                         },
+                         [=](auto fetched) {
+                           const A input = inputs.value(fetched.first);
+                           return input == A(0) ? A(0) : input * fetched.second;
+                         }};
+    } else {
+      return inputs;
+    }
   }
-  /// kappa without a weight, encoded.
-  __device__ A plain_input(const line_of_head& at, std::int64_t token, std::int64_t r) const noexcept {
-    return encoded(at, token, r, [&](std::int64_t i) { return on(at, token) ? kappa(at, token, i) : A(0); });
+  __device__ auto plain_queries_of(const line_of_head& at, std::int64_t token) const noexcept {
+    const bool counts = on(at, token);
+    const auto q = elements_of(from.q, at, token);
+    if constexpr (sums) {
+      const bool divided = !(global && normalise_first);
+      const A* const inverses = inverse + (global ? at.item : row(at, token)) * width;
+      return fetched_row{[=](std::int64_t i) {
+                           return both_of{q.fetch(i), divided ? inverses[per_channel ? i : 0] : A(1)};
+                         },
+                         [=](auto fetched) { return counts ? q.value(fetched.first) * fetched.second : A(0); }};
+    } else {
+      return fetched_row{q.fetch, [=](auto x) { return counts ? q.value(x) : A(0); }};
+    }
+  }
+
+  /// kappa, khat and qhat, the d' rows of them.
+  __device__ auto inputs_of(const line_of_head& at, std::int64_t token) const noexcept {
+    return encoded(at, token, plain_inputs_of(at, token));
+  }
+  __device__ auto keys_of(const line_of_head& at, std::int64_t token) const noexcept {
+    return encoded(at, token, plain_keys_of(at, token));
+  }
+  __device__ auto queries_of(const line_of_head& at, std::int64_t token) const noexcept {
+    return encoded(at, token, plain_queries_of(at, token));
   }
 
   /// v; what is bad counts as 0.
-  __device__ A value(const line_of_head& at, std::int64_t token, std::int64_t j) const noexcept {
-    if (!on(at, token)) return A(0);
-    const A x = element(from.v, at, token, j);
-    return finite(x) ? x : A(0);
+  __device__ auto values_of(const line_of_head& at, std::int64_t token) const noexcept {
+    const bool counts = on(at, token);
+    const auto v = elements_of(from.v, at, token);
+    return fetched_row{v.fetch, [=](auto fetched) {
+                         const A x = v.value(fetched);
+                         return counts && finite(x) ? x : A(0);
+                       }};
   }
 
-  /// a_t of row r of d'.
-  __device__ A keep_of(const line_of_head& at, std::int64_t token, std::int64_t r) const noexcept {
-    return keep[place(at, token, weight_of_row(r))];
+  /// a of the d' rows.
+  __device__ auto factors_of(const line_of_head& at, std::int64_t token) const noexcept {
+    const A* const factors = keep + row(at, token) * width;
+    return row_of_elements([this, factors](std::int64_t r) { return factors[weight_of_row(r)]; });
   }
-  __device__ std::int64_t weight_of_row(std::int64_t r) const noexcept { return per_channel ? r % from.keys : 0; }
+  /// An encoding may have twice as many rows as there are channels.
+  __device__ std::int64_t weight_of_row(std::int64_t r) const noexcept {
+    if (!per_channel) return 0;
+    return Position::encodes && r >= from.keys ? r - from.keys : r;
+  }
 
   /// U before the first token. What an empty channel holds does not count.
   __device__ A begin(const line_of_head& at, std::int64_t r, std::int64_t j) const noexcept {
@@ -179,24 +250,27 @@ struct recurrence_job {
     }
   }
 
-  /// Whether NaN has reached column j of position i of a line.
-  __device__ bool reached(const line_of_head& at, std::int64_t i, std::int64_t j) const noexcept {
-    const auto here = static_cast<unsigned long long>(i);
-    if (global) {  // bad anywhere is bad everywhere
-      const auto length = static_cast<unsigned long long>(at.line.length);
-      return bad_token[at.item] < length || bad_column[at.item * from.values + j] < length;
-    }
-    return here >= bad_token[at.item] || here >= bad_column[at.item * from.values + j];
+  /// Whether NaN has reached the columns of position i of a line.
+  __device__ auto reached(const line_of_head& at, std::int64_t i) const noexcept {
+    // Of a whole line, bad anywhere is bad everywhere.
+    const auto here = static_cast<unsigned long long>(global ? at.line.length - 1 : i);
+    const bool all = here >= bad_token[at.item];
+    const unsigned long long* const columns = bad_column + at.item * from.values;
+    return row_of_elements([=](std::int64_t j) { return all || here >= columns[j]; });
   }
 
-  /// Writes one element of an output: zero where its token is masked.
+  /// Where the channels of a token are written, store(channel, is NaN, x): zero where it is masked.
   template <class U>
-  __device__ void store(const head_sequence<Dims, U, cuda>& to, const line_of_head& at, std::int64_t token,
-                        std::int64_t channel, bool accumulate, bool is_nan, A x) const noexcept {
-    U& place = to.token(at.line.batch, at.head, token)[channel * to.channel_stride()];
-    A y = is_nan ? limits<A>::not_a_number : x;
-    if (!on(at, token)) y = A(0);
-    place = static_cast<U>(accumulate ? static_cast<A>(place) + y : y);
+  __device__ auto store(const head_sequence<Dims, U, cuda>& to, const line_of_head& at, std::int64_t token,
+                        bool accumulate) const noexcept {
+    U* const first = to.token(at.line.batch, at.head, token);
+    const std::int64_t stride = to.channel_stride();
+    const bool counts = on(at, token);
+    return [=](std::int64_t channel, bool is_nan, A x) {
+      U& place = first[channel * stride];
+      const A y = !counts ? A(0) : is_nan ? limits<A>::not_a_number : x;
+      place = static_cast<U>(accumulate ? static_cast<A>(place) + y : y);
+    };
   }
 
   __device__ const A* cosine(const line_of_head& at, std::int64_t token) const noexcept {
@@ -214,12 +288,14 @@ struct recurrence_job {
   }
 
   template <class Plain>
-  __device__ A encoded(const line_of_head& at, std::int64_t token, std::int64_t r, const Plain& plain) const noexcept {
+  __device__ auto encoded(const line_of_head& at, std::int64_t token, const Plain& plain) const noexcept {
     if constexpr (Position::encodes) {
-      return Position::encoded(row_of_elements<Plain>{plain}, r, cosine(at, token), sine(at, token), from.keys,
-                               from.cosine.extent(2));
+      const A *const cosines = cosine(at, token), *const sines = sine(at, token);
+      return row_of_elements([=, keys = from.keys, angles = from.cosine.extent(2)](std::int64_t r) {
+        return Position::encoded(plain, r, cosines, sines, keys, angles);
+      });
     } else {
-      return plain(r);
+      return plain;
     }
   }
 };

@@ -27,20 +27,28 @@ struct pullback_job {
   __device__ std::int64_t in_state(const line_of_head& at, std::int64_t r_of, std::int64_t j) const {
     return (at.item * job.from.stored_keys + r_of) * job.from.values + j;
   }
+  /// A row of U or D.
+  __device__ auto row_of_state(const A* of, const line_of_head& at, std::int64_t r_of) const {
+    return row_of_elements([first = of + in_state(at, r_of, 0)](std::int64_t j) { return first[j]; });
+  }
 };
 
-/// What comes back to a token that is on.
+/// What comes back to a token; zero where that is masked.
 template <class Job, class Gradients>
-__device__ typename Job::A incoming(const Job& job, const Gradients& out, const line_of_head& at, std::int64_t token,
-                                    std::int64_t j) {
-  return job.on(at, token) ? Job::element(out.o, at, token, j) : typename Job::A(0);
+__device__ auto incoming(const Job& job, const Gradients& out, const line_of_head& at, std::int64_t token) {
+  const bool counts = job.on(at, token);
+  const auto elements = Job::elements_of(out.o, at, token);
+  return fetched_row{elements.fetch, [=](auto x) { return counts ? elements.value(x) : typename Job::A(0); }};
 }
 
-/// Writes a gradient: NaN all along a line and head that saw a bad entry.
+/// Where a gradient of a token is written, if it is wanted: NaN all along a line and head that saw a bad entry.
 template <class Job, class Sequence>
-__device__ void store_gradient(const Job& job, const Sequence& to, const line_of_head& at, std::int64_t token,
-                               std::int64_t channel, bool accumulate, typename Job::A x) {
-  if (to) job.store(to, at, token, channel, accumulate, job.poisoned[at.item] != 0, x);
+__device__ auto store_gradient(const Job& job, const Sequence& to, const line_of_head& at, std::int64_t token,
+                               bool accumulate) {
+  const bool wanted = static_cast<bool>(to), bad = job.poisoned[at.item] != 0;
+  return [store = job.store(to, at, token, accumulate), wanted, bad](std::int64_t channel, typename Job::A x) {
+    if (wanted) store(channel, bad, x);
+  };
 }
 
 /// D and r at the end of a line, from the gradient of the final state: dU = dS / Z, and dz enters through Z. A thread a
@@ -118,6 +126,10 @@ __device__ void pull_row(const Pull& pull, const Gradients& out, const line_of_h
   const auto& job = pull.job;
   const std::int64_t keys = job.from.keys;
   const A *const dread = pull.dread + pull.place(at, token, 0), *const dwrite = pull.dwrite + pull.place(at, token, 0);
+  const auto plain_queries = job.plain_queries_of(at, token);
+  const auto plain_keys = job.plain_keys_of(at, token);
+  const auto store_q = store_gradient(job, out.q, at, token, out.accumulate);
+  const auto store_k = store_gradient(job, out.k, at, token, out.accumulate);
   A reads = A(0), writes = A(0), complements = A(0);
   for (std::int64_t c = threadIdx.x % 32; c < keys; c += 32) {
     A dqhat, dkhat;
@@ -130,12 +142,10 @@ __device__ void pull_row(const Pull& pull, const Gradients& out, const line_of_h
       dqhat = dread[c];
       dkhat = dwrite[c];
     }
-    store_gradient(job, out.q, at, token, c, out.accumulate, dqhat * job.reciprocal(at, token, c));
+    store_q(c, dqhat * job.reciprocal(at, token, c));
     const A dkappa = dkhat * job.key_factor(at, token, c);
-    if constexpr (job_type::recurrence::kappa == kappa_of::key) {
-      store_gradient(job, out.k, at, token, c, out.accumulate, dkappa);
-    }
-    const A read = job.plain_query(at, token, c) * dqhat, write = job.plain_key(at, token, c) * dkhat;
+    if constexpr (job_type::recurrence::kappa == kappa_of::key) store_k(c, dkappa);
+    const A read = plain_queries[c] * dqhat, write = plain_keys[c] * dkhat;
     A complement = A(0);
     if constexpr (job_type::complement) {
       if (job.on(at, token)) complement = (job.kappa(at, token, c) - A(1)) * dkappa;
@@ -182,9 +192,9 @@ __global__ void __launch_bounds__(256) pull_rows_kernel(Pull pull, Gradients out
 template <class Job, class Gradients>
 __device__ void store_logit(const Job& job, const Gradients& out, const line_of_head& at, std::int64_t token,
                             std::int64_t w, typename Job::A x, typename Job::A& of_head) {
-  if constexpr (Job::tied) store_gradient(job, out.k, at, token, w, out.accumulate, x);
+  if constexpr (Job::tied) store_gradient(job, out.k, at, token, out.accumulate)(w, x);
   if constexpr (Job::recurrence::logits == logits_from::tokens) {
-    store_gradient(job, out.logits, at, token, w, out.accumulate, x);
+    store_gradient(job, out.logits, at, token, out.accumulate)(w, x);
   }
   if constexpr (Job::recurrence::logits == logits_from::head) {
     if (job.on(at, token)) of_head += x;
@@ -219,11 +229,11 @@ struct pull_angles {
       const A *const cosine = job.cosine(at, token), *const sine = job.sine(at, token);
       const A* const dread = pull.dread + pull.place(at, token, 0);
       const A* const dwrite = pull.dwrite + pull.place(at, token, 0);
-      const auto query = [&](std::int64_t c) { return job.plain_query(at, token, c); };
-      const auto key = [&](std::int64_t c) { return job.plain_key(at, token, c); };
+      const auto queries = job.plain_queries_of(at, token);
+      const auto keys_at = job.plain_keys_of(at, token);
       for (std::int64_t j = n % share; j < angles; j += share) {
-        const A dangle = position::angle_gradient(row_of_elements{query}, dread, j, cosine, sine, keys, angles) +
-                         position::angle_gradient(row_of_elements{key}, dwrite, j, cosine, sine, keys, angles);
+        const A dangle = position::angle_gradient(queries, dread, j, cosine, sine, keys, angles) +
+                         position::angle_gradient(keys_at, dwrite, j, cosine, sine, keys, angles);
         sum = multiply_add(out.coordinate(token - at.line.origin, j), dangle, sum);
       }
     }

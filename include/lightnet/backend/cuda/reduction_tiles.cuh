@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(256)
     for (int n = 0; n < E / 8; ++n) {
       const int column = n * 8 + lane % 4 * 2;
       const auto written = [&](int e) {
-        const bool bad = column + e < values && job.reached(at, i, column + e);
+        const bool bad = column + e < values && job.reached(at, i)[column + e];
         return !on ? 0.0F : bad ? limits<float>::not_a_number : o[n][2 * half + e];
       };
       store_two(to, out.o.channel_stride(), column, values, out.accumulate, written(0), written(1));

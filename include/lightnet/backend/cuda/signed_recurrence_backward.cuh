@@ -62,15 +62,15 @@ __global__ void __launch_bounds__(256)
     for (int n = thread; n < count * padded; n += threads) {
       const std::int64_t token = at.line.token(first + n / padded), r = n % padded;
       const bool inside = r < layout.rows;
-      keys[n] = inside ? job.key(at, token, r) : A(0);
-      keep[n] = inside ? job.keep_of(at, token, r) : A(1);
-      if (back) queries[n] = inside ? job.query(at, token, r) : A(0);
+      keys[n] = inside ? job.keys_of(at, token)[r] : A(0);
+      keep[n] = inside ? job.factors_of(at, token)[r] : A(1);
+      if (back) queries[n] = inside ? job.queries_of(at, token)[r] : A(0);
     }
     for (int n = thread; n < count * across; n += threads) {
       const std::int64_t token = at.line.token(first + n / across), j = first_column + n % across;
       const bool inside = j < layout.columns;
-      values[n] = inside ? job.value(at, token, j) : A(0);
-      if (back) backs[n] = inside ? incoming(job, from, at, token, j) : A(0);
+      values[n] = inside ? job.values_of(at, token)[j] : A(0);
+      if (back) backs[n] = inside ? incoming(job, from, at, token)[j] : A(0);
     }
     __syncthreads();
   };

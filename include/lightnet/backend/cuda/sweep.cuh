@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cuda/recurrence_job.cuh>
+#include <lightnet/backend/cuda/tile_sweep.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -113,18 +113,18 @@ __global__ void __launch_bounds__(256) sweep_kernel(Source source, sweep_layout<
     const int count = tokens_from(first);
     each(count, padded, [&](int k, int n) {
       const std::int64_t token = at.line.token(position(first, n / padded)), r = n % padded;
-      next_in[k] = r < layout.rows ? source.in(at, token, r) : A(0);
-      next_out[k] = r < layout.rows ? source.out_row(at, token, r) : A(0);
+      next_in[k] = r < layout.rows ? source.in(at, token)[r] : A(0);
+      next_out[k] = r < layout.rows ? source.out_row(at, token)[r] : A(0);
     });
     each(count, across, [&](int k, int n) {
       const std::int64_t c = first_column + n % across;
-      next_column[k] = c < layout.columns ? source.column(at, at.line.token(position(first, n / across)), c) : A(0);
+      next_column[k] = c < layout.columns ? source.column(at, at.line.token(position(first, n / across)))[c] : A(0);
     });
     each(count, kept, [&](int k, int n) {
       const std::int64_t i = position(first, n / kept) + (Source::backwards ? 1 : 0);
       const std::int64_t c = n % kept + (Source::keeps_rows ? 0 : first_column);
       const bool inside = i < length && c < (Source::keeps_rows ? layout.rows : layout.columns);
-      next_keep[k] = inside ? source.keep(at, at.line.token(i), c) : A(1);
+      next_keep[k] = inside ? source.keep(at, at.line.token(i))[c] : A(1);
     });
   };
 
@@ -225,7 +225,7 @@ __global__ void __launch_bounds__(256) sweep_kernel(Source source, sweep_layout<
       if (c >= layout.columns) return;
       A sum = results[n];
       for (int g = 1; g < layout.groups; ++g) sum += results[g * tile * across + n];
-      source.write(at, i, at.line.token(i), c, sum);
+      source.write(at, i, at.line.token(i))(c, sum);
     });
   }
 #pragma unroll
@@ -238,13 +238,20 @@ __global__ void __launch_bounds__(256) sweep_kernel(Source source, sweep_layout<
   }
 }
 
-/// Sweeps all lines and heads.
+/// Sweeps all lines and heads: floats on the matrix units.
 template <class Source>
 void sweep(execution<cuda>& on, const char* operation, const Source& source, std::int64_t items, std::int64_t rows,
            std::int64_t columns) {
-  const auto layout = sweep_layout<typename Source::A>::of(rows, columns, items, on.processors());
-  launch(on, operation, {items * layout.blocks_of_item, 32 * layout.warps, layout.shared_bytes()}, sweep_kernel<Source>,
-         source, layout);
+  using A = typename Source::A;
+  const auto run = [&](const auto& layout, const auto& kernel) {
+    launch(on, operation, {items * layout.blocks_of_item, 32 * layout.warps, layout.shared_bytes()}, kernel, source,
+           layout);
+  };
+  if constexpr (std::is_same_v<A, float>) {
+    run(tile_sweep_layout::of(rows, columns, items, on.processors()), tile_sweep_kernel<Source>);
+  } else {
+    run(sweep_layout<A>::of(rows, columns, items, on.processors()), sweep_kernel<Source>);
+  }
 }
 
 }  // namespace detail
