@@ -31,8 +31,7 @@ __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<Wh
   if constexpr (!plan::weighs) {
     if (line.tiles() == 0) return;
   }
-  if (threadIdx.x < plan::stages) shared.loaded[threadIdx.x].begin(plan::loaders);
-  __syncthreads();
+  shared.begin();
   const walk_part<What, Job, Outputs, D> part{job, out, kept, line, shared};
   // The compiler has to see that whole warps go one way.
   const int warp = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 32, 0);

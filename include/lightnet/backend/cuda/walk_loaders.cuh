@@ -30,10 +30,10 @@ class walk_loaders : walk_part<What, Job, Outputs, D> {
     if constexpr (plan::loads_incoming) incoming = even_rows<const bfloat16>::of(out_.o, line_.at, D);
     const std::int64_t tiles = line_.tiles();
     int stage = 0;
-    // A turn more than there are tiles, for the last word of the weighers; then until all places are empty.
-    for (std::int64_t turn = 0; turn < tiles + plan::stages; ++turn, stage = memory::next(stage)) {
-      if (turn >= plan::stages) memory::empty(stage).meet();
-      if (turn > tiles) continue;
+    unsigned round = 0;
+    // A turn more than there are tiles, for the last word of the weighers.
+    for (std::int64_t turn = 0; turn <= tiles; ++turn) {
+      if (round > 0) shared_.emptied[stage].wait(round - 1);
       bool odd = false;
       if (turn < tiles) {
         const std::int64_t first = part::first_of(turn);
@@ -49,6 +49,8 @@ class walk_loaders : walk_part<What, Job, Outputs, D> {
       } else {
         shared_.loaded[stage].pass_after_copies();
       }
+      stage = memory::next(stage);
+      round += stage == 0;
     }
   }
 

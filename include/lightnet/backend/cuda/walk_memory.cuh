@@ -29,10 +29,20 @@ struct walk_memory {
   unsigned char outputs[Plan::reads ? operand_bytes : 1024];
   float extras[Plan::has_extra ? Plan::stages : 1][Plan::has_extra ? Plan::rows * Plan::extra_stride : 1];
   alignas(16) message messages[Plan::stages];
-  copies_barrier loaded[Plan::stages];
+  counting_barrier loaded[Plan::stages];   // a tile's operands are there: threads that load
+  counting_barrier emptied[Plan::stages];  // nobody needs a tile any more, its place can be loaded: warps
   int bad_column[D];
   int bad_token, run_end;
   unsigned bad_values;  // whether any column is bad
+
+  /// By all threads, before anybody waits.
+  __device__ void begin() {
+    if (threadIdx.x < Plan::stages) {
+      loaded[threadIdx.x].begin(Plan::loaders);
+      emptied[threadIdx.x].begin((Plan::multiplies ? Plan::readers : Plan::weighers) / 32);
+    }
+    __syncthreads();
+  }
 
   /// Memory that begins at a multiple of 1024 bytes, as tiles have to, in some that is 1024 bytes longer.
   __device__ static walk_memory& in(unsigned char* shared) {
@@ -53,12 +63,8 @@ struct walk_memory {
   __device__ static warps_barrier group(int index) { return {3 + index, 128}; }
   /// The factors of a tile are there.
   __device__ static warps_barrier full(int stage) { return {5 + stage, Plan::readers + Plan::weighers}; }
-  /// Nobody needs a tile any more: its place can be loaded.
-  __device__ static warps_barrier empty(int stage) {
-    return {5 + Plan::stages + stage, (Plan::multiplies ? Plan::readers : Plan::weighers) + Plan::loaders};
-  }
   /// A run of a tile is done, and more runs of it follow.
-  __device__ static warps_barrier again() { return {5 + 2 * Plan::stages, Plan::readers + Plan::weighers}; }
+  __device__ static warps_barrier again() { return {5 + Plan::stages, Plan::readers + Plan::weighers}; }
 };
 
 /// The part of a line and head that a block walks.

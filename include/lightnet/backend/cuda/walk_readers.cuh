@@ -40,7 +40,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
       rescale(from);
       if (uniform(from.ends)) break;
       const bool again = uniform(from.again);
-      const warps_barrier done = again ? memory::again() : memory::empty(stage);
+      const auto let_go = [&] { again ? memory::again().pass() : shared_.emptied[stage].pass_warp(); };
       if constexpr (plan::reads) {
         const std::int64_t index = plan::backwards ? tiles - 1 - turn : turn;
         const run_of_rows run{
@@ -50,9 +50,9 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         multiply(stage, y);
         // What a store needs of the tile is read before the weighers get it back.
         const bool early = What == walk_for::values || (What == walk_for::outputs && !run.odd);
-        if (early) done.pass();
+        if (early) let_go();
         write(stage, run, index, y);
-        if (!early) done.pass();
+        if (!early) let_go();
       } else {
         keep_state();
         begin_products();
@@ -60,7 +60,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         commit_products();
         wait_for_products<0>();
         keep_state();
-        done.pass();
+        let_go();
       }
       if (again) continue;
       ++turn;

@@ -134,13 +134,13 @@ struct warps_barrier {
   }
 };
 
-/// A barrier in shared memory for who waits until others have copied to it.
-struct copies_barrier {
+/// A barrier in shared memory: some are counted, and others wait for them.
+struct counting_barrier {
   std::uint64_t state;
 
-  /// By one thread, before anybody uses it; `threads` copy.
-  __device__ void begin(int threads) {
-    asm volatile("mbarrier.init.shared.b64 [%0], %1;" : : "r"(address()), "r"(threads) : "memory");
+  /// By one thread, before anybody uses it; so many are counted.
+  __device__ void begin(int count) {
+    asm volatile("mbarrier.init.shared.b64 [%0], %1;" : : "r"(address()), "r"(count) : "memory");
   }
   /// Counts this thread, once the copies that it has started are there.
   __device__ void pass_after_copies() {
@@ -149,6 +149,11 @@ struct copies_barrier {
   /// Counts this thread.
   __device__ void pass() {
     asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}" : : "r"(address()) : "memory");
+  }
+  /// Counts this warp.
+  __device__ void pass_warp() {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) pass();
   }
   /// Until all have been counted n + 1 times; who waits is at most one round behind.
   __device__ void wait(unsigned n) const {
