@@ -18,7 +18,8 @@ class elementwise_feed {
   __device__ elementwise_feed(const source& from, const typename tile::chain& chain, bool backward, memory& shared)
       : from_{from}, chain_{chain}, backward_{backward}, shared_{shared} {
     constexpr int first = memory::known - 1;
-    if (threadIdx.x < first) place(static_cast<int>(threadIdx.x));
+    if (threadIdx.x < first) place(static_cast<int>(threadIdx.x), false);
+    if (threadIdx.x == first) shared_.way = chain_.way(gridDim.x);
     __syncthreads();
     for (int n = 0; n < memory::stages; ++n) load(n);
   }
@@ -34,18 +35,20 @@ class elementwise_feed {
   /// The operands of this turn are not read any more: another tile takes their place.
   __device__ void next() {
     load(turn_ + memory::stages);
-    if (threadIdx.x == tile::threads - 1) place(turn_ + memory::known - 1);
+    if (threadIdx.x == tile::threads - 1) place(turn_ + memory::known - 1, !from_.lines.cumulative_lengths);
     ++turn_;
   }
 
  private:
-  __device__ void place(int turn) const {
+  /// Says which tile a turn has; `after`: the one behind that of the turn before.
+  __device__ void place(int turn, bool after) const {
     const std::int64_t number = static_cast<std::int64_t>(turn) * gridDim.x + blockIdx.x;
     placed_tile& to = shared_.tiles[turn % memory::known];
     to.ended = number >= chain_.count();
     to.count = 0;
     if (to.ended) return;
-    to.in_chain = chain_.tile(number, from_.lines, backward_);
+    to.in_chain = after ? chain_.after(shared_.tiles[(turn - 1) % memory::known].in_chain, shared_.way, backward_)
+                        : chain_.tile(number, from_.lines, backward_);
     if (!to.in_chain.exists) return;
     to.line = from_.lines[to.in_chain.line];
     to.first = to.in_chain.index * tile::tokens;
@@ -72,12 +75,18 @@ class elementwise_feed {
     const auto thread = static_cast<int>(threadIdx.x);
     if (rows.in_words) {
       constexpr int step = tile::threads / parts;
-      const int part = thread % parts;
+      const int part = thread % parts, start = thread / parts;
       if (first_channel + part * numbers >= row) return;
-      const T* from = rows.at(at.line.batch, at.line.token(at.first + thread / parts)) + first_channel + part * numbers;
+      const T* from = rows.at(at.line.batch, at.line.token(at.first + start)) + first_channel + part * numbers;
+      T* place = reinterpret_cast<T*>(to[start]) + part * numbers;
       const std::int64_t way = step * at.line.step * rows.token;
-      for (int i = thread / parts; i < at.count; i += step, from += way) {
-        copy_to_shared(reinterpret_cast<T*>(to[i]) + part * numbers, from);
+      if (at.count == tile::tokens) {
+        LIGHTNET_UNROLL
+        for (int i = 0; i < tile::tokens; i += step, from += way) copy_to_shared(place + i * tile::channels, from);
+      } else {
+        for (int i = start; i < at.count; i += step, from += way, place += step * tile::channels) {
+          copy_to_shared(place, from);
+        }
       }
       return;
     }

@@ -51,10 +51,18 @@ struct thread_part {
   /// a; 1 where a token does not count.
   template <bool WithSign>
   __device__ void read_decays(const operand& words, wide (&to)[tokens]) const {
+    typename tile::checked_logarithms checked;
     LIGHTNET_UNROLL
     for (int i = 0; i < tokens; ++i) {
-      const wide given = widen(read(words, i, WithSign ? A(1) : A(0)));
-      tile::each([&](int c) { to[i].channels[c] = tile::template decay<WithSign>(given.channels[c]); });
+      const word given = read(words, i, WithSign ? A(1) : A(0));
+      to[i] = tile::template decays<WithSign>(given, checked);
+    }
+    if (!checked.any_above_zero()) return;
+    LIGHTNET_UNROLL
+    for (int i = 0; i < tokens; ++i) {
+      const wide given = widen(read(words, i, A(0)));
+      tile::each(
+          [&](int c) { to[i].channels[c] = given.channels[c] <= 0 ? to[i].channels[c] : limits<A>::not_a_number; });
     }
   }
 

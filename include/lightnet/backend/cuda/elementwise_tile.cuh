@@ -22,16 +22,25 @@ struct elementwise_tile {
   using wide = channel_word<A, count>;  // as it is summed
   using chain = tile_chain<A, count>;
 
+  /// Whether any logarithm is above zero, where that is not seen number by number: of two bytes, two at a time, as the
+  /// integers that order as they do.
+  struct checked_logarithms {
+    std::uint32_t largest = 0;
+
+    __device__ bool any_above_zero() const { return largest != 0; }
+  };
+
   /// a from log a or, with a sign, from itself. A number of two bytes has fewer digits than the processor's 2^x.
   template <bool WithSign>
-  __device__ static A decay(A given) {
+  __device__ static wide decays(const word& given, checked_logarithms& checked) {
+    wide a = widen(given);
     if constexpr (WithSign || sizeof(T) > 2) {
-      return decay_of<WithSign>(given);
+      each([&](int c) { a.channels[c] = decay_of<WithSign>(a.channels[c]); });
     } else {
-      float a;
-      asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(a) : "f"(given * 1.44269504F));
-      return given <= 0 ? a : limits<float>::not_a_number;
+      checked.largest = __vmaxs2(checked.largest, bits_as<std::uint32_t>(given));
+      each([&](int c) { asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(a.channels[c]) : "f"(a.channels[c] * 1.44269504F)); });
     }
+    return a;
   }
 
   template <class Body>
@@ -129,14 +138,15 @@ struct elementwise_memory {
   wide decay[tile::warps][tile::lanes], sum[tile::warps][tile::lanes], returned[tile::warps][tile::lanes];
   wide begin[tile::lanes], end[tile::lanes];  // h before the tile, and g after it
   placed_tile tiles[known];
+  chain_tile way;  // from a tile of the block to its next
 
   /// What the tokens of the warps before `last` do to h.
   __device__ elementwise_step<wide> forward(int last, int lane) const {
     elementwise_step<wide> all{tile::all(A(1)), tile::all(A(0))};
     LIGHTNET_UNROLL
-    for (int w = 0; w < tile::warps; ++w) {
+    for (int w = 0; w < tile::warps && w < last; ++w) {
       const wide a = decay[w][lane], x = sum[w][lane];
-      if (w < last) all = {tile::multiply(all.decay, a), tile::step(a, all.sum, x)};
+      all = {tile::multiply(all.decay, a), tile::step(a, all.sum, x)};
     }
     return all;
   }
@@ -144,9 +154,9 @@ struct elementwise_memory {
   __device__ elementwise_step<wide> backward(int first, int lane) const {
     elementwise_step<wide> all{tile::all(A(1)), tile::all(A(0))};
     LIGHTNET_UNROLL
-    for (int w = tile::warps - 1; w >= 0; --w) {
+    for (int w = tile::warps - 1; w >= 0 && w > first; --w) {
       const wide a = decay[w][lane], x = returned[w][lane];
-      if (w > first) all = {tile::multiply(all.decay, a), tile::step(a, all.sum, x)};
+      all = {tile::multiply(all.decay, a), tile::step(a, all.sum, x)};
     }
     return all;
   }

@@ -121,6 +121,34 @@ struct tile_chain {
     return found;
   }
 
+  /// The way from a tile to the one whose number is so much larger, and the tile there: what `tile` finds, without a
+  /// division. Not where sequences are packed.
+  __device__ chain_tile way(std::int64_t numbers) const {
+    const std::int64_t rest = numbers / groups;
+    if (!memory) return {numbers % groups, rest, 0, rest, true, true};
+    return {numbers % groups, rest % lines, rest / lines, 0, true, true};
+  }
+  __device__ chain_tile after(const chain_tile& from, const chain_tile& by, bool backward) const {
+    chain_tile found = from;
+    found.group += by.group;
+    found.line += by.line;
+    if (found.group >= groups) {
+      found.group -= groups;
+      ++found.line;
+    }
+    found.slot = found.line;
+    if (!memory) return found;
+    std::int64_t tiles_on = by.index;
+    if (found.line >= lines) {
+      found.line -= lines;
+      ++tiles_on;
+    }
+    found.index += backward ? -tiles_on : tiles_on;
+    found.slot = found.line * tiles + found.index;
+    found.last = found.index == tiles - 1;
+    return found;
+  }
+
   __device__ void leave_step(std::int64_t slot, std::int64_t channel, const word& decay, const word& sum) const {
     left_word<A, Count>::store(place(1, slot, channel), decay);
     left_word<A, Count>::store(place(2, slot, channel), sum);
