@@ -78,7 +78,7 @@ TEST_CASE("scan: types of two bytes are no worse than twice what they are on the
       to.s.clear();
       to.z.clear();
       const gradients exact = wide.backward(x, to), gpu = ours->backward(x, to), of_cpu = cpu.backward(x, to);
-      for (numbers gradients::*part : {&gradients::q, &gradients::k, &gradients::v, &gradients::logits}) {
+      for (auto part : {&gradients::q, &gradients::k, &gradients::v, &gradients::logits}) {
         errors gpu_part, cpu_part;
         gpu_part.add(gpu.*part, exact.*part);
         cpu_part.add(of_cpu.*part, exact.*part);
