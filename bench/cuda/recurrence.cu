@@ -96,6 +96,7 @@ void add_elementwise(const std::string& type, const shape& s) {
 void add_recurrence_rows() {
   const shape usual{32, 2048, 16, 128}, narrow{256, 256, 16, 64};
   add_scan<ln::additive, ln::causal, ln::bfloat16>("additive/causal", "bfloat16", usual);
+  add_scan<ln::additive, ln::causal, float>("additive/causal", "float", usual);
   add_scan<ln::additive, ln::global, ln::bfloat16>("additive/global", "bfloat16", usual);
   add_scan<ln::additive, ln::global, ln::bfloat16>("additive/global", "bfloat16", narrow);
   add_scan<ln::constant_decay, ln::causal, ln::bfloat16>("constant_decay/causal", "bfloat16", usual);

@@ -75,6 +75,7 @@ void store_state(execution<cuda>& on, const char* operation, const Job& job, con
 template <class Recurrence, class Position, int Dims, class T, class Outputs>
 void forward_pass(execution<cuda>& on, const recurrence_arguments<Recurrence, Dims, T, cuda>& arguments,
                   const Outputs& outputs, const char* operation) {
+  check_rows_of_sweep<accumulator<T>>(operation, "k", arguments.stored_keys);
   execution<cuda>::scope scratch{on};
   const auto job = weigh<Recurrence, Position>(on, scratch, arguments, false, operation);
   using job_type = std::remove_cv_t<decltype(job)>;

@@ -165,6 +165,8 @@ template <class Recurrence, class Position, int Dims, class T>
 void linear_recurrence_backward(execution<cuda>& on, const recurrence_arguments<Recurrence, Dims, T, cuda>& arguments,
                                 const recurrence_gradients<Dims, T, cuda>& gradients) {
   constexpr const char* operation = "scan_backward";
+  check_rows_of_sweep<accumulator<T>>(operation, "k", arguments.stored_keys);
+  check_rows_of_sweep<accumulator<T>>(operation, "v", arguments.values);
   execution<cuda>::scope scratch{on};
   const unsigned* left_over = nullptr;
   if constexpr (takes_pull_tiles<Recurrence, Position, T>) {

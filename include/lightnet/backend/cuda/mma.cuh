@@ -80,9 +80,12 @@ struct bfloat16_tile {
   }
 };
 
-// --- Products of floats: TF32 has ten bits of a float's fraction and all of its exponent, so a float is the sum of two of
-// them but for its last two bits, and three products of such parts are the product of two floats (the fourth is smaller
-// than what is rounded off).
+// --- Products of floats: TF32 has ten bits of a float's fraction and all of its exponent, so two of them make a float but
+// for its last bit, and three products of such parts the product of two floats but for 2^-22 of it. The fourth, of the two
+// smaller parts, is left out.
+
+/// Whether a float is a number that is split into numbers: the largest are rounded to infinity.
+__device__ inline bool splits(float x) { return fabsf(x) < 0x1.FFEp127F; }
 
 /// A float in two parts; what follows the ten bits of `low` is not read.
 struct split_float {
@@ -127,8 +130,8 @@ struct split_right {
   __device__ split_right(float b0, float b1) : low_row{split_float::of(b0)}, high_row{split_float::of(b1)} {}
 };
 
-/// Sums of products of floats. The matrix unit cuts off what does not fit into a sum, so the large terms are kept from the
-/// small ones, and should be few: add_to what is rounded.
+/// Sums of products of floats. The matrix unit cuts off what does not fit into a sum, so the large terms are kept apart from
+/// the small ones, and what is summed for long is added to by others.
 struct float_sums {
   float large[4] = {}, small[4] = {};
 

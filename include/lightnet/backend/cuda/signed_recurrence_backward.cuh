@@ -152,6 +152,8 @@ template <class Recurrence, class Position, int Dims, class T>
 void signed_recurrence_backward(execution<cuda>& on, const recurrence_arguments<Recurrence, Dims, T, cuda>& arguments,
                                 const recurrence_gradients<Dims, T, cuda>& gradients) {
   constexpr const char* operation = "scan_backward";
+  check_rows_of_sweep<accumulator<T>>(operation, "k", arguments.stored_keys);
+  check_rows_of_sweep<accumulator<T>>(operation, "v", arguments.values);
   execution<cuda>::scope scratch{on};
   const auto job = weigh<Recurrence, Position>(on, scratch, arguments, false, operation);
   const auto pull = make_pullback(scratch, job);

@@ -13,7 +13,7 @@ namespace detail {
 template <class A>
 struct sweep_layout {
   static constexpr int rows_of_lane = 4, columns_of_lane = sizeof(A) == 4 ? 8 : 4;
-  static constexpr int most_warps = 8, most_tokens = 16;
+  static constexpr int most_warps = 8, most_tokens = 16, most_rows = most_warps * 32 * rows_of_lane;
   static constexpr int ahead = 4;            // numbers of each kind that a thread has on their way
   static constexpr std::int64_t chain = 64;  // tokens whose sum is made by itself: long chains round to one side
 
@@ -238,6 +238,17 @@ __global__ void __launch_bounds__(256) sweep_kernel(Source source, sweep_layout<
   }
 }
 
+/// Refuses a state that has more rows than a sweep takes; before anything is launched, for a gradient sweeps along keys and
+/// along values.
+template <class A>
+void check_rows_of_sweep(const char* operation, const char* argument, std::int64_t rows) {
+  constexpr std::int64_t most = std::is_same_v<A, float> ? tile_sweep_layout::most_rows : sweep_layout<A>::most_rows;
+  if (rows > most) {
+    throw device_error(operation, argument, "a state of at most " + std::to_string(most) + " rows",
+                       std::to_string(rows));
+  }
+}
+
 /// Sweeps all lines and heads: floats on the matrix units.
 template <class Source>
 void sweep(execution<cuda>& on, const char* operation, const Source& source, std::int64_t items, std::int64_t rows,
@@ -248,7 +259,7 @@ void sweep(execution<cuda>& on, const char* operation, const Source& source, std
            layout);
   };
   if constexpr (std::is_same_v<A, float>) {
-    run(tile_sweep_layout::of(rows, columns, items, on.processors()), tile_sweep_kernel<Source>);
+    run(tile_sweep_layout::of(rows, columns, Source::keeps_rows, items, on.processors()), tile_sweep_kernel<Source>);
   } else {
     run(sweep_layout<A>::of(rows, columns, items, on.processors()), sweep_kernel<Source>);
   }

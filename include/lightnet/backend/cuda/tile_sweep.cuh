@@ -14,18 +14,23 @@ namespace detail {
 struct tile_sweep_layout {
   static constexpr int columns_of_warp = 16, rows_of_warp = 128, most_warps = 4, most_tokens = 32;
 
+  static constexpr int most_rows = most_warps * rows_of_warp;
+
   std::int64_t rows, columns, blocks_of_item;
+  bool keeps_rows;  // the factors go with the rows
   int groups, warps;
   int tokens;  // of a tile
 
-  /// For so many items; few items are spread over more blocks. The bits of a column do not depend on the layout.
-  static tile_sweep_layout of(std::int64_t rows, std::int64_t columns, std::int64_t items, int processors) {
-    tile_sweep_layout l{rows, columns, 0, static_cast<int>((rows + rows_of_warp - 1) / rows_of_warp), 1, most_tokens};
-    l.groups = l.groups > 0 ? l.groups : 1;
-    if (l.groups > 2) l.tokens = most_tokens / 2;                                   // what shared memory holds
+  /// For so many items. Few items are spread over more blocks, but where factors go with the columns: those of a block end
+  /// its tiles, and bits must not depend on the number of items.
+  static tile_sweep_layout of(std::int64_t rows, std::int64_t columns, bool keeps_rows, std::int64_t items,
+                              int processors) {
+    const auto groups = static_cast<int>((rows + rows_of_warp - 1) / rows_of_warp);
+    tile_sweep_layout l{rows, columns, 0, keeps_rows, groups > 0 ? groups : 1, 1, most_tokens};
+    if (l.groups > 1) l.tokens = most_tokens / 2;                                   // what shared memory holds
     const std::int64_t across = (columns + columns_of_warp - 1) / columns_of_warp;  // warps that hold all columns
     std::int64_t most = most_warps / l.groups > 0 ? most_warps / l.groups : 1;
-    while (most > 1 && items * ((across + most - 1) / most) < 2 * processors) most /= 2;
+    while (keeps_rows && most > 1 && items * ((across + most - 1) / most) < 2 * processors) most /= 2;
     const std::int64_t own = across < most ? across : most;
     l.warps = static_cast<int>(own > 0 ? own : 1) * l.groups;
     l.blocks_of_item = own > 0 ? (across + own - 1) / own : 0;
@@ -36,15 +41,14 @@ struct tile_sweep_layout {
   LIGHTNET_HOST_DEVICE static int stride(std::int64_t extent) { return static_cast<int>((extent + 31) / 32 * 32 + 8); }
   LIGHTNET_HOST_DEVICE int row_stride() const { return stride(rows); }
   LIGHTNET_HOST_DEVICE int column_stride() const { return stride(columns_of_block()); }
-  LIGHTNET_HOST_DEVICE int keep_stride() const {
-    return row_stride() > column_stride() ? row_stride() : column_stride();
-  }
+  LIGHTNET_HOST_DEVICE int keep_stride() const { return keeps_rows ? row_stride() : column_stride(); }
   LIGHTNET_HOST_DEVICE int score_stride() const { return tokens + 4; }
   /// Rows that go in and out, factors along either side, the columns that go in, what comes out of every group, and the
-  /// scores.
+  /// scores; and of every column where it is bad from.
   std::size_t shared_bytes() const {
-    return sizeof(float) * static_cast<std::size_t>(tokens) *
-           static_cast<std::size_t>(2 * row_stride() + keep_stride() + (1 + groups) * column_stride() + score_stride());
+    const int of_token = 2 * row_stride() + keep_stride() + (1 + groups) * column_stride() + score_stride();
+    return sizeof(float) * static_cast<std::size_t>(tokens * of_token) +
+           sizeof(unsigned long long) * static_cast<std::size_t>(columns_of_block());
   }
 };
 
@@ -52,8 +56,9 @@ struct tile_sweep_layout {
 /// second of these tokens to t,
 ///   y_t = (P_t X)^T out_t + sum_{s <= t} (out_t P_t / P_s in_s) b_s,   X <- P_end (X + sum_s in_s / P_s b_s^T),
 /// the factors going with the rows or with the columns, along whichever side they lie. Tokens from where some P_t falls
-/// below 2^-60 wait for the next tile, so nothing can overflow. Least traffic: what the source reads, once for each block
-/// of columns, and y. Tile: 32 tokens, all rows and the block's columns, in shared memory; X^T in registers, as the matrix
+/// below 2^-60 wait for the next tile, which reads them again: numbers below 2^60 do not overflow. What of b is no number
+/// counts as zero, and makes its column NaN from there on by selection. Least traffic: what the source reads, once for each
+/// block of columns, and y. Tile: 32 tokens, all rows and the block's columns, in shared memory; X^T in registers, as the matrix
 /// instruction both leaves and reads it.
 template <class Source>
 __global__ void __launch_bounds__(32 * tile_sweep_layout::most_warps, 3)
@@ -65,18 +70,20 @@ __global__ void __launch_bounds__(32 * tile_sweep_layout::most_warps, 3)
   __shared__ int run_end;
   const int row_stride = layout.row_stride(), column_stride = layout.column_stride();
   const int keep_stride = layout.keep_stride(), score_stride = layout.score_stride();
-  float* const in = reinterpret_cast<float*>(shared_memory);       // [tokens, rows]
-  float* const out = in + layout.tokens * row_stride;              // [tokens, rows]
-  float* const keep = out + layout.tokens * row_stride;            // [tokens, rows or columns]: a, then P
-  float* const columns = keep + layout.tokens * keep_stride;       // [tokens, columns]
-  float* const results = columns + layout.tokens * column_stride;  // [groups, tokens, columns]
+  const int across = layout.columns_of_block();
+  auto* const bad_from = reinterpret_cast<unsigned long long*>(shared_memory);  // [columns]: positions
+  float* const in = reinterpret_cast<float*>(bad_from + across);                // [tokens, rows]
+  float* const out = in + layout.tokens * row_stride;                           // [tokens, rows]
+  float* const keep = out + layout.tokens * row_stride;                         // [tokens, rows or columns]: a, then P
+  float* const columns = keep + layout.tokens * keep_stride;                    // [tokens, columns]
+  float* const results = columns + layout.tokens * column_stride;               // [groups, tokens, columns]
   float* const scores = results + layout.groups * layout.tokens * column_stride;  // [tokens, tokens]
 
   // The compiler has to see that whole warps go one way.
   const int warp = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 32, 0), lane = static_cast<int>(threadIdx.x) % 32;
   const int quad = lane / 4, pair = lane % 4;  // as the matrix instruction counts rows and columns
   const int group = warp % layout.groups, own_column = warp / layout.groups * shape::columns_of_warp;
-  const int own_row = group * shape::rows_of_warp, across = layout.columns_of_block();
+  const int own_row = group * shape::rows_of_warp;
   const int rows = static_cast<int>(layout.rows), padded_rows = (rows + 7) / 8 * 8;
   const line_of_head at = source.line(blockIdx.x / layout.blocks_of_item);
   if (at.left_alone) return;
@@ -111,6 +118,7 @@ __global__ void __launch_bounds__(32 * tile_sweep_layout::most_warps, 3)
     });
   };
 
+  for (int c = static_cast<int>(threadIdx.x); c < across; c += static_cast<int>(blockDim.x)) bad_from[c] = ~0ULL;
   int count = 0;
   for (std::int64_t first = 0; first < length; first += count) {
     count = static_cast<int>(length - first < layout.tokens ? length - first : layout.tokens);
@@ -138,10 +146,12 @@ __global__ void __launch_bounds__(32 * tile_sweep_layout::most_warps, 3)
           // Without a condition, so that all are on their way at once: what there is not reads a neighbour.
           const int n = base + 32 * k, row = n < rows ? n : rows - 1;
           const int own = first_column + n < own_columns ? first_column + n : own_columns - 1;
-          row_in[k] = rows_in.fetch(row);
-          row_out[k] = rows_out.fetch(row);
+          if (rows > 0) {
+            row_in[k] = rows_in.fetch(row);
+            row_out[k] = rows_out.fetch(row);
+          }
           column[k] = columns_in.fetch(own);
-          factor[k] = factors.fetch(Source::keeps_rows ? row : own);
+          if (kept > 0) factor[k] = factors.fetch(Source::keeps_rows ? row : own);
         }
 #pragma unroll
         for (int k = 0; k < at_once; ++k) {
@@ -152,7 +162,14 @@ __global__ void __launch_bounds__(32 * tile_sweep_layout::most_warps, 3)
             in[t * row_stride + n] = is_row ? rows_in.value(row_in[k]) : 0.0F;
             out[t * row_stride + n] = is_row ? rows_out.value(row_out[k]) : 0.0F;
           }
-          if (n < across) columns[t * column_stride + n] = is_column ? columns_in.value(column[k]) : 0.0F;
+          if (n < across) {
+            float b = is_column ? columns_in.value(column[k]) : 0.0F;
+            if (!splits(b)) {
+              b = 0;
+              atomicMin(bad_from + n, static_cast<unsigned long long>(first + t));
+            }
+            columns[t * column_stride + n] = b;
+          }
           const float a = is_factor ? factors.value(factor[k]) : 1.0F;
           if (n < kept) keep[t * keep_stride + n] = a;
           moves = moves || a != 1.0F;
@@ -296,12 +313,14 @@ __global__ void __launch_bounds__(32 * tile_sweep_layout::most_warps, 3)
         float sum = results[t * column_stride + c];
         for (int g = 1; g < layout.groups; ++g) sum += results[(g * layout.tokens + t) * column_stride + c];
         if (!Source::keeps_rows && moves && t > 0) sum *= keep[t * keep_stride + c];
+        if (static_cast<unsigned long long>(first + t) >= bad_from[c]) sum = limits<float>::not_a_number;
         write(first_column + c, sum);
       }
     }
   }
   each_of_state([&](float& element, int row, int column) {
-    if (inside(row, column)) source.end(at, row, first_column + column, element);
+    const bool bad = static_cast<unsigned long long>(length) > bad_from[column];
+    if (inside(row, column)) source.end(at, row, first_column + column, bad ? limits<float>::not_a_number : element);
   });
 }
 

@@ -52,6 +52,7 @@ class walk_loaders : walk_part<What, Job, Outputs, D> {
       stage = memory::next(stage);
       round += stage == 0;
     }
+    wait_for_copies();
   }
 
  private:

@@ -40,7 +40,13 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
       rescale(from);
       if (uniform(from.ends)) break;
       const bool again = uniform(from.again);
-      const auto let_go = [&] { again ? memory::again().pass() : shared_.emptied[stage].pass_warp(); };
+      const auto let_go = [&] {
+        if (again) {
+          memory::again().pass();
+        } else {
+          shared_.emptied[stage].pass_warp();
+        }
+      };
       if constexpr (plan::reads) {
         const std::int64_t index = plan::backwards ? tiles - 1 - turn : turn;
         const run_of_rows run{

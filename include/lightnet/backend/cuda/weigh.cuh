@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(128) weigh_kernel(Job job) {
     }
   }
   constexpr int ahead = 8;
-  constexpr std::int64_t chain = 64;  // the sums of a sweep are made so too: values of 1 then give U = Z to the bit
+  constexpr std::int64_t chain = 64;  // long chains round to one side; those of a sweep in double end there, too
   A recent = A(0);                    // Z = z + recent
   unsigned long long first_bad = ~0ULL;
   for (std::int64_t first = 0; first < at.line.length; first += ahead) {
