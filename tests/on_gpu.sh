@@ -6,7 +6,7 @@
 # the benchmarks, Google Benchmark, and downloads nothing. Everything that is printed goes into one report, too:
 # ${OUT:-build/cuda/report}/report.txt, with a table of the stages at its end. A stage that fails does not stop the next;
 # the exit status is then 1. From the environment:
-#   JOBS                  how many compilers run at a time (all cores), TEST_JOBS how many tests (8)
+#   JOBS                  how many compilers run at a time (all cores), TEST_JOBS how many tests (all cores)
 #   LIGHTNET_CUDA_FLAGS   more arguments for cmake, such as -DCMAKE_CUDA_ARCHITECTURES=80-real
 #   TEST_FILTER           which tests run, a regular expression for ctest (all of the label cuda)
 #   TEST_SECONDS          how long one test may take (900), SANITIZE_SECONDS one program under one tool (400)
@@ -43,7 +43,7 @@ build() {
 }
 
 run_tests() {
-  ctest --test-dir "$build" -L '^cuda$' -R "${TEST_FILTER:-.}" -j "${TEST_JOBS:-8}" --timeout "${TEST_SECONDS:-900}" \
+  ctest --test-dir "$build" -L '^cuda$' -R "${TEST_FILTER:-.}" -j "${TEST_JOBS:-$(nproc)}" --timeout "${TEST_SECONDS:-900}" \
     --output-on-failure --no-tests=error | tee "$build/ctest.txt"
   local status=$? skipped
   skipped=$(grep -c '\*\*\*Skipped' "$build/ctest.txt")

@@ -34,9 +34,11 @@ constexpr real empty = -std::numeric_limits<real>::infinity();
 // e^(x - m), where x = -inf counts as nothing whatever m is.
 inline real weight(real x, real m) { return x == empty ? 0 : std::exp(x - m); }
 
-// A matrix [d', e], and the same sum with the magnitude of every term; features that an encoding mixes share theirs.
+// A matrix [d', e], and the same sum with the magnitude of every term, which needs few digits; features that an encoding
+// mixes share theirs.
 struct sum {
-  std::vector<real> value, size;
+  std::vector<real> value;
+  std::vector<double> size;
 };
 
 // The state of one head of one sequence. A normaliser is e^m z; it is empty while m = -inf and z = 0.
@@ -97,16 +99,16 @@ struct head {
     return f < half ? f + half : f - half;
   }
   // |x_f|, or the length of the pair.
-  std::vector<real> magnitude(const std::vector<real>& x) const {
-    std::vector<real> out;
+  std::vector<double> magnitude(const std::vector<real>& x) const {
+    std::vector<double> out;
     for (std::size_t f = 0; f < rows(); ++f) {
-      out.push_back(partner(f) == f ? std::abs(x[f]) : std::hypot(x[f], x[partner(f)]));
+      out.push_back(static_cast<double>(partner(f) == f ? std::abs(x[f]) : std::hypot(x[f], x[partner(f)])));
     }
     return out;
   }
 
   state initial() const {
-    const sum nothing{std::vector<real>(rows() * columns(), 0), std::vector<real>(rows() * columns(), 0)};
+    const sum nothing{std::vector<real>(rows() * columns(), 0), std::vector<double>(rows() * columns(), 0)};
     state now{std::vector<real>(weights(), empty), std::vector<real>(weights(), 0), std::vector<real>(weights(), 1),
               nothing, nothing};
     for (std::size_t n = 0; n < weights() && !p.z0.empty(); ++n) {
@@ -120,7 +122,7 @@ struct head {
         const auto row = static_cast<std::int64_t>(f), place = static_cast<std::int64_t>(j);
         column.push_back(ignored ? 0 : p.s0_at(where.sequence, h, row, place));
       }
-      const std::vector<real> length = magnitude(column);
+      const std::vector<double> length = magnitude(column);
       for (std::size_t f = 0; f < rows(); ++f) {
         now.s.value[f * columns() + j] = column[f];
         now.s.size[f * columns() + j] = length[f];
@@ -131,22 +133,23 @@ struct head {
 
   // S = keep * S, by channel.
   void scale(sum& s, const std::vector<real>& keep) const {
-    for (std::size_t f = 0; f < rows(); ++f)
-      for (std::size_t j = 0; j < columns(); ++j) {
-        s.value[f * columns() + j] *= of_channel(keep, f % channels());
-        s.size[f * columns() + j] *= std::abs(of_channel(keep, f % channels()));
-      }
+    for (std::size_t f = 0; f < rows(); ++f) {
+      const real by = of_channel(keep, f % channels());
+      const auto size = static_cast<double>(std::abs(by));
+      for (std::size_t n = f * columns(); n < (f + 1) * columns(); ++n) s.value[n] *= by;
+      for (std::size_t n = f * columns(); n < (f + 1) * columns(); ++n) s.size[n] *= size;
+    }
   }
   // S = S + key v_t^T, with the key encoded.
   void add(sum& s, const std::vector<real>& key, std::int64_t t) const {
-    const std::vector<real> encoded = encode(key, t);
-    const std::vector<real> length = magnitude(encoded);
-    const std::vector<real> v = value(t);
-    for (std::size_t f = 0; f < rows(); ++f)
-      for (std::size_t j = 0; j < columns(); ++j) {
-        s.value[f * columns() + j] += encoded[f] * v[j];
-        s.size[f * columns() + j] += length[f] * std::abs(v[j]);
-      }
+    const std::vector<real> encoded = encode(key, t), v = value(t);
+    const std::vector<double> length = magnitude(encoded);
+    std::vector<double> sizes;
+    for (const real x : v) sizes.push_back(static_cast<double>(std::abs(x)));
+    for (std::size_t f = 0; f < rows(); ++f) {
+      for (std::size_t j = 0; j < columns(); ++j) s.value[f * columns() + j] += encoded[f] * v[j];
+      for (std::size_t j = 0; j < columns(); ++j) s.size[f * columns() + j] += length[f] * sizes[j];
+    }
   }
 
   // S_t = a_t S_{t-1} + key_t v_t^T. For the additive recurrences a_t = Z_{t-1} / Z_t, and key_t = e^{logit_t} / Z_t,
@@ -233,16 +236,14 @@ struct head {
   }
 
   // o_t += S^T q_t
-  void read(const state& now, std::int64_t t, std::vector<real>& o, std::vector<real>& unit) const {
+  void read(const state& now, std::int64_t t, std::vector<real>& o, std::vector<double>& unit) const {
     const std::vector<real> q = query(t);
-    const std::vector<real> length = magnitude(q);
-    for (std::size_t j = 0; j < columns(); ++j) {
-      const auto column = static_cast<std::int64_t>(j);
-      const std::size_t place = problem::at(where.batch, p.tokens, t, p.heads, h, p.values, column);
-      for (std::size_t f = 0; f < rows(); ++f) {
-        o[place] += q[f] * now.s.value[f * columns() + j];
-        unit[place] += length[f] * now.s.size[f * columns() + j] / (partner(f) == f ? 1 : 2);  // a pair counts once
-      }
+    const std::vector<double> length = magnitude(q);
+    const std::size_t place = problem::at(where.batch, p.tokens, t, p.heads, h, p.values, 0);
+    for (std::size_t f = 0; f < rows(); ++f) {
+      const double size = length[f] / (partner(f) == f ? 1 : 2);  // a pair counts once
+      for (std::size_t j = 0; j < columns(); ++j) o[place + j] += q[f] * now.s.value[f * columns() + j];
+      for (std::size_t j = 0; j < columns(); ++j) unit[place + j] += size * now.s.size[f * columns() + j];
     }
   }
 };
@@ -253,9 +254,10 @@ inline recurrence_answer naive_recurrence(const problem& p) {
   p.check();
   using recurrence_detail::real;
   recurrence_answer answer;
-  std::vector<real> o(p.v.size(), 0), unit(p.v.size(), 0);
-  const auto append = [](std::vector<double>& to, const std::vector<real>& from) {
-    for (const real x : from) to.push_back(static_cast<double>(x));
+  std::vector<real> o(p.v.size(), 0);
+  answer.unit.assign(p.v.size(), 0);
+  const auto append = [](std::vector<double>& to, const auto& from) {
+    for (const auto x : from) to.push_back(static_cast<double>(x));
   };
   for (std::int64_t s = 0; s < p.sequences(); ++s)
     for (std::int64_t h = 0; h < p.heads; ++h) {
@@ -267,7 +269,7 @@ inline recurrence_answer naive_recurrence(const problem& p) {
         if (p.order != traversal::global) now = one.initial();
         for (const std::int64_t t : walk) {
           if (p.order != traversal::global) one.step(now, t);
-          one.read(now, t, o, unit);
+          one.read(now, t, o, answer.unit);
         }
       }
       if (walks.size() > 1) continue;  // and no final state
@@ -281,7 +283,6 @@ inline recurrence_answer naive_recurrence(const problem& p) {
       append(answer.input_unit, now.input.size);
     }
   append(answer.o, o);
-  append(answer.unit, unit);
   answer.o_long = o;
   return answer;
 }
