@@ -13,7 +13,6 @@ namespace detail {
 /// where that does not hold all rows, `groups` warps do. A block has all rows and some of the columns.
 struct tile_sweep_layout {
   static constexpr int columns_of_warp = 16, rows_of_warp = 128, most_warps = 4, most_tokens = 32;
-
   static constexpr int most_rows = most_warps * rows_of_warp;
 
   std::int64_t rows, columns, blocks_of_item;
@@ -58,8 +57,8 @@ struct tile_sweep_layout {
 /// the factors going with the rows or with the columns, along whichever side they lie. Tokens from where some P_t falls
 /// below 2^-60 wait for the next tile, which reads them again: numbers below 2^60 do not overflow. What of b is no number
 /// counts as zero, and makes its column NaN from there on by selection. Least traffic: what the source reads, once for each
-/// block of columns, and y. Tile: 32 tokens, all rows and the block's columns, in shared memory; X^T in registers, as the matrix
-/// instruction both leaves and reads it.
+/// block of columns, and y. Tile: 32 tokens, all rows and the block's columns, in shared memory; X^T in registers, as the
+/// matrix instruction both leaves and reads it.
 template <class Source>
 __global__ void __launch_bounds__(32 * tile_sweep_layout::most_warps, 3)
     tile_sweep_kernel(Source source, tile_sweep_layout layout) {
@@ -119,6 +118,7 @@ __global__ void __launch_bounds__(32 * tile_sweep_layout::most_warps, 3)
   };
 
   for (int c = static_cast<int>(threadIdx.x); c < across; c += static_cast<int>(blockDim.x)) bad_from[c] = ~0ULL;
+  __syncthreads();
   int count = 0;
   for (std::int64_t first = 0; first < length; first += count) {
     count = static_cast<int>(length - first < layout.tokens ? length - first : layout.tokens);
