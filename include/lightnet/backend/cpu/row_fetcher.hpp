@@ -34,9 +34,10 @@ class row_fetcher {
     left_ += rows_;
   }
 
-  /// The next some lines.
+  /// The next some lines: so many that a chunk with few products, 64 tokens of a global traversal of heads of 64, asks for
+  /// all that comes after it.
   void operator()() const {
-    constexpr std::int64_t lines_at_once = 32, line_bytes = 64;
+    constexpr std::int64_t lines_at_once = 48, line_bytes = 64;
     for (std::int64_t lines = 0; lines < lines_at_once && left_ > 0; --left_) {
       source& rows = list_[current_];
       for (std::int64_t at = 0; at < rows.row_bytes; at += line_bytes, ++lines) {
