@@ -62,13 +62,19 @@ struct tile_sweep_layout {
 template <class Source>
 class tile_sweep {
  public:
-  /// Of a block, with shared memory for its tiles and for one number.
+  /// What the threads of a block tell each other.
+  struct told {
+    int run_end;          // how many tokens of a tile are taken
+    unsigned bad_values;  // whether any of b so far is no number
+  };
+
+  /// Of a block, with shared memory for its tiles.
   __device__ tile_sweep(const Source& source, const tile_sweep_layout& layout, const line_of_head& at,
-                        unsigned char* memory, int& run_end)
+                        unsigned char* memory, told& between)
       : source_{source},
         layout_{layout},
         at_{at},
-        run_end_{run_end},
+        told_{between},
         // The compiler has to see that whole warps go one way.
         warp_{__shfl_sync(~0U, static_cast<int>(threadIdx.x) / 32, 0)},
         lane_{static_cast<int>(threadIdx.x) % 32},
@@ -100,6 +106,7 @@ class tile_sweep {
       element = inside(row, column) ? source_.begin(at_, row, first_column_ + column) : 0.0F;
     });
     for (int c = static_cast<int>(threadIdx.x); c < across_; c += static_cast<int>(blockDim.x)) bad_from_[c] = ~0ULL;
+    if (threadIdx.x == 0) told_.bad_values = 0;
     __syncthreads();
     const std::int64_t length = at_.line.length;
     int count = 0;
@@ -107,8 +114,9 @@ class tile_sweep {
       count = static_cast<int>(length - first < layout_.tokens ? length - first : layout_.tokens);
       __syncthreads();  // what was read of the last tile
       bool moves = load(first, count);
-      if (threadIdx.x == 0) run_end_ = count;
+      if (threadIdx.x == 0) told_.run_end = count;
       moves = __syncthreads_or(moves) != 0;
+      if (told_.bad_values != 0) clean(first, count);
       if (moves) count = scale(count);
       make_scores(count);
       __syncthreads();
@@ -186,11 +194,8 @@ class tile_sweep {
             out_[t * row_stride_ + n] = is_row ? rows_out.value(row_out[k]) : 0.0F;
           }
           if (n < across_) {
-            float b = is_column ? columns_in.value(column[k]) : 0.0F;
-            if (!splits(b)) {
-              b = 0;
-              atomicMin(bad_from_ + n, static_cast<unsigned long long>(first + t));
-            }
+            const float b = is_column ? columns_in.value(column[k]) : 0.0F;
+            if (!splits(b)) atomicOr(&told_.bad_values, 1U);
             b_[t * column_stride_ + n] = b;
           }
           const float a = is_factor ? factors.value(factor[k]) : 1.0F;
@@ -200,6 +205,20 @@ class tile_sweep {
       }
     }
     return moves;
+  }
+
+  /// Makes what of b is no number zero, and keeps where it was, a thread a column.
+  __device__ __forceinline__ void clean(std::int64_t first, int count) {
+    for (int c = static_cast<int>(threadIdx.x); c < across_; c += static_cast<int>(blockDim.x)) {
+      for (int t = count - 1; t >= 0; --t) {
+        float& b = b_[t * column_stride_ + c];
+        if (splits(b)) continue;
+        b = 0;
+        const auto here = static_cast<unsigned long long>(first + t);
+        bad_from_[c] = here < bad_from_[c] ? here : bad_from_[c];
+      }
+    }
+    __syncthreads();
   }
 
   /// Enters the factors: X takes that of the first token, the tile the others. Returns how many of its tokens that
@@ -213,14 +232,14 @@ class tile_sweep {
         float& a = keep_[t * keep_stride_ + n];
         product *= a;
         if (!(fabsf(product) >= least_product)) {
-          atomicMin(&run_end_, t);
+          atomicMin(&told_.run_end, t);
           break;
         }
         a = product;
       }
     }
     __syncthreads();
-    const int left = run_end_;
+    const int left = told_.run_end;
     for (int t = 1 + warp_; t < count; t += layout_.warps) {
       if (t < left) {
         const float* const product = keep_ + t * keep_stride_;
@@ -364,7 +383,7 @@ class tile_sweep {
   const Source& source_;
   const tile_sweep_layout& layout_;
   const line_of_head& at_;
-  int& run_end_;                            // how many tokens of a tile are taken
+  told& told_;
   const int warp_, lane_, quad_, pair_;     // of a warp as the matrix instruction counts its rows and columns
   const int group_, own_row_, own_column_;  // what the warp has of X
   const int rows_, padded_rows_, columns_, across_, first_column_, kept_;
@@ -381,9 +400,9 @@ template <class Source>
 __global__ void __launch_bounds__(32 * tile_sweep_layout::most_warps, 3)
     tile_sweep_kernel(const __grid_constant__ Source source, const __grid_constant__ tile_sweep_layout layout) {
   extern __shared__ __align__(16) unsigned char shared_memory[];
-  __shared__ int run_end;
+  __shared__ typename tile_sweep<Source>::told between;
   const line_of_head at = source.line(blockIdx.x / layout.blocks_of_item);
-  if (!at.left_alone) tile_sweep<Source>(source, layout, at, shared_memory, run_end).run();
+  if (!at.left_alone) tile_sweep<Source>(source, layout, at, shared_memory, between).run();
 }
 
 }  // namespace detail
