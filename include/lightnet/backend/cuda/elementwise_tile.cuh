@@ -125,7 +125,8 @@ struct elementwise_step {
   Wide decay, sum;
 };
 
-/// The shared memory of a block: the tiles of operands that are there or on their way, what is known of tiles, and what the warps tell each other.
+/// The shared memory of a block: the tiles of operands that are there or on their way, what is known of tiles, and what the
+/// warps tell each other.
 template <class T, int Operands>
 struct elementwise_memory {
   using tile = elementwise_tile<T>;

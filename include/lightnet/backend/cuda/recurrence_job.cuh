@@ -134,12 +134,7 @@ struct recurrence_job {
 
   /// kappa of a token that is on.
   __device__ A kappa(const line_of_head& at, std::int64_t token, std::int64_t i) const noexcept {
-    if constexpr (Recurrence::kappa == kappa_of::key) return element(from.k, at, token, i);
-    if constexpr (complement) {
-      const A x = logit(at, token, i);
-      return bad_logit(x) ? A(0) : one_minus_exponential(x);
-    }
-    return A(1);
+    return kappas_of(at, token)[i];
   }
 
   __device__ std::int64_t place(const line_of_head& at, std::int64_t token, std::int64_t i) const noexcept {
@@ -159,21 +154,25 @@ struct recurrence_job {
 
   // What a token has, as rows: where they lie is worked out once for all of their elements.
 
-  /// kappa, before it is encoded; zero where the token is masked.
-  __device__ auto plain_inputs_of(const line_of_head& at, std::int64_t token) const noexcept {
-    const bool counts = on(at, token);
+  /// kappa of a token that is on, before it is encoded.
+  __device__ auto kappas_of(const line_of_head& at, std::int64_t token) const noexcept {
     if constexpr (Recurrence::kappa == kappa_of::key) {
-      const auto k = elements_of(from.k, at, token);
-      return fetched_row{k.fetch, [=](auto x) { return counts ? k.value(x) : A(0); }};
+      return elements_of(from.k, at, token);
     } else if constexpr (complement) {
-      const auto logits = elements_of(Recurrence::logits == logits_from::keys ? from.k : from.logits, at, token);
+      const auto logits = elements_of(tied ? from.k : from.logits, at, token);
       return fetched_row{logits.fetch, [=](auto fetched) {
                            const A x = logits.value(fetched);
-                           return !counts || bad_logit(x) ? A(0) : one_minus_exponential(x);
+                           return bad_logit(x) ? A(0) : one_minus_exponential(x);
                          }};
     } else {
-      return row_of_elements([=](std::int64_t) { return counts ? A(1) : A(0); });
+      return row_of_elements([](std::int64_t) { return A(1); });
     }
+  }
+  /// The same; zero where the token is masked.
+  __device__ auto plain_inputs_of(const line_of_head& at, std::int64_t token) const noexcept {
+    const bool counts = on(at, token);
+    const auto kappas = kappas_of(at, token);
+    return fetched_row{kappas.fetch, [=](auto fetched) { return counts ? kappas.value(fetched) : A(0); }};
   }
   /// khat and qhat before they are encoded.
   __device__ auto plain_keys_of(const line_of_head& at, std::int64_t token) const noexcept {
