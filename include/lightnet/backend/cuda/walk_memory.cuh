@@ -30,7 +30,7 @@ struct walk_memory {
   float extras[Plan::has_extra ? Plan::stages : 1][Plan::has_extra ? Plan::rows * Plan::extra_stride : 1];
   alignas(16) message messages[Plan::stages];
   counting_barrier loaded[Plan::stages];   // a tile's operands are there: threads that load
-  counting_barrier emptied[Plan::stages];  // nobody needs a tile any more, its place can be loaded: warps
+  counting_barrier emptied[Plan::stages];  // nobody needs a tile any more, its place can be loaded: threads that did
   int bad_column[D];
   int bad_token, run_end;
   unsigned bad_values;  // whether any column is bad
@@ -39,7 +39,7 @@ struct walk_memory {
   __device__ void begin() {
     if (threadIdx.x < Plan::stages) {
       loaded[threadIdx.x].begin(Plan::loaders);
-      emptied[threadIdx.x].begin((Plan::multiplies ? Plan::readers : Plan::weighers) / 32);
+      emptied[threadIdx.x].begin(Plan::multiplies ? Plan::readers : Plan::weighers);
     }
     __syncthreads();
   }

@@ -14,7 +14,8 @@ namespace detail {
 ///   keys:     (D, v, do, qhat), the future;         values:   (D^T, khat, qhat, do), the future,
 /// D being the gradient by U. From y of the queries, dqhat, and of the keys, dkhat, follow dq = dqhat / Z, dkappa = w dkhat
 /// and, with R = qhat * dqhat and A = khat * dkhat, the gradients of the logits: A_t - w_t sum_{u >= t} R_u / Z_u or, for
-/// a decay, sum_{u >= t} (R_u - A_u). Operands are rounded to bfloat16, sums are float.
+/// a decay, sum_{u >= t} (R_u - A_u). Operands are rounded to bfloat16, sums are float. X is read in two parts of bfloat16
+/// where such differences are made of what comes out: its rounding would be most of their error.
 template <walk_for What, class Job, class Outputs, int D>
 class walk_readers : walk_state<What, Job, Outputs, D> {
  public:
@@ -23,7 +24,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
   using typename part::plan, typename part::memory, typename part::tile, typename part::message;
   using part::rows, part::job_, part::out_, part::kept_, part::line_, part::shared_;
   using base::state_, base::group_, base::thread_, base::lane_, base::row_, base::rows_;
-  using base::each_register, base::each_of_state, base::keep_state, base::pack_state, base::uniform;
+  using base::each_register, base::each_of_state, base::keep_state, base::pack_state, base::pack_rest, base::uniform;
 
   __device__ explicit walk_readers(const part& given) : base{given} {}
 
@@ -44,7 +45,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         if (again) {
           memory::again().pass();
         } else {
-          shared_.emptied[stage].pass_warp();
+          shared_.emptied[stage].pass();
         }
       };
       if constexpr (plan::reads) {
@@ -179,8 +180,15 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     commit_products();
     std::uint32_t x[D / 16][4];
     pack_state(x);
+#pragma unroll
+    for (int n = 0; n < 32; ++n) y[n] = 0;
     wait_for_products<0>();
     keep_order(p);
+    keep_order(y);
+    begin_products();
+#pragma unroll
+    for (int i = 0; i < D; i += 16) multiply_add_group(y, x[i / 16], reads.along_columns(0, i));
+    commit_products();
     // What `tri` leaves out is zero by selection.
 #pragma unroll
     for (int n = 0; n < columns / 2; n += 2) {
@@ -190,13 +198,17 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     }
     publish_to_products();
     memory::reading().meet();
-#pragma unroll
-    for (int n = 0; n < 32; ++n) y[n] = 0;
-    keep_order(y);
+    if constexpr (plan::reads_rest) {
+      wait_for_products<0>();
+      keep_order(y);
+      pack_rest(x);
+    }
     keep_state();
     begin_products();
+    if constexpr (plan::reads_rest) {
 #pragma unroll
-    for (int i = 0; i < D; i += 16) multiply_add_group(y, x[i / 16], reads.along_columns(0, i));
+      for (int i = 0; i < D; i += 16) multiply_add_group(y, x[i / 16], reads.along_columns(0, i));
+    }
 #pragma unroll
     for (int s = 0; s < rows; s += 16) {
       multiply_add_group(y, column(stage).along_rows(s, group_ * 64), scores.along_columns(0, s));

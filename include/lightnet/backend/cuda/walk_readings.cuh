@@ -63,7 +63,7 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
       commit_products();
       wait_for_products<0>();
       keep_order(y);
-      shared_.emptied[stage].pass_warp();
+      shared_.emptied[stage].pass();
       rows_.store(out_.o, values, run, y, run.odd ? &bad : nullptr, out_.accumulate);
       stage = memory::next(stage);
       round += stage == 0;

@@ -60,6 +60,18 @@ class walk_state : protected walk_part<What, Job, Outputs, D> {
     }
   }
 
+  /// What is left of X beside those, likewise.
+  __device__ __forceinline__ void pack_rest(std::uint32_t (&x)[D / 16][4]) {
+#pragma unroll
+    for (int i = 0; i < D / 16; ++i) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const float* const pair = state_[i / 4] + i % 4 * 8 + e * 2;
+        x[i][e] = pack_bfloat16(pair[0] - lower_bfloat16(x[i][e]), pair[1] - upper_bfloat16(x[i][e]));
+      }
+    }
+  }
+
   const int group_, thread_, lane_, row_;  // the first row of X in this thread
   const walk_rows<plan, D> rows_;
   float state_[D / 64][32];

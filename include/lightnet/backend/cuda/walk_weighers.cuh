@@ -34,7 +34,7 @@ class walk_weighers : walk_part<What, Job, Outputs, D> {
     unsigned round = 0;
     for (std::int64_t turn = 0; turn < tiles; ++turn) {
       weigh(weights, turn, stage, round);
-      if constexpr (!plan::multiplies) shared_.emptied[stage].pass_warp();
+      if constexpr (!plan::multiplies) shared_.emptied[stage].pass();
       stage = memory::next(stage);
       round += stage == 0;
     }

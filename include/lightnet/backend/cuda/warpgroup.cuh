@@ -150,11 +150,6 @@ struct counting_barrier {
   __device__ void pass() {
     asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}" : : "r"(address()) : "memory");
   }
-  /// Counts this warp.
-  __device__ void pass_warp() {
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) pass();
-  }
   /// Until all have been counted n + 1 times; who waits is at most one round behind.
   __device__ void wait(unsigned n) const {
     asm volatile(
