@@ -22,7 +22,8 @@ using numbers::list;
 template <class Recurrence, class Traversal, int Dims = 1, class T = double>
 using question = elementwise::question<Recurrence, Traversal, Dims, T, ln::cuda>;
 
-// Shorter than the 16 tokens of a warp, about them, about the 128 of a tile, and more tiles than a block looks back at.
+// Shorter than the 16 tokens of a warp, about them, about the 128 and 256 of a tile, and more tiles than a block looks back
+// at.
 constexpr std::int64_t lengths_of_lines[] = {1, 2, 15, 16, 17, 127, 128, 129, 255, 256, 257, 511, 512, 513, 1301, 5003};
 
 list<double> part_of(const list<double>& all, std::int64_t first, std::int64_t count) {

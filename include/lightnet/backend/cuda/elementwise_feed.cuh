@@ -8,12 +8,13 @@ LIGHTNET_BEGIN_NAMESPACE
 namespace detail {
 
 /// Keeps the tiles of a block coming: where they lie is known three ahead, and one or two are on their way.
-template <class T, int Operands>
+template <class Tile, int Operands>
 class elementwise_feed {
  public:
-  using tile = elementwise_tile<T>;
-  using memory = elementwise_memory<T, Operands>;
-  using source = elementwise_source<T, Operands>;
+  using tile = Tile;
+  using T = typename tile::number;
+  using memory = elementwise_memory<tile, Operands>;
+  using source = elementwise_source<tile, Operands>;
 
   __device__ elementwise_feed(const source& from, const typename tile::chain& chain, bool backward, memory& shared)
       : from_{from}, chain_{chain}, backward_{backward}, shared_{shared} {

@@ -8,22 +8,23 @@ LIGHTNET_BEGIN_NAMESPACE
 namespace detail {
 
 /// A thread's part of a tile: 16 tokens, a word of channels. Plain: all of them are there, and none is masked.
-template <bool Plain, class T, int Operands>
+template <bool Plain, class Tile, int Operands>
 struct thread_part {
-  using tile = elementwise_tile<T>;
+  using tile = Tile;
+  using T = typename tile::number;
   using A = typename tile::A;
   using wide = typename tile::wide;
   using word = typename tile::word;
   using operand = word[tile::tokens][tile::lanes];
   static constexpr int tokens = tile::warp_tokens;
 
-  const elementwise_source<T, Operands>& from;
+  const elementwise_source<tile, Operands>& from;
   const placed_tile& at;
   int warp, lane, start, count;  // tokens [start, start + count) of the tile
   std::int64_t column;           // the first channel of the row
   unsigned on;                   // which tokens count, the same for all lanes
 
-  __device__ thread_part(const elementwise_source<T, Operands>& source, const placed_tile& placed)
+  __device__ thread_part(const elementwise_source<tile, Operands>& source, const placed_tile& placed)
       : from{source},
         at{placed},
         warp{static_cast<int>(threadIdx.x) / 32},

@@ -6,10 +6,10 @@
 #include <lightnet/backend/cuda/launch.cuh>
 
 // h_t = a_t h_{t-1} + x_t, every channel by itself; o = h. At least three numbers a token and channel pass through
-// memory forward (x, log a, o), seven backward (x, log a; then x, log a, do, dx, dlog a). Tile: 128 tokens of a line by
-// 32 words of channels, in shared memory while the tiles before it are worked on, then in registers, a warp 16 tokens of
-// it. Every bracket is fixed by the place in the line: h steps from token to token in 16 tokens, from 16 to 16 in a tile,
-// and from tile to tile by tile_chain.
+// memory forward (x, log a, o), seven backward (x, log a; then x, log a, do, dx, dlog a). Tile: 256 tokens of a line by
+// 32 words of channels, 128 backward and of eight bytes, in shared memory while the tiles before it are worked on, then in
+// registers, a warp 16 tokens of it. Every bracket is fixed by the place in the line: h steps from token to token in 16
+// tokens, from 16 to 16 in a tile, and from tile to tile by tile_chain.
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -26,16 +26,16 @@ struct elementwise_results {
 };
 
 /// A tile of the forward pass: x and the decays.
-template <bool Plain, bool WithSign, class T, class U>
-__device__ __forceinline__ void elementwise_forward_tile(const placed_tile& at, elementwise_feed<T, 2>& feed,
-                                                         const elementwise_source<T, 2>& from,
+template <bool Plain, bool WithSign, class Tile, class U>
+__device__ __forceinline__ void elementwise_forward_tile(const placed_tile& at, elementwise_feed<Tile, 2>& feed,
+                                                         const elementwise_source<Tile, 2>& from,
                                                          const elementwise_results<U>& to,
-                                                         const typename elementwise_tile<T>::chain& chain,
-                                                         elementwise_memory<T, 2>& shared) {
-  using tile = elementwise_tile<T>;
+                                                         const typename Tile::chain& chain,
+                                                         elementwise_memory<Tile, 2>& shared) {
+  using tile = Tile;
   using A = typename tile::A;
   using wide = typename tile::wide;
-  using part_type = thread_part<Plain, T, 2>;
+  using part_type = thread_part<Plain, tile, 2>;
   constexpr int tokens = tile::warp_tokens;
   const part_type part{from, at};
   const int warp = part.warp, lane = part.lane;
@@ -60,11 +60,11 @@ __device__ __forceinline__ void elementwise_forward_tile(const placed_tile& at, 
   // Warp 0 finds h before the tile; meanwhile the others find what happens to it before their tokens.
   const elementwise_step<wide> until = shared.forward(warp == 0 ? tile::warps : warp, lane);
   if (warp == 0 && part.has(0)) {
-    const bool known = index == 0 || before.ready();
-    if (!at.in_chain.last && (!known || to.product)) chain.leave_step(slot, column, until.decay, until.sum);
+    const bool known = index == 0 || before.ready(), far = chain.looks_far(gridDim.x);
+    if (!at.in_chain.last && ((far && !known) || to.product)) chain.leave_step(slot, column, until.decay, until.sum);
     wide h = tile::all(A(0));
     if (index > 0) {
-      h = known ? before.numbers : chain.begin(slot, 1, index, column);
+      h = known ? before.numbers : far ? chain.look_back(slot, 1, index, column) : chain.wait_for_end(slot - 1, column);
     } else if (from.h) {
       h = part.load(from.h);
     }
@@ -93,14 +93,14 @@ __device__ __forceinline__ void elementwise_forward_tile(const placed_tile& at, 
   if (at.in_chain.last && ends && to.h) part.store(to.h, h);
 }
 
-template <bool WithSign, class T, class U>
-__global__ void __launch_bounds__(elementwise_tile<T>::threads, (elementwise_memory<T, 2>::blocks_of_processor))
-    elementwise_forward_kernel(const __grid_constant__ elementwise_source<T, 2> from,
+template <class Tile, bool WithSign, class U>
+__global__ void __launch_bounds__(Tile::threads, (elementwise_memory<Tile, 2>::blocks_of_processor))
+    elementwise_forward_kernel(const __grid_constant__ elementwise_source<Tile, 2> from,
                                const __grid_constant__ elementwise_results<U> to,
-                               const __grid_constant__ typename elementwise_tile<T>::chain chain) {
+                               const __grid_constant__ typename Tile::chain chain) {
   extern __shared__ __align__(16) unsigned char shared_memory[];
-  auto& shared = *reinterpret_cast<elementwise_memory<T, 2>*>(shared_memory);
-  elementwise_feed<T, 2> feed{from, chain, false, shared};
+  auto& shared = *reinterpret_cast<elementwise_memory<Tile, 2>*>(shared_memory);
+  elementwise_feed<Tile, 2> feed{from, chain, false, shared};
   for (;;) {
     const placed_tile& at = feed.arrived();
     if (at.ended) return;
@@ -127,17 +127,17 @@ struct elementwise_pulled {
 
 /// A tile of the pass back: do, the decays and, where these have a gradient, x. The forward kernel has left the ends of all
 /// tiles.
-template <bool Plain, bool WithSign, class T, class U>
-__device__ __forceinline__ void elementwise_backward_tile(const placed_tile& at, elementwise_feed<T, 3>& feed,
-                                                          const elementwise_source<T, 3>& from,
-                                                          const elementwise_pulled<T, U>& to,
-                                                          const typename elementwise_tile<T>::chain& forward,
-                                                          const typename elementwise_tile<T>::chain& chain,
-                                                          elementwise_memory<T, 3>& shared) {
-  using tile = elementwise_tile<T>;
+template <bool Plain, bool WithSign, class Tile, class U>
+__device__ __forceinline__ void elementwise_backward_tile(const placed_tile& at, elementwise_feed<Tile, 3>& feed,
+                                                          const elementwise_source<Tile, 3>& from,
+                                                          const elementwise_pulled<typename Tile::number, U>& to,
+                                                          const typename Tile::chain& forward,
+                                                          const typename Tile::chain& chain,
+                                                          elementwise_memory<Tile, 3>& shared) {
+  using tile = Tile;
   using A = typename tile::A;
   using wide = typename tile::wide;
-  using part_type = thread_part<Plain, T, 3>;
+  using part_type = thread_part<Plain, tile, 3>;
   constexpr int tokens = tile::warp_tokens;
   const part_type part{from, at};
   const int warp = part.warp, lane = part.lane;
@@ -172,11 +172,13 @@ __device__ __forceinline__ void elementwise_backward_tile(const placed_tile& at,
   elementwise_step<wide> until{};
   if (to.decay) until = shared.forward(warp, lane);
   if (warp == 0 && part.has(0)) {
-    const bool known = at.in_chain.last || behind.ready();
-    if (index > 0 && !known) chain.leave_step(slot, column, since.decay, since.sum);
+    const bool known = at.in_chain.last || behind.ready(), far = chain.looks_far(gridDim.x);
+    if (index > 0 && far && !known) chain.leave_step(slot, column, since.decay, since.sum);
     wide g = tile::all(A(0));
     if (!at.in_chain.last) {
-      g = known ? behind.numbers : chain.begin(slot, -1, (at.line.length - 1) / tile::tokens - index, column);
+      g = known ? behind.numbers
+          : far ? chain.look_back(slot, -1, (at.line.length - 1) / tile::tokens - index, column)
+                : chain.wait_for_end(slot + 1, column);
     } else if (to.final_state) {
       g = part.load(to.final_state);
     }
@@ -211,15 +213,15 @@ __device__ __forceinline__ void elementwise_backward_tile(const placed_tile& at,
   }
 }
 
-template <bool WithSign, class T, class U>
-__global__ void __launch_bounds__(elementwise_tile<T>::threads, (elementwise_memory<T, 3>::blocks_of_processor))
-    elementwise_backward_kernel(const __grid_constant__ elementwise_source<T, 3> from,
-                                const __grid_constant__ elementwise_pulled<T, U> to,
-                                const __grid_constant__ typename elementwise_tile<T>::chain forward,
-                                const __grid_constant__ typename elementwise_tile<T>::chain chain) {
+template <class Tile, bool WithSign, class U>
+__global__ void __launch_bounds__(Tile::threads, (elementwise_memory<Tile, 3>::blocks_of_processor))
+    elementwise_backward_kernel(const __grid_constant__ elementwise_source<Tile, 3> from,
+                                const __grid_constant__ elementwise_pulled<typename Tile::number, U> to,
+                                const __grid_constant__ typename Tile::chain forward,
+                                const __grid_constant__ typename Tile::chain chain) {
   extern __shared__ __align__(16) unsigned char shared_memory[];
-  auto& shared = *reinterpret_cast<elementwise_memory<T, 3>*>(shared_memory);
-  elementwise_feed<T, 3> feed{from, chain, true, shared};
+  auto& shared = *reinterpret_cast<elementwise_memory<Tile, 3>*>(shared_memory);
+  elementwise_feed<Tile, 3> feed{from, chain, true, shared};
   const bool writes_plainly = (!to.x || to.x.in_words) && (!to.decay || to.decay.in_words) && !to.accumulate;
   for (;;) {
     const placed_tile& at = feed.arrived();
@@ -235,13 +237,12 @@ __global__ void __launch_bounds__(elementwise_tile<T>::threads, (elementwise_mem
 }
 
 /// One call, in the form that its kernels take.
-template <class Recurrence, int Dims, class T>
+template <class Recurrence, int Dims, class Tile>
 class elementwise_call {
  public:
-  using tile = elementwise_tile<T>;
-  using chain = typename tile::chain;
+  using T = typename Tile::number;
+  using chain = typename Tile::chain;
   using arguments_type = elementwise_arguments<Recurrence, Dims, T, cuda>;
-  using A = accumulator<T>;
 
   elementwise_call(execution<cuda>& on, const char* operation, const arguments_type& arguments)
       : on_{on}, scratch_{on}, operation_{operation}, from_{arguments} {
@@ -257,16 +258,16 @@ class elementwise_call {
   auto rows(const Sequence& sequence) {
     return rows_of(on_, scratch_, operation_, sequence);
   }
-  chain new_chain() { return {on_, scratch_, operation_, from_.lines, tile::tokens, from_.row(), tile::channels}; }
+  chain new_chain() { return {on_, scratch_, operation_, from_.lines, Tile::tokens, from_.row(), Tile::channels}; }
 
   template <class U>
   void forward(const chain& steps, const elementwise_results<U>& to) {
-    run<2>(elementwise_forward_kernel<Recurrence::with_sign, T, U>, {x_, decay_}, steps, to, steps);
+    run<2>(elementwise_forward_kernel<Tile, Recurrence::with_sign, U>, {x_, decay_}, steps, to, steps);
   }
   template <class U>
   void backward(const chain& ends, const chain& steps, const channel_rows<const T>& incoming,
                 const elementwise_pulled<T, U>& to) {
-    run<3>(elementwise_backward_kernel<Recurrence::with_sign, T, U>,
+    run<3>(elementwise_backward_kernel<Tile, Recurrence::with_sign, U>,
            {incoming, decay_, to.decay ? x_ : channel_rows<const T>{}}, steps, to, ends, steps);
   }
 
@@ -278,17 +279,17 @@ class elementwise_call {
 
   template <int Operands, class Kernel, class... Argument>
   void run(Kernel kernel, const operands_type<Operands>& operands, const chain& steps, const Argument&... arguments) {
-    using memory = elementwise_memory<T, Operands>;
+    using memory = elementwise_memory<Tile, Operands>;
     static_assert(sizeof(memory) <= 163 * 1024, "lightnet: more shared memory than a block has where there is least");
-    elementwise_source<T, Operands> source{lines_of_three_axes(from_.lines),
-                                           from_.heads,
-                                           from_.channels,
-                                           from_.mask,
-                                           from_.state.h,
-                                           from_.state.decay,
-                                           {}};
+    elementwise_source<Tile, Operands> source{lines_of_three_axes(from_.lines),
+                                              from_.heads,
+                                              from_.channels,
+                                              from_.mask,
+                                              from_.state.h,
+                                              from_.state.decay,
+                                              {}};
     for (int n = 0; n < Operands; ++n) source.operands[n] = operands.all[n];
-    launch_together(on_, operation_, {steps.count(), tile::threads, sizeof(memory)}, kernel, source, arguments...);
+    launch_together(on_, operation_, {steps.count(), Tile::threads, sizeof(memory)}, kernel, source, arguments...);
   }
 
   execution<cuda>& on_;
@@ -303,7 +304,7 @@ template <class Recurrence, int Dims, class T, class U>
 void elementwise_recurrence_forward(execution<cuda>& on,
                                     const elementwise_arguments<Recurrence, Dims, T, cuda>& arguments,
                                     const elementwise_outputs<Recurrence, Dims, U, cuda>& outputs) {
-  elementwise_call<Recurrence, Dims, T> call{on, "scan", arguments};
+  elementwise_call<Recurrence, Dims, forward_tile<T>> call{on, "scan", arguments};
   if (call.empty()) return;
   call.forward(call.new_chain(),
                elementwise_results<U>{call.rows(outputs.o), outputs.state.h, outputs.state.decay, outputs.accumulate});
@@ -317,7 +318,7 @@ template <class Recurrence, int Dims, class T, class U>
 void elementwise_recurrence_backward(execution<cuda>& on,
                                      const elementwise_arguments<Recurrence, Dims, T, cuda>& arguments,
                                      const elementwise_gradients<Dims, T, U, cuda>& gradients) {
-  elementwise_call<Recurrence, Dims, T> call{on, "scan_backward", arguments};
+  elementwise_call<Recurrence, Dims, backward_tile<T>> call{on, "scan_backward", arguments};
   if (call.empty()) return;
   const auto back = call.new_chain();
   auto forward = back;

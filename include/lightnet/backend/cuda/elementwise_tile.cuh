@@ -11,11 +11,12 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// A tile: 128 tokens of a line, a warp 16 of them; 32 words of channels, a lane one.
-template <class T>
+/// A tile: 16 tokens of a line for each of its warps; 32 words of channels, a lane one.
+template <class T, int Warps>
 struct elementwise_tile {
+  using number = T;
   using A = accumulator<T>;
-  static constexpr int warps = 8, threads = 32 * warps, warp_tokens = 16, tokens = warps * warp_tokens;
+  static constexpr int warps = Warps, threads = 32 * warps, warp_tokens = 16, tokens = warps * warp_tokens;
   static constexpr int lanes = 32, count = sizeof(T) == 2 ? 2 : 1;  // channels of a word
   static constexpr int channels = lanes * count;
   using word = channel_word<T, count>;  // as it is stored
@@ -71,6 +72,12 @@ struct elementwise_tile {
   }
 };
 
+/// Longer tiles are fewer to wait for. The pass back has more operands, and room for shorter ones.
+template <class T>
+using forward_tile = elementwise_tile<T, sizeof(T) == 8 ? 8 : 16>;
+template <class T>
+using backward_tile = elementwise_tile<T, 8>;
+
 /// Lines as kernels take them that serve grids of any number of dimensions: the axis along which they lie, and what comes
 /// before it and after it.
 template <int Dims>
@@ -101,9 +108,10 @@ struct placed_tile {
 };
 
 /// What is read: sequences [B, N, H, d] in tiles, and what says which tokens they are and how a line begins.
-template <class T, int Operands>
+template <class Tile, int Operands>
 struct elementwise_source {
-  using A = accumulator<T>;
+  using T = typename Tile::number;
+  using A = typename Tile::A;
 
   token_lines<3, cuda> lines;
   std::int64_t heads, channels;
@@ -114,8 +122,7 @@ struct elementwise_source {
   __device__ std::int64_t row() const { return heads * channels; }
   /// Whether a tile is whole, and all of it counts.
   __device__ bool plain(const placed_tile& at) const {
-    using tile = elementwise_tile<T>;
-    return at.count == tile::tokens && !mask && (at.in_chain.group + 1) * tile::channels <= row();
+    return at.count == Tile::tokens && !mask && (at.in_chain.group + 1) * Tile::channels <= row();
   }
 };
 
@@ -127,13 +134,13 @@ struct elementwise_step {
 
 /// The shared memory of a block: the tiles of operands that are there or on their way, what is known of tiles, and what the
 /// warps tell each other.
-template <class T, int Operands>
+template <class Tile, int Operands>
 struct elementwise_memory {
-  using tile = elementwise_tile<T>;
+  using tile = Tile;
   using A = typename tile::A;
   using wide = typename tile::wide;
-  static constexpr int stages = sizeof(T) == 8 && Operands == 3 ? 1 : 2, known = 4;
-  static constexpr int blocks_of_processor = sizeof(T) == 8 ? 1 : 2;  // for which there are registers
+  static constexpr int stages = sizeof(A) == 8 && Operands == 3 ? 1 : 2, known = 4;
+  static constexpr int blocks_of_processor = sizeof(A) == 8 ? 1 : 16 / tile::warps;  // for which there are registers
 
   typename tile::word operands[stages][Operands][tile::tokens][tile::lanes];
   wide decay[tile::warps][tile::lanes], sum[tile::warps][tile::lanes], returned[tile::warps][tile::lanes];

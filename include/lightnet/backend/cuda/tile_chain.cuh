@@ -166,10 +166,22 @@ struct tile_chain {
     }
   }
 
-  /// h where a tile begins. `before` tiles, one or more, come before it, at the slots slot - direction,
-  /// slot - 2 direction and so on.
-  __device__ word begin(std::int64_t slot, std::int64_t direction, std::int64_t before, std::int64_t channel) const {
-    constexpr int window = Count == 1 ? 8 : 4;  // as many as there are registers for
+  /// Whether so many blocks, each at one tile, are at many of one line: then who waits looks far back. Else it waits for the
+  /// tile before its own, which takes less: one number to read where it is three a tile.
+  __device__ bool looks_far(unsigned blocks) const { return blocks > 6 * groups * lines; }
+
+  /// h where a tile begins, left by the tile before at `slot`.
+  __device__ word wait_for_end(std::int64_t slot, std::int64_t channel) const {
+    for (;;) {
+      const auto found = end(slot, channel);
+      if (found.ready()) return found.numbers;
+    }
+  }
+  /// h where a tile begins, found further back: `before` tiles, one or more, come before it, at the slots slot - direction,
+  /// slot - 2 direction and so on. A function of its own, that its registers are not those of all warps.
+  __device__ __noinline__ word look_back(std::int64_t slot, std::int64_t direction, std::int64_t before,
+                                         std::int64_t channel) const {
+    constexpr int window = 8;
     for (;;) {
       left_word<A, Count> ends[window], decays[window], sums[window];
       LIGHTNET_UNROLL

@@ -64,6 +64,8 @@ class tile_sweep {
     each_of_state([&](float& element, int row, int column) {
       element = inside(row, column) ? source_.begin(at_, row, first_column_ + column) : 0.0F;
     });
+#pragma unroll
+    for (int n = 0; n < steps; ++n) rest_[n][0] = rest_[n][1] = 0;
     for (int c = static_cast<int>(threadIdx.x); c < across_; c += static_cast<int>(blockDim.x)) bad_from_[c] = ~0ULL;
     if (threadIdx.x == 0) told_.bad_values = 0;
     __syncthreads();
@@ -113,7 +115,7 @@ class tile_sweep {
   /// Reads the tile of tokens [first, first + count), a warp a token, its lanes along the channels. What there is not is
   /// zero. Returns whether this thread saw a factor that is not 1.
   __device__ __forceinline__ bool load(std::int64_t first, int count) {
-    constexpr int at_once = 4;  // numbers of each kind that a lane has on their way
+    constexpr int at_once = 2;  // numbers of each kind that a lane has on their way
     const int widest = padded_rows_ > across_ ? padded_rows_ : across_;
     bool moves = false;
     for (int t = warp_; t < layout_.tokens; t += layout_.warps) {
@@ -222,9 +224,20 @@ class tile_sweep {
   /// Multiplies X by the factors that are kept for a token.
   __device__ __forceinline__ void scale_state(int t) {
     const float* const of = keep_ + t * keep_stride_;
-    each_of_state([&](float& element, int row, int column) {
-      element *= Source::keeps_rows ? row < rows_ ? of[row] : 1.0F : of[column];
-    });
+#pragma unroll
+    for (int n = 0; n < steps; ++n) {
+      if (own_row_ + n * 8 >= rows_) break;
+#pragma unroll
+      for (int e = 0; e < 4; e += 2) {
+        const int row = own_row_ + n * 8 + pair_ * 2;
+        const float by = Source::keeps_rows ? row < rows_ ? of[row] : 1.0F : of[column_of(e)];
+        const float next_by = Source::keeps_rows ? row + 1 < rows_ ? of[row + 1] : 1.0F : by;
+        x_[n][e] *= by;
+        x_[n][e + 1] *= next_by;
+        std::uint32_t& rest = rest_[n][e / 2];
+        rest = pack_bfloat16(lower_bfloat16(rest) * by, upper_bfloat16(rest) * next_by);
+      }
+    }
   }
 
   /// out in^T, 16 tokens by 8 before them a warp; what comes later is zero by selection.
@@ -276,17 +289,16 @@ class tile_sweep {
         y[j].multiply_add(a, split_right(b.x, b.y));
       }
     }
-    if (group_ == 0) {
 #pragma unroll
-      for (int k = 0; k < token_steps; ++k) {
-        if (k * 8 >= count) break;
-        const split_left a = columns_at(k * 8);
+    for (int k = 0; k < token_steps; ++k) {
+      if (k * 8 >= count) break;
+      if (k % layout_.groups != group_) continue;  // the groups share them
+      const split_left a = columns_at(k * 8);
 #pragma unroll
-        for (int j = k; j < token_steps; ++j) {
-          if (j * 8 >= count) break;
-          const float* const of = scores_ + (j * 8 + quad_) * score_stride_ + k * 8 + pair_;
-          y[j].multiply_add(a, split_right(of[0], of[4]));
-        }
+      for (int j = k; j < token_steps; ++j) {
+        if (j * 8 >= count) break;
+        const float* const of = scores_ + (j * 8 + quad_) * score_stride_ + k * 8 + pair_;
+        y[j].multiply_add(a, split_right(of[0], of[4]));
       }
     }
 #pragma unroll
@@ -318,8 +330,18 @@ class tile_sweep {
         added.multiply_add(b[k], split_right(of[0], of[4 * row_stride_]));
       }
 #pragma unroll
-      for (int e = 0; e < 4; ++e) x_[n][e] += added.sum(e);
+      for (int e = 0; e < 4; e += 2) {
+        std::uint32_t& rest = rest_[n][e / 2];
+        rest = pack_bfloat16(add(x_[n][e], added.sum(e) + lower_bfloat16(rest)),
+                             add(x_[n][e + 1], added.sum(e + 1) + upper_bfloat16(rest)));
+      }
     }
+  }
+  /// Adds a number to another; what rounding takes from the sum.
+  __device__ static float add(float& to, float x) {
+    const float sum = to + x, own = sum - to, rest = (to - (sum - own)) + (x - own);
+    to = sum;
+    return rest;
   }
 
   /// Gives the source what came out of all groups.
@@ -353,10 +375,11 @@ class tile_sweep {
   float *const b_, *const results_;     // [tokens, columns], [groups, tokens, columns]
   float* const scores_;                 // [tokens, tokens]
   float x_[steps][4];                   // X, see each_of_state
+  std::uint32_t rest_[steps][2];  // what rounding has taken from it, for tiles may be as short as a token: bfloat16
 };
 
 template <class Source>
-__global__ void __launch_bounds__(32 * tile_sweep_layout::most_warps, 3)
+__global__ void __launch_bounds__(32 * tile_sweep_layout::most_warps, 2)
     tile_sweep_kernel(const __grid_constant__ Source source, const __grid_constant__ tile_sweep_layout layout) {
   extern __shared__ __align__(16) unsigned char shared_memory[];
   __shared__ typename tile_sweep<Source>::told between;

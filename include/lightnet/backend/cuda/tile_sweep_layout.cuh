@@ -10,10 +10,10 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// How a sweep on the matrix units is laid over the warps. A warp has 16 columns of the state and up to 128 of its rows;
+/// How a sweep on the matrix units is laid over the warps. A warp has 16 columns of the state and up to 64 of its rows;
 /// where that does not hold all rows, `groups` warps do. A block has all rows and some of the columns.
 struct tile_sweep_layout {
-  static constexpr int columns_of_warp = 16, rows_of_warp = 128, most_warps = 4, most_tokens = 32;
+  static constexpr int columns_of_warp = 16, rows_of_warp = 64, most_warps = 8, most_tokens = 32;
   static constexpr int most_rows = most_warps * rows_of_warp;
 
   std::int64_t rows, columns, blocks_of_item;
@@ -27,7 +27,7 @@ struct tile_sweep_layout {
                               int processors) {
     const auto groups = static_cast<int>((rows + rows_of_warp - 1) / rows_of_warp);
     tile_sweep_layout l{rows, columns, 0, keeps_rows, groups > 0 ? groups : 1, 1, most_tokens};
-    if (l.groups > 1) l.tokens = most_tokens / 2;                                   // what shared memory holds
+    if (l.groups > 2) l.tokens = most_tokens / 2;                                   // what shared memory holds
     const std::int64_t across = (columns + columns_of_warp - 1) / columns_of_warp;  // warps that hold all columns
     std::int64_t most = most_warps / l.groups > 0 ? most_warps / l.groups : 1;
     while (keeps_rows && most > 1 && items * ((across + most - 1) / most) < 2 * processors) most /= 2;

@@ -29,8 +29,10 @@ struct walk_memory {
   unsigned char outputs[Plan::reads ? operand_bytes : 1024];
   float extras[Plan::has_extra ? Plan::stages : 1][Plan::has_extra ? Plan::rows * Plan::extra_stride : 1];
   alignas(16) message messages[Plan::stages];
-  counting_barrier loaded[Plan::stages];   // a tile's operands are there: threads that load
-  counting_barrier emptied[Plan::stages];  // nobody needs a tile any more, its place can be loaded: threads that did
+  // Of a tile, and the threads that say so: its operands are there (loaders); its factors, too (weighers); nobody needs it
+  // any more, its place can be loaded (readers, or weighers where there are none).
+  counting_barrier loaded[Plan::stages], full[Plan::stages], emptied[Plan::stages];
+  counting_barrier again;  // a run of a tile is done, and more runs of it follow: readers
   int bad_column[D];
   int bad_token, run_end;
   unsigned bad_values;  // whether any column is bad
@@ -39,7 +41,11 @@ struct walk_memory {
   __device__ void begin() {
     if (threadIdx.x < Plan::stages) {
       loaded[threadIdx.x].begin(Plan::loaders);
+      if constexpr (Plan::weighs) full[threadIdx.x].begin(Plan::weighers);
       emptied[threadIdx.x].begin(Plan::multiplies ? Plan::readers : Plan::weighers);
+    }
+    if constexpr (Plan::multiplies) {
+      if (threadIdx.x == 0) again.begin(Plan::readers);
     }
     __syncthreads();
   }
@@ -61,10 +67,6 @@ struct walk_memory {
   __device__ static warps_barrier weighing() { return {1, Plan::weighers}; }
   __device__ static warps_barrier reading() { return {2, Plan::readers}; }
   __device__ static warps_barrier group(int index) { return {3 + index, 128}; }
-  /// The factors of a tile are there.
-  __device__ static warps_barrier full(int stage) { return {5 + stage, Plan::readers + Plan::weighers}; }
-  /// A run of a tile is done, and more runs of it follow.
-  __device__ static warps_barrier again() { return {5 + Plan::stages, Plan::readers + Plan::weighers}; }
 };
 
 /// The part of a line and head that a block walks.

@@ -35,15 +35,17 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     }
     const std::int64_t tiles = line_.tiles();
     std::int64_t turn = 0;
+    unsigned rounds = 0;  // a bit a stage: of how many messages there it has read
     for (int stage = 0;;) {
-      memory::full(stage).meet();
+      shared_.full[stage].wait(rounds >> stage);
+      rounds ^= 1U << stage;
       const message& from = shared_.messages[stage];
       rescale(from);
       if (uniform(from.ends)) break;
       const bool again = uniform(from.again);
       const auto let_go = [&] {
         if (again) {
-          memory::again().pass();
+          shared_.again.pass();
         } else {
           shared_.emptied[stage].pass();
         }
@@ -218,6 +220,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     wait_for_products<0>();
     keep_order(y);
     keep_state();
+    memory::reading().meet();  // nobody reads the scores any more, nor the operands
   }
 
   // --- What comes out, as walk_rows has it
@@ -329,7 +332,10 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
       later_[side] += sum[side];
       later_sum_[side] += static_cast<double>(sum[side]);
     }
-    if constexpr (plan::keyed) rows_.store(out_.k, job_.from.keys, run, dkappa, nullptr, out_.accumulate);
+    if constexpr (plan::keyed) {
+      rows_.store(out_.k, job_.from.keys, run, dkappa, nullptr, out_.accumulate);
+      memory::group(group_).meet();
+    }
     if constexpr (Job::tied) {
       rows_.store(out_.k, job_.from.keys, run, y, nullptr, out_.accumulate);
     } else {

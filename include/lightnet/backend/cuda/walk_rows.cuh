@@ -35,7 +35,7 @@ class walk_rows {
         row_{group_ * 64 + thread_ / 32 * 16 + lane_ / 4} {}
 
   /// Writes y of a run of rows to `channels` of a sequence, if that is given: zero where a token is masked, NaN where
-  /// something bad reached it, by `odd`.
+  /// something bad reached it, by `odd`. The warps that multiply have met since they wrote rows.
   template <class Sequence>
   __device__ void store(const Sequence& sequence, std::int64_t channels, const run_of_rows& run, const float (&y)[32],
                         const message* odd, bool accumulate) const {
@@ -79,7 +79,6 @@ class walk_rows {
   __device__ void store_rows(const Sequence& sequence, std::int64_t channels, const run_of_rows& run,
                              const float (&y)[32], const message* odd, bool accumulate) const {
     const tile to{shared_.outputs + group_ * tile::panel_bytes};
-    memory::group(group_).meet();  // who still reads what was there before
 #pragma unroll
     for (int t = 0; t < rows; t += 16) {
       const float* const eight = y + t / 2;

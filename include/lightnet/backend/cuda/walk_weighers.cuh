@@ -45,7 +45,7 @@ class walk_weighers : walk_part<What, Job, Outputs, D> {
       memory::weighing().meet();
       send_bad(to);
       if (thread_ == 0) to.ends = true;
-      memory::full(stage).pass();
+      shared_.full[stage].pass();
       if constexpr (plan::forward_call) store(weights);
     }
   }
@@ -86,7 +86,7 @@ class walk_weighers : walk_part<What, Job, Outputs, D> {
         // A gradient has no lines with such entries.
         if constexpr (plan::loads_v && !plan::goes_back) clean_values(shared_.v(stage), first);
       } else {  // the keys and queries once more
-        memory::again().meet();
+        shared_.again.wait(runs_again_++);
         if constexpr (plan::loads_k) part::load_rows(job_.from.k, shared_.k(stage), first, on, thread_);
         if constexpr (plan::loads_q) part::load_rows(job_.from.q, shared_.q(stage), first, on, thread_);
         wait_for_copies();
@@ -123,7 +123,7 @@ class walk_weighers : walk_part<What, Job, Outputs, D> {
         to.ends = false;
       }
       publish_to_products();
-      memory::full(stage).pass();
+      shared_.full[stage].pass();
     }
   }
 
@@ -182,6 +182,7 @@ class walk_weighers : walk_part<What, Job, Outputs, D> {
 
   const int thread_;
   float later_by_ = 1.0F;
+  unsigned runs_again_ = 0;
 };
 
 }  // namespace detail

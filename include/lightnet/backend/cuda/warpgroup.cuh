@@ -120,8 +120,6 @@ struct warps_barrier {
 
   /// Waits for the others.
   __device__ void meet() const { asm volatile("barrier.cta.sync %0, %1;" : : "r"(id), "r"(threads) : "memory"); }
-  /// Is counted, and does not wait.
-  __device__ void pass() const { asm volatile("barrier.cta.arrive %0, %1;" : : "r"(id), "r"(threads) : "memory"); }
   /// Waits for the others; whether any said yes.
   __device__ bool any(bool yes) const {
     int result;

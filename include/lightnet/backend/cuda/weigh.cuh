@@ -28,8 +28,7 @@ __global__ void __launch_bounds__(128) weigh_kernel(Job job) {
     }
   }
   constexpr int ahead = 8;
-  constexpr std::int64_t chain = 64;  // long chains round to one side; those of a sweep in double end there, too
-  A recent = A(0);                    // Z = z + recent
+  A rest = A(0);  // what rounding has taken from Z
   unsigned long long first_bad = ~0ULL;
   for (std::int64_t first = 0; first < at.line.length; first += ahead) {
     A logits[ahead];
@@ -56,8 +55,9 @@ __global__ void __launch_bounds__(128) weigh_kernel(Job job) {
         const A own = lower_by_power_of_two(power.mantissa, power.exponent - frame);
         m = frame;
         z *= a;
-        recent = multiply_add(a, recent, own);
-        const A sum = z + recent;
+        const A next = multiply_add(a, rest, own), sum = z + next;
+        rest = z >= next ? next - (sum - z) : z - (sum - next);
+        z = sum;
         job.keep[place] = a;
         job.weight[place] = Job::running ? sum : own;
         if constexpr (Job::running) job.own[place] = own;
@@ -68,15 +68,8 @@ __global__ void __launch_bounds__(128) weigh_kernel(Job job) {
         job.keep[place] = a;
       }
     }
-    if constexpr (Job::sums) {
-      if ((first + ahead) % chain == 0) {
-        z += recent;
-        recent = A(0);
-      }
-    }
   }
   if constexpr (Job::sums) {
-    z += recent;
     job.exponent[index] = m;
     job.normaliser[index] = z;
     if (job.global) job.inverse[index] = z == A(0) ? A(0) : A(1) / z;
