@@ -6,10 +6,10 @@
 #include <lightnet/backend/cuda/launch.cuh>
 
 // h_t = a_t h_{t-1} + x_t, every channel by itself; o = h. At least three numbers a token and channel pass through
-// memory forward (x, log a, o), seven backward (x, log a; then x, log a, do, dx, dlog a). Tile: 256 tokens of a line by
-// 32 words of channels, 128 backward and of eight bytes, in shared memory while the tiles before it are worked on, then in
-// registers, a warp 16 tokens of it. Every bracket is fixed by the place in the line: h steps from token to token in 16
-// tokens, from 16 to 16 in a tile, and from tile to tile by tile_chain.
+// memory forward (x, log a, o), seven backward (x, log a; then x, log a, do, dx, dlog a). Tile: 128 or, of long lines,
+// forward, 256 tokens by 32 words of channels, in shared memory while the tiles before it are worked on, then in registers,
+// a warp 16 tokens of it. Every bracket is fixed by the place in the line: h steps from token to token in 16 tokens, from 16
+// to 16 in a tile, and from tile to tile by tile_chain.
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -304,10 +304,18 @@ template <class Recurrence, int Dims, class T, class U>
 void elementwise_recurrence_forward(execution<cuda>& on,
                                     const elementwise_arguments<Recurrence, Dims, T, cuda>& arguments,
                                     const elementwise_outputs<Recurrence, Dims, U, cuda>& outputs) {
-  elementwise_call<Recurrence, Dims, forward_tile<T>> call{on, "scan", arguments};
-  if (call.empty()) return;
-  call.forward(call.new_chain(),
-               elementwise_results<U>{call.rows(outputs.o), outputs.state.h, outputs.state.decay, outputs.accumulate});
+  const auto run = [&]<class Tile>(Tile) {
+    elementwise_call<Recurrence, Dims, Tile> call{on, "scan", arguments};
+    if (call.empty()) return;
+    call.forward(call.new_chain(), elementwise_results<U>{call.rows(outputs.o), outputs.state.h, outputs.state.decay,
+                                                          outputs.accumulate});
+  };
+  const bool fits = on.shared_bytes() >= sizeof(elementwise_memory<long_tile<T>, 2>);
+  if (fits && arguments.lines.longest() > short_tile<T>::tokens) {
+    run(long_tile<T>{});
+  } else {
+    run(short_tile<T>{});
+  }
 }
 
 /// The gradients along every line:
@@ -318,7 +326,7 @@ template <class Recurrence, int Dims, class T, class U>
 void elementwise_recurrence_backward(execution<cuda>& on,
                                      const elementwise_arguments<Recurrence, Dims, T, cuda>& arguments,
                                      const elementwise_gradients<Dims, T, U, cuda>& gradients) {
-  elementwise_call<Recurrence, Dims, backward_tile<T>> call{on, "scan_backward", arguments};
+  elementwise_call<Recurrence, Dims, short_tile<T>> call{on, "scan_backward", arguments};
   if (call.empty()) return;
   const auto back = call.new_chain();
   auto forward = back;

@@ -72,11 +72,12 @@ struct elementwise_tile {
   }
 };
 
-/// Longer tiles are fewer to wait for. The pass back has more operands, and room for shorter ones.
+/// Of long lines long tiles are fewer to wait for; short tiles leave room for more operands. Lines that are one tile either
+/// way have the same bits either way.
 template <class T>
-using forward_tile = elementwise_tile<T, sizeof(T) == 8 ? 8 : 16>;
+using long_tile = elementwise_tile<T, sizeof(T) == 8 ? 8 : 16>;
 template <class T>
-using backward_tile = elementwise_tile<T, 8>;
+using short_tile = elementwise_tile<T, 8>;
 
 /// Lines as kernels take them that serve grids of any number of dimensions: the axis along which they lie, and what comes
 /// before it and after it.

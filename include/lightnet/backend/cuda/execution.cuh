@@ -69,6 +69,8 @@ class execution<cuda> {
     detail::check_cuda("execution", "cudaGetDevice", cudaGetDevice(&device_));
     detail::check_cuda("execution", "cudaDeviceGetAttribute",
                        cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device_));
+    detail::check_cuda("execution", "cudaDeviceGetAttribute",
+                       cudaDeviceGetAttribute(&shared_bytes_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device_));
     int major = 0, minor = 0;
     detail::check_cuda("execution", "cudaDeviceGetAttribute",
                        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device_));
@@ -88,6 +90,8 @@ class execution<cuda> {
   cudaStream_t stream() const noexcept { return stream_; }
   int device() const noexcept { return device_; }
   int processors() const noexcept { return processors_; }
+  /// The most bytes of shared memory that a block may have.
+  std::size_t shared_bytes() const noexcept { return static_cast<std::size_t>(shared_bytes_); }
 
   /// Waits for all that was put on the stream. Throws device_error where some of it failed.
   void synchronize() const {
@@ -206,7 +210,7 @@ class execution<cuda> {
   static constexpr std::size_t smallest_block = std::size_t{1} << 20;
 
   cudaStream_t stream_;
-  int device_ = 0, processors_ = 1, capability_ = 0;
+  int device_ = 0, processors_ = 1, shared_bytes_ = 0, capability_ = 0;
   unsigned* bad_content_ = nullptr;
   detail::gemm_plans plans_;
   std::vector<block> blocks_;

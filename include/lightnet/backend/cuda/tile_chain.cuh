@@ -181,7 +181,7 @@ struct tile_chain {
   /// slot - 2 direction and so on. A function of its own, that its registers are not those of all warps.
   __device__ __noinline__ word look_back(std::int64_t slot, std::int64_t direction, std::int64_t before,
                                          std::int64_t channel) const {
-    constexpr int window = 8;
+    constexpr int window = Count == 1 ? 8 : 4;  // as many as there are registers for
     for (;;) {
       left_word<A, Count> ends[window], decays[window], sums[window];
       LIGHTNET_UNROLL
