@@ -26,7 +26,7 @@ struct elementwise_results {
 };
 
 /// A tile of the forward pass: x and the decays.
-template <bool Plain, bool WithSign, class Tile, class U>
+template <bool Plain, bool WithSign, bool Far, class Tile, class U>
 __device__ __forceinline__ void elementwise_forward_tile(const placed_tile& at, elementwise_feed<Tile, 2>& feed,
                                                          const elementwise_source<Tile, 2>& from,
                                                          const elementwise_results<U>& to,
@@ -60,11 +60,11 @@ __device__ __forceinline__ void elementwise_forward_tile(const placed_tile& at, 
   // Warp 0 finds h before the tile; meanwhile the others find what happens to it before their tokens.
   const elementwise_step<wide> until = shared.forward(warp == 0 ? tile::warps : warp, lane);
   if (warp == 0 && part.has(0)) {
-    const bool known = index == 0 || before.ready(), far = chain.looks_far(gridDim.x);
-    if (!at.in_chain.last && ((far && !known) || to.product)) chain.leave_step(slot, column, until.decay, until.sum);
+    const bool known = index == 0 || before.ready();
+    if (!at.in_chain.last && ((Far && !known) || to.product)) chain.leave_step(slot, column, until.decay, until.sum);
     wide h = tile::all(A(0));
     if (index > 0) {
-      h = known ? before.numbers : far ? chain.look_back(slot, 1, index, column) : chain.wait_for_end(slot - 1, column);
+      h = known ? before.numbers : chain.template begin<Far>(slot, 1, index, column);
     } else if (from.h) {
       h = part.load(from.h);
     }
@@ -93,7 +93,7 @@ __device__ __forceinline__ void elementwise_forward_tile(const placed_tile& at, 
   if (at.in_chain.last && ends && to.h) part.store(to.h, h);
 }
 
-template <class Tile, bool WithSign, class U>
+template <class Tile, bool WithSign, bool Far, class U>
 __global__ void __launch_bounds__(Tile::threads, (elementwise_memory<Tile, 2>::blocks_of_processor))
     elementwise_forward_kernel(const __grid_constant__ elementwise_source<Tile, 2> from,
                                const __grid_constant__ elementwise_results<U> to,
@@ -107,9 +107,9 @@ __global__ void __launch_bounds__(Tile::threads, (elementwise_memory<Tile, 2>::b
     if (!at.in_chain.exists) {
       feed.next();
     } else if (from.plain(at) && to.o.in_words && !to.accumulate) {
-      elementwise_forward_tile<true, WithSign>(at, feed, from, to, chain, shared);
+      elementwise_forward_tile<true, WithSign, Far>(at, feed, from, to, chain, shared);
     } else {
-      elementwise_forward_tile<false, WithSign>(at, feed, from, to, chain, shared);
+      elementwise_forward_tile<false, WithSign, Far>(at, feed, from, to, chain, shared);
     }
   }
 }
@@ -172,13 +172,12 @@ __device__ __forceinline__ void elementwise_backward_tile(const placed_tile& at,
   elementwise_step<wide> until{};
   if (to.decay) until = shared.forward(warp, lane);
   if (warp == 0 && part.has(0)) {
-    const bool known = at.in_chain.last || behind.ready(), far = chain.looks_far(gridDim.x);
-    if (index > 0 && far && !known) chain.leave_step(slot, column, since.decay, since.sum);
+    const bool known = at.in_chain.last || behind.ready();
+    if (index > 0 && !known) chain.leave_step(slot, column, since.decay, since.sum);
     wide g = tile::all(A(0));
     if (!at.in_chain.last) {
-      g = known ? behind.numbers
-          : far ? chain.look_back(slot, -1, (at.line.length - 1) / tile::tokens - index, column)
-                : chain.wait_for_end(slot + 1, column);
+      const std::int64_t after = (at.line.length - 1) / tile::tokens - index;
+      g = known ? behind.numbers : chain.template begin<true>(slot, -1, after, column);
     } else if (to.final_state) {
       g = part.load(to.final_state);
     }
@@ -262,7 +261,12 @@ class elementwise_call {
 
   template <class U>
   void forward(const chain& steps, const elementwise_results<U>& to) {
-    run<2>(elementwise_forward_kernel<Tile, Recurrence::with_sign, U>, {x_, decay_}, steps, to, steps);
+    constexpr bool sign = Recurrence::with_sign;
+    if (steps.looks_far(on_.processors() * elementwise_memory<Tile, 2>::blocks_of_processor)) {
+      run<2>(elementwise_forward_kernel<Tile, sign, true, U>, {x_, decay_}, steps, to, steps);
+    } else {
+      run<2>(elementwise_forward_kernel<Tile, sign, false, U>, {x_, decay_}, steps, to, steps);
+    }
   }
   template <class U>
   void backward(const chain& ends, const chain& steps, const channel_rows<const T>& incoming,

@@ -5,6 +5,7 @@
 #include <lightnet/backend/cuda/packed_lengths.cuh>
 #include <lightnet/core/math.hpp>
 
+#include <algorithm>
 #include <type_traits>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -167,20 +168,23 @@ struct tile_chain {
   }
 
   /// Whether so many blocks, each at one tile, are at many of one line: then who waits looks far back. Else it waits for the
-  /// tile before its own, which takes less: one number to read where it is three a tile.
-  __device__ bool looks_far(unsigned blocks) const { return blocks > 6 * groups * lines; }
+  /// tile before its own, which takes less: one number to read where it is three a tile, and registers for one.
+  bool looks_far(std::int64_t blocks) const { return std::min(blocks, count()) > 6 * groups * lines; }
 
-  /// h where a tile begins, left by the tile before at `slot`.
-  __device__ word wait_for_end(std::int64_t slot, std::int64_t channel) const {
+  /// h where a tile begins, `before` tiles, one or more, come before it, at the slots slot - direction, slot - 2 direction
+  /// and so on. Far: whether it looks further back than to the first of these.
+  template <bool Far>
+  __device__ word begin(std::int64_t slot, std::int64_t direction, std::int64_t before, std::int64_t channel) const {
+    if constexpr (Far) return look_back(slot, direction, before, channel);
     for (;;) {
-      const auto found = end(slot, channel);
+      const auto found = end(slot - direction, channel);
       if (found.ready()) return found.numbers;
     }
   }
-  /// h where a tile begins, found further back: `before` tiles, one or more, come before it, at the slots slot - direction,
-  /// slot - 2 direction and so on. A function of its own, that its registers are not those of all warps.
-  __device__ __noinline__ word look_back(std::int64_t slot, std::int64_t direction, std::int64_t before,
-                                         std::int64_t channel) const {
+
+ private:
+  __device__ word look_back(std::int64_t slot, std::int64_t direction, std::int64_t before,
+                            std::int64_t channel) const {
     constexpr int window = Count == 1 ? 8 : 4;  // as many as there are registers for
     for (;;) {
       left_word<A, Count> ends[window], decays[window], sums[window];
@@ -216,7 +220,6 @@ struct tile_chain {
     }
   }
 
- private:
   __device__ A* place(int field, std::int64_t slot, std::int64_t channel) const {
     return memory + (field * slots + slot) * row + channel;
   }
