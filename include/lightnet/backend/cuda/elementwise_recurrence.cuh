@@ -101,12 +101,13 @@ __global__ void __launch_bounds__(Tile::threads, (elementwise_memory<Tile, 2>::b
   extern __shared__ __align__(16) unsigned char shared_memory[];
   auto& shared = *reinterpret_cast<elementwise_memory<Tile, 2>*>(shared_memory);
   elementwise_feed<Tile, 2> feed{from, chain, false, shared};
+  const bool writes_plainly = to.o ? to.o.in_words && !to.accumulate : !to.h;
   for (;;) {
     const placed_tile& at = feed.arrived();
     if (at.ended) return;
     if (!at.in_chain.exists) {
       feed.next();
-    } else if (from.plain(at) && to.o.in_words && !to.accumulate) {
+    } else if (from.plain(at) && writes_plainly) {
       elementwise_forward_tile<true, WithSign, Far>(at, feed, from, to, chain, shared);
     } else {
       elementwise_forward_tile<false, WithSign, Far>(at, feed, from, to, chain, shared);

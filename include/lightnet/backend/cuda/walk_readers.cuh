@@ -14,8 +14,8 @@ namespace detail {
 ///   keys:     (D, v, do, qhat), the future;         values:   (D^T, khat, qhat, do), the future,
 /// D being the gradient by U. From y of the queries, dqhat, and of the keys, dkhat, follow dq = dqhat / Z, dkappa = w dkhat
 /// and, with R = qhat * dqhat and A = khat * dkhat, the gradients of the logits: A_t - w_t sum_{u >= t} R_u / Z_u or, for
-/// a decay, sum_{u >= t} (R_u - A_u). Operands are rounded to bfloat16, but for X, which is read in two such parts; sums are
-/// float.
+/// a decay, sum_{u >= t} (R_u - A_u). Operands are rounded to bfloat16, sums are float. X is read in two parts of bfloat16
+/// where such differences are made of what comes out: its rounding would be most of their error.
 template <walk_for What, class Job, class Outputs, int D>
 class walk_readers : walk_state<What, Job, Outputs, D> {
  public:
@@ -200,13 +200,17 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     }
     publish_to_products();
     memory::reading().meet();
-    wait_for_products<0>();
-    keep_order(y);
-    pack_rest(x);
+    if constexpr (plan::reads_rest) {
+      wait_for_products<0>();
+      keep_order(y);
+      pack_rest(x);
+    }
     keep_state();
     begin_products();
+    if constexpr (plan::reads_rest) {
 #pragma unroll
-    for (int i = 0; i < D; i += 16) multiply_add_group(y, x[i / 16], reads.along_columns(0, i));
+      for (int i = 0; i < D; i += 16) multiply_add_group(y, x[i / 16], reads.along_columns(0, i));
+    }
 #pragma unroll
     for (int s = 0; s < rows; s += 16) {
       multiply_add_group(y, column(stage).along_rows(s, group_ * 64), scores.along_columns(0, s));
