@@ -175,10 +175,13 @@ struct tile_chain {
   /// and so on. Far: whether it looks further back than to the first of these.
   template <bool Far>
   __device__ word begin(std::int64_t slot, std::int64_t direction, std::int64_t before, std::int64_t channel) const {
-    if constexpr (Far) return look_back(slot, direction, before, channel);
-    for (;;) {
-      const auto found = end(slot - direction, channel);
-      if (found.ready()) return found.numbers;
+    if constexpr (Far) {
+      return look_back(slot, direction, before, channel);
+    } else {
+      for (;;) {
+        const auto found = end(slot - direction, channel);
+        if (found.ready()) return found.numbers;
+      }
     }
   }
 
