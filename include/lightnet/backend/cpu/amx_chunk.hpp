@@ -12,6 +12,10 @@ namespace detail {
 
 /// What types that AMX does not know have in place of amx_chunk.
 struct no_amx {
+  struct packed_state {
+    packed_state(const recurrence_sizes&, execution<cpu>::scope&) {}
+  };
+
   no_amx(const recurrence_sizes&, execution<cpu>::scope&) {}
   static constexpr bool usable() { return false; }
   /// More would make the triangle of a chunk larger, fewer the passes over the state more.
@@ -21,12 +25,26 @@ struct no_amx {
   void absorb(const Argument&...) const {}
   template <class... Argument>
   void read(const Argument&...) const {}
+  template <class... Argument>
+  void pack(const Argument&...) const {}
 };
 
-/// The products of a chunk of the causal walk on AMX, for bfloat16 storage where the processor has it: operands are rounded
-/// to bfloat16, sums are float. Queries that are in the frame of the state are packed once for the triangle and the state.
+/// The products of a chunk on AMX, for bfloat16 storage where the processor has it: operands are rounded to bfloat16, sums
+/// are float. Queries that are in the frame of the state are packed once for the triangle and the state.
 class amx_chunk {
  public:
+  /// A state that many chunks read.
+  class packed_state {
+   public:
+    packed_state(const recurrence_sizes& size, execution<cpu>::scope& scratch)
+        : memory_{amx_available() ? scratch.take<std::byte>(packed_bytes(size.values, size.stored)) : nullptr} {}
+
+   private:
+    friend class amx_chunk;
+    std::byte* memory_;
+    packed_right operand_{};
+  };
+
   amx_chunk(const recurrence_sizes& size, execution<cpu>::scope& scratch) : usable_{amx_available() && size.in_steps} {
     if (!usable_) return;
     const std::int64_t longest = std::max(size.stored, size.values);
@@ -46,6 +64,19 @@ class amx_chunk {
     const amx_session session;
     multiply_packed(session, pack_left(write_transposed.data, write_transposed.stride, 1, stored_keys, rows, left_),
                     pack_right(v.data, v.stride, 1, rows, columns, values_), total.data, total.stride, false);
+  }
+
+  /// Packs U [d', e].
+  static void pack(const tile<float>& state, std::int64_t stored_keys, std::int64_t columns, packed_state& to) {
+    to.operand_ = pack_right(state.data, state.stride, 1, stored_keys, columns, to.memory_);
+  }
+
+  /// o = q U for the first `count` rows.
+  void read(const tile<const float>& queries, const packed_state& state, const tile<float>& o, std::int64_t count,
+            std::int64_t stored_keys) const {
+    const amx_session session;
+    multiply_packed(session, pack_left(queries.data, queries.stride, 1, count, stored_keys, left_), state.operand_,
+                    o.data, o.stride, false);
   }
 
   /// o = tril(qhat khat^T) V + qhat U for rows [start, last] of `rows`; U may be missing, and may have a qhat of its own.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cpu/amx_chunk.hpp>
 #include <lightnet/backend/cpu/recurrence_walk.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -16,20 +15,18 @@ struct causal_walk : recurrence_walk<Recurrence, Position, Dims, T, false> {
   using base = recurrence_walk<Recurrence, Position, Dims, T, false>;
   using typename base::A, typename base::arguments, typename base::carry_type;
   using base::rows, base::stored, base::values, base::line, base::v, base::read, base::write_transposed;
-  using base::from, base::rescale, base::make, base::shared;
+  using base::from, base::rescale, base::make, base::shared, base::amx;
 
   tile<A> scores, o;  // [rows, rows], [rows, e]
   tile<A> state;      // [d', e]: U before the chunk, where others change it
   tile<A> entered;    // [rows, d']: qhat in the frame of U
-  std::conditional_t<std::is_same_v<T, bfloat16>, amx_chunk, no_amx> amx;
 
   causal_walk(const arguments& a, execution<cpu>::scope& scratch)
-      : base(a, scratch, decltype(amx)::usual_rows(), decltype(amx)::row_step()),
+      : base(a, scratch, decltype(base::amx)::usual_rows()),
         scores{make(scratch, rows, rows)},
         o{make(scratch, rows, a.values)},
         state{make(scratch, stored, a.values)},
-        entered{make(scratch, rows, stored)},
-        amx{base::size, scratch} {}
+        entered{make(scratch, rows, stored)} {}
 
   /// Some heads of a line: `out` has the outputs o and the state.
   template <class Outputs>
@@ -54,9 +51,9 @@ struct causal_walk : recurrence_walk<Recurrence, Position, Dims, T, false> {
                      const Outputs& out) {
     base::load(of_line, head, index, true);
     base::enter(carry, index, true);
-    const bool fresh = base::fresh(index), at_once = base::at_once() && !amx.usable();
+    const bool fresh = base::fresh(index), at_once = base::at_once();
     base::encode_run(base::is_cut ? rows : 0, rows - 1);
-    if (onward && !at_once) multiply_total();
+    if (onward && !at_once) base::multiply_total();
     if (shared) {  // the next chunk waits for the state, so it is read from a copy
       carry.state_turn.wait(index);
       if (!fresh) std::copy_n(carry.state.data, stored * values, state.data);
@@ -117,15 +114,6 @@ struct causal_walk : recurrence_walk<Recurrence, Position, Dims, T, false> {
         store_lanes(to.row(r) + c, load_lanes(read.row(r) + c) * load_lanes(by + c));
       }
     });
-  }
-
-  /// total = khat^T V.
-  void multiply_total() {
-    if (amx.usable()) {
-      amx.absorb(write_transposed, v, base::total, rows, from->stored_keys, values);
-    } else {
-      base::multiply_keys(destination<A>::in(base::total));
-    }
   }
 
   void add_total(carry_type& carry) {

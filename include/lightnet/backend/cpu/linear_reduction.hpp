@@ -31,8 +31,8 @@ struct global_reduction : Walk {
   global_reduction(const arguments& a, execution<cpu>::scope& scratch) : base(a, scratch, 64) {}
 
   /// The totals of all tokens and the initial states. What is bad anywhere is bad everywhere.
-  template <class Crew>
-  void reduce(const Crew& team, const head_group<carry_type>& heads, const token_line& of_line) {
+  template <class Crew, class Heads>
+  void reduce(const Crew& team, const Heads& heads, const token_line& of_line) {
     const std::int64_t chunks = base::size.chunks(of_line.length);
     heads.each([&](std::int64_t head, carry_type& carry) { base::begin(carry, of_line, head); });
     team.each_chunk(chunks, [&](auto& walk, std::int64_t index) {
@@ -57,7 +57,7 @@ struct global_reduction : Walk {
       team.each_chunk(chunks, [&](auto& walk, std::int64_t index) {
         heads.each([&](std::int64_t head, carry_type& carry) {
           walk.weigh_chunk(carry, of_line, head, index);
-          walk.multiply_keys(destination<A>::in(walk.total));
+          walk.multiply_total();
           carry.state_turn.wait(index);
           walk.each_element([&](std::int64_t, std::int64_t place) {
             A* const to = carry.state.data + place;
@@ -102,8 +102,14 @@ struct global_reduction : Walk {
 template <class Recurrence, class Position, int Dims, class T>
 struct global_walk : global_reduction<Recurrence, Position, recurrence_walk<Recurrence, Position, Dims, T, false>> {
   using base = global_reduction<Recurrence, Position, recurrence_walk<Recurrence, Position, Dims, T, false>>;
-  using typename base::A, typename base::arguments, typename base::carry_type;
-  using base::rows, base::values, base::from, base::normalise_first;
+  using typename base::A, typename base::arguments;
+  using base::rows, base::values, base::from, base::normalise_first, base::amx;
+
+  struct carry_type : base::carry_type {
+    typename decltype(base::amx)::packed_state packed;  // U_N / Z_N once more, where it is read on AMX
+    carry_type(const recurrence_sizes& sizes, execution<cpu>::scope& scratch, const arguments& a, bool with_input)
+        : base::carry_type(sizes, scratch, a, with_input), packed{sizes, scratch} {}
+  };
 
   tile<A> o_room;  // [rows, e]
 
@@ -117,6 +123,7 @@ struct global_walk : global_reduction<Recurrence, Position, recurrence_walk<Recu
     heads.each([&](std::int64_t head, carry_type& carry) {
       base::store_state(carry, of_line, head, out.state);
       if constexpr (!normalise_first) base::scale(carry.state, carry.state, carry.inverse);
+      if (amx.usable()) amx.pack(carry.state, from->stored_keys, values, carry.packed);
     });
     team.each_chunk(base::size.chunks(of_line.length), [&](global_walk& walk, std::int64_t index) {
       heads.each([&](std::int64_t head, const carry_type& carry) {
@@ -143,9 +150,13 @@ struct global_walk : global_reduction<Recurrence, Position, recurrence_walk<Recu
       queries = base::q;
     }
     const tile<A> o = base::place(out.o, o_room, base::bad.any || out.accumulate);
-    multiply(destination<A>::in(o), base::count, values,
-             factors<A>{queries.data, queries.stride, 1, carry.state.data, carry.state.stride, from->stored_keys},
-             base::fetch);
+    if (amx.usable()) {
+      amx.read(queries, carry.packed, o, base::count, from->stored_keys);
+    } else {
+      multiply(destination<A>::in(o), base::count, values,
+               factors<A>{queries.data, queries.stride, 1, carry.state.data, carry.state.stride, from->stored_keys},
+               base::fetch);
+    }
     if (o.data == o_room.data) base::store_rows(o, out.o, out.accumulate, from->values, true);
   }
 };

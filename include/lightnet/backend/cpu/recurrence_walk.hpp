@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cpu/amx_chunk.hpp>
 #include <lightnet/backend/cpu/recurrence_tile.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -25,13 +26,14 @@ struct recurrence_walk : recurrence_tile<Recurrence, Position, Dims, T, Transpos
 
   tile<A> total;        // khat^T V
   A *by_row, *by_gain;  // [d']: a factor of each row of the state
+  std::conditional_t<std::is_same_v<T, bfloat16> && !Transposed, amx_chunk, no_amx> amx;
 
-  recurrence_walk(const arguments& a, execution<cpu>::scope& scratch, std::int64_t usual_rows,
-                  std::int64_t row_step = 1)
-      : base(a, scratch, usual_rows, row_step),
+  recurrence_walk(const arguments& a, execution<cpu>::scope& scratch, std::int64_t usual_rows)
+      : base(a, scratch, usual_rows, decltype(amx)::row_step()),
         total{Transposed ? make(scratch, values, stored) : make(scratch, stored, values)},
         by_row{make(scratch, 1, stored).data},  // what pads them is zero
-        by_gain{make(scratch, 1, stored).data} {}
+        by_gain{make(scratch, 1, stored).data},
+        amx{base::size, scratch} {}
 
   static tile<A> make(execution<cpu>::scope& scratch, std::int64_t height, std::int64_t columns) {
     const std::int64_t stride = whole_lanes<A>(columns);
@@ -121,6 +123,15 @@ struct recurrence_walk : recurrence_tile<Recurrence, Position, Dims, T, Transpos
     }
   }
 
+  /// total = khat^T V.
+  void multiply_total() {
+    if (amx.usable()) {
+      amx.absorb(write_transposed, v, total, rows, from->stored_keys, values);
+    } else {
+      multiply_keys(destination<A>::in(total));
+    }
+  }
+
   /// keep old + gain times what a product gives, as where that product goes.
   next_state<scaled_by, A> next(A* to, const A* old, const A* kept, const A* gained) const {
     return {to, old, total.stride, spread(kept, by_row), spread(gained, by_gain)};
@@ -136,14 +147,14 @@ struct recurrence_walk : recurrence_tile<Recurrence, Position, Dims, T, Transpos
 
   /// Whether a chunk's product with itself is added to a state as it is computed: not where threads share the line, and
   /// not in parts, since a sum that runs through the state loses digits.
-  bool at_once() const { return !shared && rows <= segment; }
+  bool at_once() const { return !shared && rows <= segment && !amx.usable(); }
 
   /// The state at `to` after the chunk, from the one before it; the carry's from then on.
   void absorb(carry_type& carry, std::int64_t turn, A* to) {
     if (at_once()) {
       multiply_keys(next(to, carry.state.data, keep, gain));
     } else {
-      multiply_keys(destination<A>::in(total));
+      multiply_total();
       if (shared) carry.state_turn.wait(turn);
       advance(next(to, carry.state.data, keep, gain), total);
     }
