@@ -37,7 +37,7 @@ class amx_chunk {
   class packed_state {
    public:
     packed_state(const recurrence_sizes& size, execution<cpu>::scope& scratch)
-        : memory_{amx_available() ? scratch.take<std::byte>(packed_bytes(size.values, size.stored)) : nullptr} {}
+        : memory_{takes(size) ? scratch.take<std::byte>(packed_bytes(size.values, size.stored)) : nullptr} {}
 
    private:
     friend class amx_chunk;
@@ -45,7 +45,7 @@ class amx_chunk {
     packed_right operand_{};
   };
 
-  amx_chunk(const recurrence_sizes& size, execution<cpu>::scope& scratch) : usable_{amx_available() && size.in_steps} {
+  amx_chunk(const recurrence_sizes& size, execution<cpu>::scope& scratch) : usable_{takes(size)} {
     if (!usable_) return;
     const std::int64_t longest = std::max(size.stored, size.values);
     values_ = scratch.take<std::byte>(packed_bytes(size.values, size.rows));
@@ -105,6 +105,8 @@ class amx_chunk {
 
  private:
   static constexpr std::int64_t tile_rows = 16;
+
+  static bool takes(const recurrence_sizes& size) { return amx_available() && size.in_steps; }
 
   bool usable_;
   std::byte *values_ = nullptr, *left_ = nullptr, *right_ = nullptr;

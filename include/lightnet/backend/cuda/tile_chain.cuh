@@ -160,12 +160,7 @@ struct tile_chain {
   /// The end of a tile, where it is there.
   __device__ left_word<A, Count> end(std::int64_t slot, std::int64_t channel) const { return load(0, slot, channel); }
   /// The decay of a tile, once it is there.
-  __device__ word decay(std::int64_t slot, std::int64_t channel) const {
-    for (;;) {
-      const auto found = load(1, slot, channel);
-      if (found.ready()) return found.numbers;
-    }
-  }
+  __device__ word decay(std::int64_t slot, std::int64_t channel) const { return wait_for(1, slot, channel); }
 
   /// Whether so many blocks, each at one tile, are at many of one line: then who waits looks far back. Else it waits for the
   /// tile before its own, which takes less: one number to read where it is three a tile, and registers for one.
@@ -178,10 +173,7 @@ struct tile_chain {
     if constexpr (Far) {
       return look_back(slot, direction, before, channel);
     } else {
-      for (;;) {
-        const auto found = end(slot - direction, channel);
-        if (found.ready()) return found.numbers;
-      }
+      return wait_for(0, slot - direction, channel);
     }
   }
 
@@ -228,6 +220,12 @@ struct tile_chain {
   }
   __device__ left_word<A, Count> load(int field, std::int64_t slot, std::int64_t channel) const {
     return left_word<A, Count>::load(place(field, slot, channel));
+  }
+  __device__ word wait_for(int field, std::int64_t slot, std::int64_t channel) const {
+    for (;;) {
+      const auto found = load(field, slot, channel);
+      if (found.ready()) return found.numbers;
+    }
   }
 };
 

@@ -64,8 +64,6 @@ class tile_sweep {
     each_of_state([&](float& element, int row, int column) {
       element = inside(row, column) ? source_.begin(at_, row, first_column_ + column) : 0.0F;
     });
-#pragma unroll
-    for (int n = 0; n < steps; ++n) rest_[n][0] = rest_[n][1] = 0;
     for (int c = static_cast<int>(threadIdx.x); c < across_; c += static_cast<int>(blockDim.x)) bad_from_[c] = ~0ULL;
     if (threadIdx.x == 0) told_.bad_values = 0;
     __syncthreads();
@@ -375,7 +373,8 @@ class tile_sweep {
   float *const b_, *const results_;     // [tokens, columns], [groups, tokens, columns]
   float* const scores_;                 // [tokens, tokens]
   float x_[steps][4];                   // X, see each_of_state
-  std::uint32_t rest_[steps][2];  // what rounding has taken from it, for tiles may be as short as a token: bfloat16
+  std::uint32_t rest_[steps][2] =
+      {};  // what rounding has taken from it, for tiles may be as short as a token: bfloat16
 };
 
 template <class Source>
