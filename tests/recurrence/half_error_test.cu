@@ -71,6 +71,7 @@ TEST_CASE("scan: types of two bytes are no worse than twice what they are on the
       const auto expected = oracle::naive_recurrence(x.p);
       const errors o{ours->forward(x).o, expected.o_long}, cpu_o{cpu.forward(x).o, expected.o_long};
       of_o[cpu.type].add(o, cpu_o);
+      CHECK(o.mean <= 2 * cpu_o.mean);
       CHECK(o.largest <= 2 * cpu_o.largest);
 
       incoming to = random_incoming(cpu, x, random);
@@ -83,6 +84,7 @@ TEST_CASE("scan: types of two bytes are no worse than twice what they are on the
       for (const auto part : parts) {
         const errors gradient{gpu.*part, exact.*part}, cpu_gradient{of_cpu.*part, exact.*part};
         of_gradients[cpu.type].add(gradient, cpu_gradient);
+        CHECK(gradient.mean <= 2 * cpu_gradient.mean);
         // Those of bfloat16 cancel after their operands were rounded; gradient_test has what is promised of them.
         if (cpu.type == dtype::float16) CHECK(gradient.largest <= 2 * cpu_gradient.largest);
       }

@@ -26,6 +26,7 @@ struct walk_memory {
 
   unsigned char operands[Plan::stages][Plan::tiles][operand_bytes];
   unsigned char scores[Plan::reads && Plan::weighs ? tile::bytes(64) : 1024];
+  unsigned char rest_of_scores[Plan::reads && Plan::weighs && !Plan::reads_rest ? tile::bytes(64) : 1024];
   unsigned char outputs[Plan::reads ? operand_bytes : 1024];
   float extras[Plan::has_extra ? Plan::stages : 1][Plan::has_extra ? Plan::rows * Plan::extra_stride : 1];
   alignas(16) message messages[Plan::stages];

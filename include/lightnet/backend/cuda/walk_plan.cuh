@@ -32,7 +32,7 @@ struct walk_plan {
   static constexpr bool has_extra = What == walk_for::queries || (What == walk_for::keys && keyed);
   /// X is [channels of the key, of the value], not its transpose: what scales a channel scales a row.
   static constexpr bool scales_rows = What == walk_for::queries || What == walk_for::keys;
-  /// X is read in two parts of bfloat16, as it is not to be rounded.
+  /// What is read in two parts of bfloat16, as it is not to be rounded: X, or else the scores.
   static constexpr bool reads_rest = What == walk_for::queries || What == walk_for::keys;
   static constexpr factors_wanted factors{
       .keys = multiplies && !(What == walk_for::keys && keyed),

@@ -15,7 +15,7 @@ namespace detail {
 /// D being the gradient by U. From y of the queries, dqhat, and of the keys, dkhat, follow dq = dqhat / Z, dkappa = w dkhat
 /// and, with R = qhat * dqhat and A = khat * dkhat, the gradients of the logits: A_t - w_t sum_{u >= t} R_u / Z_u or, for
 /// a decay, sum_{u >= t} (R_u - A_u). Operands are rounded to bfloat16, sums are float. X is read in two parts of bfloat16
-/// where such differences are made of what comes out: its rounding would be most of their error.
+/// where such differences are made of what comes out, the scores in the other walks: most of the error would be theirs.
 template <walk_for What, class Job, class Outputs, int D>
 class walk_readers : walk_state<What, Job, Outputs, D> {
  public:
@@ -168,7 +168,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
 
   /// y^T of a tile, and X after it.
   __device__ __forceinline__ void multiply(int stage, float (&y)[32]) {
-    const tile reads = read(stage), scores{shared_.scores};
+    const tile reads = read(stage), scores{shared_.scores}, rest_of_scores{shared_.rest_of_scores};
     constexpr int columns = rows / plan::groups;  // of the scores, which the groups share
     float p[columns / 2];
 #pragma unroll
@@ -195,8 +195,14 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
 #pragma unroll
     for (int n = 0; n < columns / 2; n += 2) {
       const int t = thread_ / 32 * 16 + lane_ / 4 + n / 2 % 2 * 8, s = group_ * columns + n / 4 * 8 + lane_ % 4 * 2;
-      const bool first = plan::backwards ? s >= t : s <= t, second = plan::backwards ? s + 1 >= t : s + 1 <= t;
-      *reinterpret_cast<std::uint32_t*>(scores.at(t, s)) = pack_bfloat16(first ? p[n] : 0.0F, second ? p[n + 1] : 0.0F);
+      const float first = (plan::backwards ? s >= t : s <= t) ? p[n] : 0.0F;
+      const float second = (plan::backwards ? s + 1 >= t : s + 1 <= t) ? p[n + 1] : 0.0F;
+      const std::uint32_t packed = pack_bfloat16(first, second);
+      *reinterpret_cast<std::uint32_t*>(scores.at(t, s)) = packed;
+      if constexpr (!plan::reads_rest) {
+        *reinterpret_cast<std::uint32_t*>(rest_of_scores.at(t, s)) =
+            pack_bfloat16(first - lower_bfloat16(packed), second - upper_bfloat16(packed));
+      }
     }
     publish_to_products();
     memory::reading().meet();
@@ -213,6 +219,9 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     }
 #pragma unroll
     for (int s = 0; s < rows; s += 16) {
+      if constexpr (!plan::reads_rest) {
+        multiply_add_group(y, column(stage).along_rows(s, group_ * 64), rest_of_scores.along_columns(0, s));
+      }
       multiply_add_group(y, column(stage).along_rows(s, group_ * 64), scores.along_columns(0, s));
     }
     add_to_state(stage);
