@@ -6,7 +6,8 @@
 # the benchmarks, Google Benchmark, and downloads nothing. Everything that is printed goes into one report, too:
 # ${OUT:-build/cuda/report}/report.txt, with a table of the stages at its end. A stage that fails does not stop the next;
 # the exit status is then 1. From the environment:
-#   JOBS                  how many compilers run at a time (all cores), TEST_JOBS how many tests (all cores)
+#   JOBS                  how many compilers run at a time (all cores), TEST_JOBS how many tests (all cores), SANITIZE_JOBS
+#                         how many programs under a tool (8)
 #   LIGHTNET_CUDA_FLAGS   more arguments for cmake, such as -DCMAKE_CUDA_ARCHITECTURES=80-real
 #   TEST_FILTER           which tests run, a regular expression for ctest (all of the label cuda)
 #   TEST_SECONDS          how long one test may take (900), SANITIZE_SECONDS one program under one tool (400)
@@ -42,10 +43,26 @@ build() {
   verdict "built"
 }
 
+# Side by side on one GPU, programs wait for each other's turns far longer than they work; NVIDIA's multi-process service,
+# where there is one, lets them run at once.
+share_gpu() {
+  command -v nvidia-cuda-mps-control >/dev/null && CUDA_MPS_PIPE_DIRECTORY=$(mktemp -d) || return
+  export CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY=$CUDA_MPS_PIPE_DIRECTORY
+  nvidia-cuda-mps-control -d || stop_sharing
+}
+stop_sharing() {
+  [ -n "${CUDA_MPS_PIPE_DIRECTORY-}" ] || return
+  say quit | nvidia-cuda-mps-control
+  rm -rf "$CUDA_MPS_PIPE_DIRECTORY"
+  unset CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY
+}
+
 run_tests() {
+  share_gpu
   ctest --test-dir "$build" -L '^cuda$' -R "${TEST_FILTER:-.}" -j "${TEST_JOBS:-$(nproc)}" --timeout "${TEST_SECONDS:-900}" \
     --output-on-failure --no-tests=error | tee "$build/ctest.txt"
   local status=$? skipped
+  stop_sharing
   skipped=$(grep -c '\*\*\*Skipped' "$build/ctest.txt")
   verdict "$(grep -E '[0-9]+% tests passed' "$build/ctest.txt" || say "no tests")${skipped:+, $skipped skipped}"
   return $status
@@ -96,7 +113,7 @@ sanitize() {
   export build
   for folder in $folders; do
     for tool in ${SANITIZE_TOOLS:-memcheck racecheck initcheck synccheck}; do say "$tool $folder"; done
-  done | xargs -P 4 -L 1 bash -c 'sanitize_one "$@"' - | tee "$build/sanitize.txt"
+  done | xargs -P "${SANITIZE_JOBS:-8}" -L 1 bash -c 'sanitize_one "$@"' - | tee "$build/sanitize.txt"
   local status=$?
   verdict "$(grep -cE ': +(ERROR|RACECHECK) SUMMARY: (0 errors|0 hazards)[^,]*(, 0[^,]*)*$' "$build/sanitize.txt") of \
 $(grep -cE '^(memcheck|racecheck|initcheck|synccheck) ' "$build/sanitize.txt") without a finding"
