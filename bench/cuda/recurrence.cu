@@ -95,7 +95,9 @@ void add_elementwise(const std::string& type, const shape& s) {
 
 void add_recurrence_rows() {
   const shape usual{32, 2048, 16, 128}, narrow{256, 256, 16, 64};
-  add_scan<ln::additive, ln::causal, ln::bfloat16>("additive/causal", "bfloat16", usual);
+  for (const shape& each : {usual, shape{32, 2048, 32, 64}, shape{1, 65536, 16, 128}}) {
+    add_scan<ln::additive, ln::causal, ln::bfloat16>("additive/causal", "bfloat16", each);
+  }
   add_scan<ln::additive, ln::causal, float>("additive/causal", "float", usual);
   add_scan<ln::additive, ln::global, ln::bfloat16>("additive/global", "bfloat16", usual);
   add_scan<ln::additive, ln::global, ln::bfloat16>("additive/global", "bfloat16", narrow);
