@@ -22,219 +22,355 @@ struct factors_wanted {
   bool keys = false, queries = false, inverses = false, weights = false;
 };
 
-/// The factors of one channel for 64 tokens of a line and head, in the frame of the last of them, and what is carried from
-/// there to the next. A thread a channel, whole warps of them; tokens of the 64 that do not count come out as zero.
+/// What the threads of the parts of a tile's tokens tell each other about two channels, in shared memory, [threads] each: the
+/// largest logit or, where they are decays, what has decayed; the first logit, where the frame is watched; the sum of the
+/// weights; which run was too wide. And the barrier of all those threads.
+struct part_exchange {
+  float2 *of_logits, *first_logits, *of_weights;
+  int* wide_run;
+  warps_barrier barrier;
+};
+
+/// Who is to know that a frame climbs too far: nobody, as it does not; the threads where it does; all.
+enum class watched_by { nobody, itself, all };
+
+/// The factors of two neighbouring channels for 64 tokens of a line and head, in the frame of the last of them, and what is
+/// carried from there to the next. Four threads share the work, a part of the tokens each; all of a warp have the same part.
+/// Tokens of the 64 that do not count come out as zero.
 template <class Job>
 class channel_weights {
  public:
   using recurrence = typename Job::recurrence;
-  static constexpr int rows = 64;
+  static constexpr int rows = 64, own = 2, parts = 4, rows_of_part = rows / parts;
 
-  std::int32_t m;          // the frame of what is carried
-  float z, gain, product;  // its normaliser; 1 / Z of a decay, which goes on in the frame 0; all decays
-  const std::int64_t channel;
+  std::int32_t m[own];                    // the frame of what is carried
+  float z[own], gain[own], product[own];  // its normaliser; 1 / Z of a decay, which goes on in the frame 0; all decays
+  const int part, channel;                // the part of the tokens, the first of the channels
 
   /// From the initial state, or from nothing. `bad_token`, shared, keeps the first position whose logit is bad.
-  __device__ channel_weights(const Job& job, const line_of_head& at, std::int64_t own_channel, int* bad_token,
-                             bool from_state)
-      : channel{own_channel}, job_{job}, at_{at}, bad_token_{bad_token} {
+  __device__ channel_weights(const Job& job, const line_of_head& at, int thread, const part_exchange& shared,
+                             int* bad_token, bool from_state)
+      : part{thread / (shared.barrier.threads / parts)},
+        channel{thread % (shared.barrier.threads / parts) * own},
+        job_{job},
+        at_{at},
+        thread_{thread},
+        shared_{shared},
+        bad_token_{bad_token} {
     const bool empty = Job::sums && !(from_state && recurrence::sink);
-    m = empty ? empty_exponent : 0;
-    z = empty ? 0.0F : 1.0F;
-    gain = product = 1.0F;
-    if (!from_state || !job.from.state || !has()) return;
-    if constexpr (recurrence::framed) {
-      const std::int32_t given = job.from.state.exponent(at.line.sequence, at.head, own_weight());
-      m = given <= empty_exponent ? empty_exponent : given;
-      z = m == empty_exponent ? 0.0F : job.from.state.normaliser(at.line.sequence, at.head, own_weight());
-    } else if (job.from.state.decay) {
-      product = job.from.state.decay(at.line.sequence, at.head, own_weight());
+    for (int e = 0; e < own; ++e) {
+      m[e] = empty ? empty_exponent : 0;
+      z[e] = empty ? 0.0F : 1.0F;
+      gain[e] = product[e] = 1.0F;
+      if (!from_state || !job.from.state || !has(e)) continue;
+      if constexpr (recurrence::framed) {
+        const std::int32_t given = job.from.state.exponent(at.line.sequence, at.head, own_weight(e));
+        m[e] = given <= empty_exponent ? empty_exponent : given;
+        z[e] = m[e] == empty_exponent ? 0.0F : job.from.state.normaliser(at.line.sequence, at.head, own_weight(e));
+      } else if (job.from.state.decay) {
+        product[e] = job.from.state.decay(at.line.sequence, at.head, own_weight(e));
+      }
     }
   }
 
-  __device__ bool has() const { return channel < job_.from.keys; }
+  __device__ bool has(int e) const { return channel + e < job_.from.keys; }
+  /// The number of the weight of a channel in a state.
+  __device__ std::int64_t own_weight(int e) const { return Job::per_channel ? channel + e : 0; }
 
-  /// Goes to the tokens from `first` on, of which those in the bits of `counted` count. Returns how far their frame climbs.
-  __device__ std::int32_t begin(const swizzled_tile<rows>& keys, std::int64_t first, std::uint64_t counted) {
+  /// Works out the factors of the tokens from `first` on, of which those in the bits of `counted` count, and carries m and Z
+  /// on: What says which are written, khat and qhat in the place of the keys and the queries. Gives the factors that take what
+  /// was carried to this frame. Returns false where the frame climbs too far and the run is not `cut` to go no further: then
+  /// khat is of no use, and what is carried stays as it was.
+  template <factors_wanted What, watched_by Watched>
+  __device__ __forceinline__ bool enter(const swizzled_tile<rows>& keys, const swizzled_tile<rows>& queries,
+                                        const float_rows& extra, int first, std::uint64_t counted, bool cut,
+                                        float (&by)[own]) {
     keys_ = keys;
     first_ = first;
     counted_ = counted;
-    plain_ = false;
-    const bool all = counted == ~std::uint64_t{0} && has() && (m == empty_exponent || z > 0);
-    if (__all_sync(~0U, all)) {
-      bool odd = false;
-      const std::int32_t climb = find_top<true>(odd);
-      plain_ = !__any_sync(~0U, odd);
-      if (plain_) return climb;
+    counted_of_part_ = anew(static_cast<std::uint32_t>(counted_ >> (part * rows_of_part)));
+    column_ = anew(channel);
+    bool plain = counted == ~std::uint64_t{0};
+#pragma unroll
+    for (int e = 0; e < own; ++e) plain = plain && has(e) && (m[e] == empty_exponent || z[e] > 0);
+    float x[rows_of_part][own], of_logits[own], first_logits[own];
+    plain = __all_sync(~0U, plain) && read_logits<true>(x, of_logits, first_logits);
+    if (!plain) read_logits<false>(x, of_logits, first_logits);
+    float before[own];  // what the parts before have decayed
+    const bool wide = find_frame<Watched>(of_logits, first_logits, before) > widest_run && !cut;
+    ++run_;
+    if (Watched == watched_by::all && wide) atomicMax(shared_.wide_run, run_);
+    float total[own], carried[own];  // Z at the end of the tokens, and before those of this part
+    if (plain) {
+      weigh<What, true>(x, before, extra);
+    } else {
+      weigh<What, false>(x, before, extra);
     }
-    bool odd = false;
-    return find_top<false>(odd);
+#pragma unroll
+    for (int e = 0; e < own; ++e) {
+      const std::int32_t shift = m[e] - top_[e];
+      by[e] = gain[e] * lower_by_power_of_two(1.0F, shift < -1000000 ? -1000000 : shift);
+      total[e] = Job::sums ? z[e] * by[e] : 0.0F;
+    }
+    shared_.of_weights[thread_] = float2{x[rows_of_part - 1][0], x[rows_of_part - 1][1]};
+    shared_.barrier.meet();
+    if (Watched == watched_by::all ? *shared_.wide_run == run_ : wide) return false;
+#pragma unroll
+    for (int p = 0; p < parts; ++p) {
+      const float2 other = shared_.of_weights[in_part(p)];
+#pragma unroll
+      for (int e = 0; e < own; ++e) {
+        carried[e] = p == 0 || p == part ? total[e] : carried[e];
+        const float number = e == 0 ? other.x : other.y;
+        total[e] = Job::sums ? total[e] + number : number;
+      }
+    }
+#pragma unroll
+    for (int e = 0; e < own; ++e) {
+      if constexpr (Job::sums) {
+        m[e] = top_[e];
+        z[e] = total[e];
+      } else {  // the last weight
+        gain[e] = total[e] != 0 ? 1.0F / total[e] : 0.0F;
+        product[e] *= gain[e] * lower_by_power_of_two(1.0F, -top_[e]);
+      }
+    }
+    if constexpr (What.queries) {
+      if (plain) {
+        divide<What, true>(x, carried, queries, extra);
+      } else {
+        divide<What, false>(x, carried, queries, extra);
+      }
+    }
+    return true;
   }
 
-  /// The first row at or after `start` whose frame is too far from that of `start`, or `end`. For `begin` to go on with.
+  /// The first row after `start` whose frame is too far from that of `start`, or `end`: the run is to be cut there. What was
+  /// carried may lie further below: next to such a frame it is nothing.
   __device__ int first_wide(int start, int end) const {
-    std::int32_t frame = Job::sums ? m : 0, low = empty_exponent;
-    float decayed = 0;
-    for (int r = start; r < end; ++r) {
-      const std::int32_t n = power_of<false>(checked_logit(r), decayed).exponent();
-      frame = n > frame ? n : frame;
-      low = low == empty_exponent ? frame : low;
-      if (frame - low > widest_run) return r;
+    for (int e = 0; e < own; ++e) {
+      std::int32_t frame = Job::sums ? m[e] : 0, low = empty_exponent;
+      float decayed = 0;
+      for (int r = start; r < end; ++r) {
+        const float x = checked(has(e) && (counted_ >> r & 1U) != 0, [&] { return logit(r, e); });
+        decayed -= Job::sums ? 0.0F : x;
+        const std::int32_t n = tile_exponential::of<false>(Job::sums ? x : decayed).exponent();
+        frame = n > frame ? n : frame;
+        low = low == empty_exponent ? frame : low;
+        if (frame - low > widest_run) end = r;
+      }
     }
     return end;
   }
 
-  /// Works the factors out and carries m and Z on: What says which are written, khat and qhat in the place of the keys and
-  /// the queries. Returns the factor that takes what was carried to this frame.
-  template <factors_wanted What>
-  __device__ float enter(const swizzled_tile<rows>& queries, const float_rows& extra) {
-    return plain_ ? enter<What, true>(queries, extra) : enter<What, false>(queries, extra);
-  }
-
-  /// The number of the weight in a state.
-  __device__ std::int64_t own_weight() const { return Job::per_channel ? channel : 0; }
-
  private:
-  __device__ bool counts(int r) const { return (counted_ >> r & 1U) != 0; }
-
-  __device__ float logit(int r) const {
-    if constexpr (Job::tied) {
-      return from_bits(*keys_.at(r, static_cast<int>(channel)));
-    } else {
-      return job_.logit(at_, at_.line.token(first_ + r), own_weight());
-    }
+  /// The thread of a part with the same channels.
+  __device__ int in_part(int p) const {
+    const int threads = shared_.barrier.threads / parts;
+    return p * threads + thread_ % threads;
   }
-  /// Neutral where it does not count, or is bad; `begin` remembers a bad one.
-  template <bool Remembers = false>
-  __device__ float checked_logit(int r) const {
-    const float neutral = Job::neutral_logit();
-    if (!counts(r) || !has()) return neutral;
-    const float x = logit(r);
-    if (Job::bad_logit(x)) {
-      if constexpr (Remembers) {
-        atomicMin(bad_token_, static_cast<int>(first_ + r));
-        if (recurrence::logits == logits_from::head) atomicOr(job_.bad_content, 1U);
-      }
-      return neutral;
-    }
-    return !Job::sums && x < Job::least_logit ? Job::least_logit : x;
+  /// Both channels of token i of the part in a tile.
+  __device__ std::uint32_t* pair_of(const swizzled_tile<rows>& tile, int i) const {
+    unsigned char* const first = tile.part(part * rows_of_part + i % 8, column_);
+    return reinterpret_cast<std::uint32_t*>(first + column_ % 8 * 2 + i / 8 * 8 * tile.row_bytes);
   }
-
-  /// kappa, 0 where the token does not count.
   template <bool Plain>
-  __device__ float kappa(int r) const {
-    if constexpr (recurrence::kappa == kappa_of::key) return from_bits(*keys_.at(r, static_cast<int>(channel)));
+  __device__ bool counts(int i, int e) const {
+    return Plain || ((counted_of_part_ >> i & 1U) != 0 && has(e));
+  }
+
+  __device__ float logit(int r, int e) const {
+    if constexpr (Job::tied) {
+      const std::uint32_t bits = *keys_.at(r, channel + e);
+      return __uint_as_float(bits << 16);
+    } else {
+      return job_.logit(at_, at_.line.token(first_ + r), own_weight(e));
+    }
+  }
+  /// Neutral where it does not count, or is bad.
+  template <class Logit>
+  __device__ static float checked(bool counts, const Logit& logit, bool* bad = nullptr) {
+    if (!counts) return Job::neutral_logit();
+    const float x = logit();
+    if (!Job::bad_logit(x)) return !Job::sums && x < Job::least_logit ? Job::least_logit : x;
+    if (bad != nullptr) *bad = true;
+    return Job::neutral_logit();
+  }
+
+  /// The logits of token i of the part; with Plain, whether any of them is odd, else a bad one is remembered.
+  template <bool Plain>
+  __device__ void logits(int i, float (&x)[own], bool& odd) const {
+    constexpr float widest = 1e6F;
+    if constexpr (Job::tied) {
+      const std::uint32_t pair = *pair_of(keys_, i);
+      x[0] = lower_bfloat16(pair);
+      x[1] = upper_bfloat16(pair);
+    }
+#pragma unroll
+    for (int e = 0; e < own; ++e) {
+      const auto read = [&] {
+        return Job::tied ? x[e] : e > 0 && !Job::per_channel ? x[0] : logit(part * rows_of_part + i, e);
+      };
+      if constexpr (Plain) {
+        x[e] = read();
+        odd = odd || !(Job::sums ? fabsf(x[e]) < widest : x[e] <= 0 && x[e] >= Job::least_logit);
+      } else {
+        x[e] = checked(counts<Plain>(i, e), read, &odd);
+      }
+    }
+  }
+
+  /// Reads the logits of this part, for a decay the sums of what decays in it; with Plain, gives up where one of the warp's
+  /// is odd. A bad one is remembered.
+  template <bool Plain>
+  __device__ bool read_logits(float (&x)[rows_of_part][own], float (&all)[own], float (&first)[own]) const {
+    int bad_row = rows;
+    bool odd = false;
+#pragma unroll
+    for (int i = 0; i < rows_of_part; ++i) {
+      logits<Plain>(i, x[i], odd);
+      if (!Plain && odd && bad_row == rows) bad_row = part * rows_of_part + i;
+#pragma unroll
+      for (int e = 0; e < own; ++e) {
+        if (i == 0 || (!Plain && first[e] == Job::neutral_logit())) first[e] = x[i][e];
+        if constexpr (Job::sums) {
+          all[e] = i == 0 ? x[i][e] : fmaxf(all[e], x[i][e]);
+        } else {
+          all[e] = x[i][e] = i == 0 ? -x[i][e] : all[e] - x[i][e];
+        }
+      }
+    }
+    if constexpr (Plain) return !__any_sync(~0U, odd);
+    if (odd) {
+      atomicMin(bad_token_, first_ + bad_row);
+      if (recurrence::logits == logits_from::head) atomicOr(job_.bad_content, 1U);
+    }
+    return true;
+  }
+
+  /// Finds the frame, from what all parts say of their logits. Returns how far it climbs, the larger of both channels, if
+  /// that is watched.
+  template <watched_by Watched>
+  __device__ std::int32_t find_frame(float (&all)[own], float (&first)[own], float (&before)[own]) {
+    constexpr bool looks_at_first = Job::sums && Watched != watched_by::nobody;
+    shared_.of_logits[thread_] = float2{all[0], all[1]};
+    if constexpr (looks_at_first) shared_.first_logits[thread_] = float2{first[0], first[1]};
+    shared_.barrier.meet();
+#pragma unroll
+    for (int p = 0; p < parts; ++p) {
+      const float2 other = shared_.of_logits[in_part(p)];
+      float2 earliest{};
+      if constexpr (looks_at_first) earliest = shared_.first_logits[in_part(p)];
+#pragma unroll
+      for (int e = 0; e < own; ++e) {
+        const float number = e == 0 ? other.x : other.y, early = e == 0 ? earliest.x : earliest.y;
+        if (p == 0 || p == part) before[e] = p == 0 ? 0.0F : all[e];
+        if (p == 0) {
+          all[e] = number;
+          first[e] = early;
+        } else if constexpr (Job::sums) {
+          all[e] = fmaxf(all[e], number);
+          if (first[e] == Job::neutral_logit()) first[e] = early;
+        } else {
+          all[e] += number;
+        }
+      }
+    }
+    std::int32_t most = 0;
+#pragma unroll
+    for (int e = 0; e < own; ++e) {
+      const std::int32_t top = tile_exponential::of<false>(all[e]).exponent();
+      top_[e] = Job::sums && m[e] > top ? m[e] : top;
+      if constexpr (Watched != watched_by::nobody) {
+        std::int32_t low = 0;
+        if constexpr (Job::sums) low = m[e] != empty_exponent ? m[e] : tile_exponential::of<false>(first[e]).exponent();
+        most = top_[e] - low > most ? top_[e] - low : most;
+      }
+    }
+    return most;
+  }
+
+  /// kappa of a channel, given its key.
+  template <bool Plain>
+  __device__ float kappa(int i, int e, float key) const {
+    if constexpr (recurrence::kappa == kappa_of::key) return key;
     if constexpr (recurrence::kappa == kappa_of::complement) {
-      return Plain || (counts(r) && has()) ? job_.kappa(at_, at_.line.token(first_ + r), channel) : 0.0F;
+      const int position = first_ + part * rows_of_part + i;
+      return counts<Plain>(i, e) ? job_.kappa(at_, at_.line.token(position), channel + e) : 0.0F;
     }
     return 1.0F;
   }
 
-  /// The weight: e^x, or for a decay 1 / (a_start ... a_t).
   template <bool Plain>
-  __device__ static tile_exponential power_of(float x, float& decayed) {
-    if constexpr (!Job::sums) x = decayed -= x;
-    return tile_exponential::of<Plain>(x);
+  __device__ void write(const swizzled_tile<rows>& to, int i, const float (&y)[own]) const {
+    *pair_of(to, i) = pack_bfloat16(counts<Plain>(i, 0) ? y[0] : 0.0F, counts<Plain>(i, 1) ? y[1] : 0.0F);
+  }
+  template <bool Plain>
+  __device__ void write(const float_rows& to, int i, const float (&y)[own]) const {
+    *reinterpret_cast<float2*>(&to.at(part * rows_of_part + i, channel)) =
+        float2{counts<Plain>(i, 0) ? y[0] : 0.0F, counts<Plain>(i, 1) ? y[1] : 0.0F};
   }
 
-  template <bool Plain>
-  __device__ std::int32_t find_top(bool& odd) {
-    constexpr float widest = 1e6F;
-    std::int32_t low = empty_exponent;
-    if constexpr (Job::sums) {
-      float high = -limits<float>::infinity;
-#pragma unroll 16
-      for (int r = 0; r < rows; ++r) {
-        const float x = Plain ? logit(r) : checked_logit<true>(r);
-        high = fmaxf(high, x);
-        if constexpr (Plain) {
-          odd = odd || !(fabsf(x) < widest);
-          if (r == 0) low = tile_exponential::of<Plain>(x).exponent();
-        } else {
-          if (low == empty_exponent) low = tile_exponential::of<Plain>(x).exponent();
-        }
-      }
-      const std::int32_t top = tile_exponential::of<false>(high).exponent();
-      if (m != empty_exponent) low = m;
-      top_ = m > top ? m : top;
-      return top_ - low;
-    } else {
-      float decayed = 0;
-#pragma unroll 16
-      for (int r = 0; r < rows; ++r) {
-        const float x = Plain ? logit(r) : checked_logit<true>(r);
-        if constexpr (Plain) odd = odd || !(x <= 0 && x >= Job::least_logit);
-        decayed -= x;
-      }
-      top_ = tile_exponential::of<false>(decayed).exponent();
-      return top_;
-    }
-  }
-
+  /// khat, in the place of the keys, and the weights. x: the logits, then the sums of the weights, for a decay the weights.
   template <factors_wanted What, bool Plain>
-  __device__ float enter(const swizzled_tile<rows>& queries, const float_rows& extra) {
-    const std::int32_t shift = m - top_;
-    const float by = gain * lower_by_power_of_two(1.0F, shift < -1000000 ? -1000000 : shift);
-    const float carried = Job::sums ? z * by : 0.0F;
-    const int column = static_cast<int>(channel);
-    float sum = 0, decayed = 0, weight = 0;
-    constexpr int ahead = 16;  // rows that are read before any of them is written
-#pragma unroll 1
-    for (int r0 = 0; r0 < rows; r0 += ahead) {
-      float x[ahead], key[ahead], query[ahead], other[ahead];
+  __device__ void weigh(float (&x)[rows_of_part][own], const float (&before)[own], const float_rows& extra) const {
+    std::uint32_t keys[rows_of_part] = {};
+    if constexpr (What.keys && recurrence::kappa == kappa_of::key) {  // before any of them is written
 #pragma unroll
-      for (int i = 0; i < ahead; ++i) {
-        x[i] = Plain ? logit(r0 + i) : checked_logit(r0 + i);
-        if constexpr (What.keys) key[i] = kappa<Plain>(r0 + i);
-        if constexpr (What.queries) query[i] = from_bits(*queries.at(r0 + i, column));
-      }
+      for (int i = 0; i < rows_of_part; ++i) keys[i] = *pair_of(keys_, i);
+    }
 #pragma unroll
-      for (int i = 0; i < ahead; ++i) {
-        weight = power_of<Plain>(x[i], decayed).template in_frame<Plain>(top_);
-        sum += weight;
-        if constexpr (What.keys) key[i] *= weight;
-        if constexpr (What.weights) other[i] = weight;
-        if constexpr (What.queries) {
-          const float normaliser = Job::sums ? carried + sum : weight;
-          const float inverse = Plain || normaliser != 0 ? tile_reciprocal(normaliser) : 0.0F;
-          query[i] *= inverse;
-          if constexpr (What.inverses) other[i] = inverse;
+    for (int i = 0; i < rows_of_part; ++i) {
+      float weight[own], key[own];
+#pragma unroll
+      for (int e = 0; e < own; ++e) {
+        weight[e] = tile_exponential::of<Plain>(Job::sums ? x[i][e] : before[e] + x[i][e]).in_frame(top_[e]);
+        x[i][e] = Job::sums && i > 0 ? x[i - 1][e] + weight[e] : weight[e];
+        if constexpr (What.keys) {
+          key[e] = weight[e] * kappa<Plain>(i, e, e == 0 ? lower_bfloat16(keys[i]) : upper_bfloat16(keys[i]));
         }
       }
-#pragma unroll
-      for (int i = 0; i < ahead; ++i) {
-        const bool inside = Plain || (counts(r0 + i) && has());
-        const auto write = [&](const swizzled_tile<rows>& to, float y) {
-          *to.at(r0 + i, column) = inside ? to_bits(y) : 0;
-        };
-        if constexpr (What.keys) write(keys_, key[i]);
-        if constexpr (What.queries) write(queries, query[i]);
-        if constexpr (What.inverses || What.weights) extra.at(r0 + i, column) = inside ? other[i] : 0.0F;
-      }
+      if constexpr (What.keys) write<Plain>(keys_, i, key);
+      if constexpr (What.weights) write<Plain>(extra, i, weight);
     }
-    if constexpr (Job::sums) {
-      m = top_;
-      z = carried + sum;
-    } else {
-      gain = weight != 0 ? 1.0F / weight : 0.0F;
-      product *= gain * lower_by_power_of_two(1.0F, -top_);
-    }
-    return by;
   }
 
-  __device__ static float from_bits(std::uint16_t bits) {
-    return __uint_as_float(static_cast<std::uint32_t>(bits) << 16);
+  /// qhat, in the place of the queries, and 1 / Z. x: the sums of the weights, for a decay the weights.
+  template <factors_wanted What, bool Plain>
+  __device__ void divide(const float (&x)[rows_of_part][own], const float (&carried)[own],
+                         const swizzled_tile<rows>& queries, const float_rows& extra) const {
+    constexpr int ahead = 8;  // rows that are read before any of them is written
+    std::uint32_t read[ahead];
+#pragma unroll
+    for (int i = 0; i < rows_of_part; ++i) {
+      if (i % ahead == 0) {
+#pragma unroll
+        for (int n = 0; n < ahead; ++n) read[n] = *pair_of(queries, i + n);
+      }
+      float query[own] = {lower_bfloat16(read[i % ahead]), upper_bfloat16(read[i % ahead])}, inverse[own];
+#pragma unroll
+      for (int e = 0; e < own; ++e) {
+        const float normaliser = Job::sums ? carried[e] + x[i][e] : x[i][e];
+        inverse[e] = Plain || normaliser != 0 ? tile_reciprocal(normaliser) : 0.0F;
+        query[e] *= inverse[e];
+      }
+      write<Plain>(queries, i, query);
+      if constexpr (What.inverses) write<Plain>(extra, i, inverse);
+    }
   }
-  __device__ static std::uint16_t to_bits(float x) { return static_cast<std::uint16_t>(pack_bfloat16(x, 0.0F)); }
 
   const Job& job_;
   const line_of_head& at_;
+  const int thread_;
+  const part_exchange shared_;
   int* const bad_token_;
   swizzled_tile<rows> keys_{};
-  std::int64_t first_ = 0;
+  int column_ = 0;                     // the channel
+  std::uint32_t counted_of_part_ = 0;  // the bits of its tokens
+  int first_ = 0;
   std::uint64_t counted_ = 0;
-  std::int32_t top_ = 0;
-  bool plain_ = false;
+  std::int32_t top_[own] = {};
+  int run_ = 0;
 };
 
 }  // namespace detail

@@ -27,7 +27,7 @@ class elementwise_feed {
 
   /// The tile of this turn, once all of it is here. Called by all threads, as all of these.
   __device__ const placed_tile& arrived() const {
-    asm volatile("cp.async.wait_group %0;" ::"n"(memory::stages - 1) : "memory");
+    wait_for_copies_but<memory::stages - 1>();
     __syncthreads();
     return shared_.tiles[turn_ % memory::known];
   }
@@ -66,7 +66,7 @@ class elementwise_feed {
         if (from_.operands[n]) load(from_.operands[n], at, shared_.operands[turn % memory::stages][n]);
       }
     }
-    asm volatile("cp.async.commit_group;" ::: "memory");
+    commit_copies();
   }
 
   __device__ void load(const channel_rows<const T>& rows, const placed_tile& at,

@@ -12,7 +12,7 @@ LIGHTNET_BEGIN_NAMESPACE
 namespace detail {
 
 /// A walk along the lines on Hopper's matrix units, a block a line and head, or `stretch` tokens of one: some warps read
-/// tiles of 64 tokens (walk_loaders), some make their factors (walk_weighers), others multiply, a tile behind (walk_readers,
+/// tiles of 64 tokens (walk_loaders) and make their factors (walk_weighers), others multiply, a tile behind (walk_readers,
 /// walk_readings). Least traffic a token: every operand read once, every gradient or output written once; a gradient's R,
 /// which is float, besides. Tile: 64 tokens, all channels of the operands, in shared memory; the state in registers.
 template <walk_for What, class Job, class Outputs, int D>
@@ -23,30 +23,30 @@ __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<Wh
   using plan = walk_plan<What, Job, D>;
   extern __shared__ unsigned char shared_memory[];
   auto& shared = walk_memory<plan, D>::in(shared_memory);
-  walked_line line{job.line(blockIdx.x / stretches), blockIdx.x % stretches * stretch, 0};
-  line.length = line.at.line.length < line.begin + stretch ? line.at.line.length : line.begin + stretch;
+  walked_line line{job.line(blockIdx.x / stretches), static_cast<int>(blockIdx.x % stretches * stretch), 0};
+  line.length =
+      static_cast<int>(line.at.line.length < line.begin + stretch ? line.at.line.length : line.begin + stretch);
   if constexpr (plan::goes_back) {
     if (kept.redo[line.at.item] != 0) return;
   }
   if constexpr (!plan::weighs) {
     if (line.tiles() == 0) return;
   }
+  if (threadIdx.x == 0) shared.line = line;
+  walk_loaders<What, Job, Outputs, D>::look({job, out, kept, line, shared});
   shared.begin();
-  const walk_part<What, Job, Outputs, D> part{job, out, kept, line, shared};
+  const walk_part<What, Job, Outputs, D> part{job, out, kept, shared.line, shared};
   // The compiler has to see that whole warps go one way.
   const int warp = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 32, 0);
   if (warp >= plan::readers / 32) {
-    constexpr bool apart = plan::shares_registers && plan::loader_registers != plan::weigher_registers;
-    if constexpr (plan::shares_registers && !apart) give_registers<plan::loader_registers>();
-    if (warp >= (plan::readers + plan::weighers) / 32) {
-      if constexpr (apart) give_registers<plan::loader_registers>();
-      walk_loaders<What, Job, Outputs, D>(part).run();
-    } else if constexpr (plan::weighs) {
-      if constexpr (apart) give_registers<plan::weigher_registers>();
+    if constexpr (plan::shares_registers) change_registers<plan::registers, plan::feeder_registers>();
+    if constexpr (plan::weighs) {
       walk_weighers<What, Job, Outputs, D>(part).run();
+    } else {
+      walk_loaders<What, Job, Outputs, D>(part).run();
     }
   } else if constexpr (plan::multiplies) {
-    if constexpr (plan::shares_registers) take_registers<plan::reader_registers>();
+    if constexpr (plan::shares_registers) change_registers<plan::registers, plan::reader_registers>();
     if constexpr (plan::weighs) {
       walk_readers<What, Job, Outputs, D>(part).run();
     } else {

@@ -8,46 +8,55 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// The warps of a walk that read the operands from memory, as many tiles ahead as there are places for.
+/// The warps of a walk that feed it: they read the operands from memory, as many tiles ahead as there are places for.
 template <walk_for What, class Job, class Outputs, int D>
-class walk_loaders : walk_part<What, Job, Outputs, D> {
+class walk_loaders : protected walk_part<What, Job, Outputs, D> {
  public:
   using part = walk_part<What, Job, Outputs, D>;
   using typename part::plan, typename part::memory, typename part::tile;
   using part::rows, part::job_, part::out_, part::line_, part::shared_;
 
   __device__ explicit walk_loaders(const part& given)
-      : part{given},
-        thread_{static_cast<int>(threadIdx.x) - plan::readers - plan::weighers},
-        row_{thread_ / parts},
-        column_{thread_ % parts * 8} {}
+      : part{given}, thread_{anew(static_cast<int>(threadIdx.x) - plan::readers)} {}
 
-  __device__ void run() {
-    even_rows<const bfloat16> k{}, v{}, q{}, incoming{};
-    if constexpr (plan::loads_k) k = even_rows<const bfloat16>::of(job_.from.k, line_.at, D);
-    if constexpr (plan::loads_v) v = even_rows<const bfloat16>::of(job_.from.v, line_.at, D);
-    if constexpr (plan::loads_q) q = even_rows<const bfloat16>::of(job_.from.q, line_.at, D);
-    if constexpr (plan::loads_incoming) incoming = even_rows<const bfloat16>::of(out_.o, line_.at, D);
-    const std::int64_t tiles = line_.tiles();
+  /// Looks how the operands and outputs lie: by all threads of the block, before they meet.
+  __device__ static void look(const part& given) {
+    static_assert((plan::tiles + 2) * 32 <= plan::threads || What == walk_for::factors);
+    const auto each = [&](int number, const auto& sequence) {
+      if (threadIdx.x != number * 32) return;
+      given.shared_.even[number] = even_rows<const bfloat16>::of(sequence, given.line_.at, D);
+    };
+    const auto each_output = [&]<class Sequence>(int number, const Sequence& sequence) {
+      if (threadIdx.x != (plan::tiles + number) * 32) return;
+      if constexpr (std::is_same_v<decltype(sequence.token(0, 0, 0)), bfloat16*>) {
+        given.shared_.even_outputs[number] = even_rows<bfloat16>::of(sequence, given.line_.at, D);
+      }
+    };
+    if constexpr (plan::loads_k) each(memory::k_at, given.job_.from.k);
+    if constexpr (plan::loads_v) each(memory::v_at, given.job_.from.v);
+    if constexpr (plan::loads_q) each(memory::q_at, given.job_.from.q);
+    if constexpr (plan::loads_incoming) each(memory::incoming_at, given.out_.o);
+    if constexpr (What == walk_for::outputs || What == walk_for::readings) each_output(0, given.out_.o);
+    if constexpr (What == walk_for::values) each_output(0, given.out_.v);
+    if constexpr (What == walk_for::queries) each_output(0, given.out_.q);
+    if constexpr (What == walk_for::keys) {
+      each_output(0, given.out_.k);
+      each_output(1, given.out_.logits);
+    }
+  }
+
+  /// Loads every tile, where nobody makes factors.
+  __device__ void run() const {
+    const int tiles = line_.tiles();
     int stage = 0;
     unsigned round = 0;
-    // A turn more than there are tiles, for the last word of the weighers.
-    for (std::int64_t turn = 0; turn <= tiles; ++turn) {
+    for (int turn = 0; turn < tiles; ++turn) {
       if (round > 0) shared_.emptied[stage].wait(round - 1);
-      bool odd = false;
-      if (turn < tiles) {
-        const std::int64_t first = part::first_of(turn);
-        const std::uint64_t on = part::tokens_on(first);
-        if constexpr (plan::loads_k) odd |= load(job_.from.k, k, shared_.k(stage), first, on);
-        if constexpr (plan::loads_v) odd |= load(job_.from.v, v, shared_.v(stage), first, on);
-        if constexpr (plan::loads_q) odd |= load(job_.from.q, q, shared_.q(stage), first, on);
-        if constexpr (plan::loads_incoming) odd |= load(out_.o, incoming, shared_.incoming(stage), first, on);
-      }
-      if (odd) {  // not all of it was copied: the barrier would not wait for what was stored
+      if (load(turn, stage)) {
+        shared_.full[stage].pass_after_copies();
+      } else {  // the barrier would not wait for what was stored
         wait_for_copies();
-        shared_.loaded[stage].pass();
-      } else {
-        shared_.loaded[stage].pass_after_copies();
+        shared_.full[stage].pass();
       }
       stage = memory::next(stage);
       round += stage == 0;
@@ -55,26 +64,38 @@ class walk_loaders : walk_part<What, Job, Outputs, D> {
     wait_for_copies();
   }
 
- private:
-  static constexpr int parts = D / 8, step = plan::loaders / parts;  // of 16 bytes, of a row; rows at a time
-  static_assert(step == 8);                                          // so that a thread's place in a row stays
-
-  /// Starts to read the rows of a tile; whether they did not all lie as they should.
-  template <class Sequence>
-  __device__ __forceinline__ bool load(const Sequence& sequence, const even_rows<const bfloat16>& even, const tile& to,
-                                       std::int64_t first, std::uint64_t on) const {
-    if (!even || on != ~std::uint64_t{0}) {
-      part::load_rows(sequence, to, first, on, thread_);
-      return true;
-    }
-    const bfloat16* from = even.first + (first + row_) * even.step + column_;
-    unsigned char* const place = to.part(row_, column_);
-#pragma unroll
-    for (int r = 0; r < rows; r += step, from += step * even.step) copy_to_shared(place + r * 128, from);
-    return false;
+ protected:
+  /// Starts to read the tile of a turn; whether all of it is copied, none stored.
+  __device__ __forceinline__ bool load(int turn, int stage) const {
+    const int first = part::first_of(turn);
+    const std::uint64_t on = part::tokens_on(first);
+    bool copied = true;
+    if constexpr (plan::loads_k) copied &= load(job_.from.k, memory::k_at, stage, first, on);
+    if constexpr (plan::loads_v) copied &= load(job_.from.v, memory::v_at, stage, first, on);
+    if constexpr (plan::loads_q) copied &= load(job_.from.q, memory::q_at, stage, first, on);
+    if constexpr (plan::loads_incoming) copied &= load(out_.o, memory::incoming_at, stage, first, on);
+    return copied;
   }
 
-  const int thread_, row_, column_;
+  const int thread_;
+
+ private:
+  template <class Sequence>
+  __device__ __forceinline__ bool load(const Sequence& sequence, int number, int stage, int first,
+                                       std::uint64_t on) const {
+    const tile to{shared_.operands[stage][number]};
+    const even_rows<const bfloat16> even = shared_.even[number];
+    if (!even || on != ~std::uint64_t{0}) {
+      part::load_rows(sequence, line_, to, first, on, thread_);
+      return false;
+    }
+    part::each_eight(anew(thread_), [&](int row, int column) {
+      const bfloat16* from = even.first + (first + row) * even.step + column;
+#pragma unroll
+      for (int r = row; r < row + 16; r += 4, from += 4 * even.step) copy_to_shared(to.part(r, column), from);
+    });
+    return true;
+  }
 };
 
 }  // namespace detail

@@ -2,12 +2,21 @@
 #pragma once
 
 #include <lightnet/backend/cuda/channel_word.cuh>
+#include <lightnet/backend/cuda/even_rows.cuh>
 #include <lightnet/backend/cuda/gradient_memory.cuh>
 #include <lightnet/backend/cuda/walk_plan.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
+
+/// The part of a line and head that a block walks.
+struct walked_line {
+  line_of_head at;
+  int begin, length;  // positions [begin, length)
+
+  __device__ int tiles() const { return length > begin ? (length - begin - 1) / 64 + 1 : 0; }
+};
 
 /// The shared memory of a block, and how its warps meet.
 template <class Plan, int D>
@@ -21,29 +30,35 @@ struct walk_memory {
     int bad_column[D];  // the position from which a column is NaN
     std::uint64_t on;
     int start, last, bad_token;
+    unsigned rescales;      // whether any of `rescale` is not 1
     bool again, bad, ends;  // more runs follow in this tile; something is bad; no tile any more
   };
 
   unsigned char operands[Plan::stages][Plan::tiles][operand_bytes];
   unsigned char scores[Plan::reads && Plan::weighs ? tile::bytes(64) : 1024];
-  unsigned char rest_of_scores[Plan::reads && Plan::weighs && !Plan::reads_rest ? tile::bytes(64) : 1024];
+  unsigned char rest_of_scores[Plan::reads && Plan::weighs && !Plan::splits_state ? tile::bytes(64) : 1024];
   unsigned char outputs[Plan::reads ? operand_bytes : 1024];
   float extras[Plan::has_extra ? Plan::stages : 1][Plan::has_extra ? Plan::rows * Plan::extra_stride : 1];
   alignas(16) message messages[Plan::stages];
-  // Of a tile, and the threads that say so: its operands are there (loaders); its factors, too (weighers); nobody needs it
-  // any more, its place can be loaded (readers, or weighers where there are none).
-  counting_barrier loaded[Plan::stages], full[Plan::stages], emptied[Plan::stages];
+  float2 of_logits[Plan::weighs ? Plan::feeders : 1], of_weights[Plan::weighs ? Plan::feeders : 1];
+  float2 first_logits[Plan::weighs && !Plan::goes_back ? Plan::feeders : 1];
+  // Of a tile, and the threads that say so: its operands are there, and their factors, if any (feeders); nobody needs it
+  // any more, its place can be loaded (readers).
+  counting_barrier full[Plan::stages], emptied[Plan::stages];
   counting_barrier again;  // a run of a tile is done, and more runs of it follow: readers
+  // What all threads need now and then lies here, not in registers of theirs.
+  walked_line line;
+  even_rows<const bfloat16> even[Plan::tiles];  // of the operands
+  even_rows<bfloat16> even_outputs[2];
   int bad_column[D];
-  int bad_token, run_end;
+  int bad_token, wide_run, run_end;
   unsigned bad_values;  // whether any column is bad
 
   /// By all threads, before anybody waits.
   __device__ void begin() {
-    if (threadIdx.x < Plan::stages) {
-      loaded[threadIdx.x].begin(Plan::loaders);
-      if constexpr (Plan::weighs) full[threadIdx.x].begin(Plan::weighers);
-      emptied[threadIdx.x].begin(Plan::multiplies ? Plan::readers : Plan::weighers);
+    if (Plan::multiplies && threadIdx.x < Plan::stages) {
+      full[threadIdx.x].begin(Plan::feeders);
+      emptied[threadIdx.x].begin(Plan::readers);
     }
     if constexpr (Plan::multiplies) {
       if (threadIdx.x == 0) again.begin(Plan::readers);
@@ -57,25 +72,21 @@ struct walk_memory {
     return *reinterpret_cast<walk_memory*>(shared + (1024 - address % 1024) % 1024);
   }
 
-  __device__ tile k(int stage) { return {operands[stage][0]}; }
-  __device__ tile v(int stage) { return {operands[stage][1]}; }
-  __device__ tile q(int stage) { return {operands[stage][Plan::loads_q ? Plan::weighs + Plan::loads_v : 0]}; }
-  __device__ tile incoming(int stage) { return {operands[stage][1 + Plan::loads_v + Plan::loads_q]}; }
+  // The number of an operand.
+  static constexpr int k_at = 0, v_at = 1, q_at = Plan::loads_q ? Plan::weighs + Plan::loads_v : 0;
+  static constexpr int incoming_at = 1 + Plan::loads_v + Plan::loads_q;
+  __device__ tile k(int stage) { return {operands[stage][k_at]}; }
+  __device__ tile v(int stage) { return {operands[stage][v_at]}; }
+  __device__ tile q(int stage) { return {operands[stage][q_at]}; }
+  __device__ tile incoming(int stage) { return {operands[stage][incoming_at]}; }
   __device__ float_rows extra(int stage) { return {extras[Plan::has_extra ? stage : 0], Plan::extra_stride}; }
 
   __device__ static int next(int stage) { return stage + 1 == Plan::stages ? 0 : stage + 1; }
 
-  __device__ static warps_barrier weighing() { return {1, Plan::weighers}; }
+  __device__ part_exchange between_parts() { return {of_logits, first_logits, of_weights, &wide_run, feeding()}; }
+  __device__ static warps_barrier feeding() { return {1, Plan::feeders}; }
   __device__ static warps_barrier reading() { return {2, Plan::readers}; }
   __device__ static warps_barrier group(int index) { return {3 + index, 128}; }
-};
-
-/// The part of a line and head that a block walks.
-struct walked_line {
-  line_of_head at;
-  std::int64_t begin, length;  // positions [begin, length)
-
-  __device__ std::int64_t tiles() const { return length > begin ? (length - begin + 63) / 64 : 0; }
 };
 
 /// What the warps of all parts of a walk are given.
@@ -94,15 +105,13 @@ struct walk_part {
   memory& shared_;
 
   /// The first position of the tile of a turn, and how many tokens it has.
-  __device__ std::int64_t first_of(std::int64_t turn) const {
+  __device__ int first_of(int turn) const {
     return line_.begin + (plan::backwards ? line_.tiles() - 1 - turn : turn) * rows;
   }
-  __device__ int count_of(std::int64_t first) const {
-    return static_cast<int>(line_.length - first < rows ? line_.length - first : rows);
-  }
+  __device__ int count_of(int first) const { return line_.length - first < rows ? line_.length - first : rows; }
 
   /// Which of the 64 tokens from `first` on are there, and not masked.
-  __device__ std::uint64_t tokens_on(std::int64_t first) const {
+  __device__ std::uint64_t tokens_on(int first) const {
     const int count = count_of(first);
     if (!job_.from.mask) return ~std::uint64_t{0} >> (64 - count);
     std::uint64_t on = 0;
@@ -114,33 +123,47 @@ struct walk_part {
     return on;
   }
 
-  /// Starts to read the rows of a tile, which lie anyhow, by D threads. What is masked, and what lies beyond them and the
-  /// channels, is zero.
+  /// Calls body(row, column) for what a thread of those that feed reads of a tile: the eight columns from there on of that
+  /// row and of three more, each four rows on. A warp reads the rows and channels whose factors it makes.
+  template <class Body>
+  __device__ __forceinline__ static void each_eight(int thread, const Body& body) {
+    constexpr int panels = D / 64, blocks = 4 * panels, warps = plan::feeders / 32;
+    static_assert(!plan::weighs || blocks == warps);  // as channel_weights has them
+    const int lane = thread % 32;
+#pragma unroll
+    for (int n = 0; n < blocks; n += warps) {
+      const int block = n + thread / 32;
+      body(block / panels * 16 + lane / 8, block % panels * 64 + lane % 8 * 8);
+    }
+  }
+
+  /// Starts to read the rows of a tile, which lie anyhow, by the threads that feed. What is masked, and what lies beyond
+  /// them and the channels, is zero.
   template <class Sequence>
-  __device__ void load_rows(const Sequence& sequence, const tile& to, std::int64_t first, std::uint64_t on,
-                            int thread) const {
-    constexpr int parts = D / 8;
-    const int c = thread % parts * 8;
+  __device__ __noinline__ static void load_rows(const Sequence& sequence, const walked_line& line, tile to, int first,
+                                                std::uint64_t on, int thread) {
     const std::int64_t channels = sequence.channels(), stride = sequence.channel_stride();
+    each_eight(thread, [&](int first_row, int c) {
 #pragma unroll 1
-    for (int r = thread / parts; r < rows; r += D / parts) {
-      unsigned char* const place = to.part(r, c);
-      if ((on >> r & 1U) == 0 || c >= channels) {
-        *reinterpret_cast<uint4*>(place) = uint4{};
-        continue;
-      }
-      const bfloat16* const row =
-          sequence.token(line_.at.line.batch, line_.at.head, line_.at.line.token(first + r)) + c * stride;
-      if (stride == 1 && c + 8 <= channels && reinterpret_cast<std::uintptr_t>(row) % 16 == 0) {
-        copy_to_shared(place, row);
-      } else {
-        auto* const numbers = reinterpret_cast<std::uint16_t*>(place);
+      for (int r = first_row; r < first_row + 16; r += 4) {
+        unsigned char* const place = to.part(r, c);
+        if ((on >> r & 1U) == 0 || c >= channels) {
+          *reinterpret_cast<uint4*>(place) = uint4{};
+          continue;
+        }
+        const bfloat16* const row =
+            sequence.token(line.at.line.batch, line.at.head, line.at.line.token(first + r)) + c * stride;
+        if (stride == 1 && c + 8 <= channels && reinterpret_cast<std::uintptr_t>(row) % 16 == 0) {
+          copy_to_shared(place, row);
+        } else {
+          auto* const numbers = reinterpret_cast<std::uint16_t*>(place);
 #pragma unroll 1
-        for (int e = 0; e < 8; ++e) {
-          numbers[e] = c + e < channels ? row[e * stride].bits() : static_cast<std::uint16_t>(0);
+          for (int e = 0; e < 8; ++e) {
+            numbers[e] = c + e < channels ? row[e * stride].bits() : static_cast<std::uint16_t>(0);
+          }
         }
       }
-    }
+    });
   }
 };
 

@@ -32,8 +32,8 @@ struct walk_plan {
   static constexpr bool has_extra = What == walk_for::queries || (What == walk_for::keys && keyed);
   /// X is [channels of the key, of the value], not its transpose: what scales a channel scales a row.
   static constexpr bool scales_rows = What == walk_for::queries || What == walk_for::keys;
-  /// What is read in two parts of bfloat16, as it is not to be rounded: X, or else the scores.
-  static constexpr bool reads_rest = What == walk_for::queries || What == walk_for::keys;
+  /// X is read in two parts of bfloat16, as it is not to be rounded; where not, the scores are.
+  static constexpr bool splits_state = What == walk_for::queries || What == walk_for::keys;
   static constexpr factors_wanted factors{
       .keys = multiplies && !(What == walk_for::keys && keyed),
       .queries = reads,
@@ -42,20 +42,17 @@ struct walk_plan {
   };
 
   static constexpr int rows = 64, groups = D / 64;
-  static constexpr int readers = multiplies ? groups * 128 : 0, weighers = weighs ? D : 0, loaders = D;
-  static constexpr int threads = readers + weighers + loaders;
+  static constexpr int readers = multiplies ? groups * 128 : 0, feeders = weighs ? 2 * D : D;
+  static constexpr int threads = readers + feeders;
   static constexpr int tiles = weighs + loads_q + loads_v + loads_incoming;
   static constexpr int stages = has_extra ? 2 : 3;  // tiles that are there or on their way
-  static constexpr int blocks_of_processor = (D == 64 && tiles <= 3) || !weighs ? 2 : 1;
-  // Registers of a thread, where the parts share those of the processor anew, by groups of four warps: weighers and loaders
-  // of 64 channels are one such group.
+  static constexpr int blocks_of_processor = (D == 64 && tiles <= 3) || !weighs || !multiplies ? 2 : 1;
+  // Registers of a thread: as many at first for all, then readers take some of the feeders', by groups of four warps.
+  static constexpr int registers = 65536 / (blocks_of_processor * threads) / 8 * 8;
   static constexpr bool shares_registers = multiplies && blocks_of_processor * threads >= 512;
-  static constexpr int reader_registers = D == 64 ? 152 : weighs ? 168 : 96;
-  static constexpr int weigher_registers = D == 64 ? 104 : 120;
-  static constexpr int loader_registers = D == 64 ? 104 : weighs ? 56 : 48;
-  static_assert(!shares_registers ||
-                readers * reader_registers + weighers * weigher_registers + loaders * loader_registers <=
-                    threads * (65536 / (blocks_of_processor * threads) / 8 * 8));
+  static constexpr int reader_registers = !weighs ? 96 : D == 64 ? 144 : 168;
+  static constexpr int feeder_registers = !weighs ? 48 : D == 64 ? 112 : 88;
+  static_assert(!shares_registers || readers * reader_registers + feeders * feeder_registers <= threads * registers);
   static constexpr int extra_stride = D + 4;  // so that lanes of four tokens meet in no bank
 };
 

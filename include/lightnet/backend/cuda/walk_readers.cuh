@@ -33,14 +33,14 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     if constexpr (What == walk_for::outputs || What == walk_for::queries) {
       if (job_.from.state) load_state();
     }
-    const std::int64_t tiles = line_.tiles();
-    std::int64_t turn = 0;
+    const int tiles = line_.tiles();
+    int turn = 0;
     unsigned rounds = 0;  // a bit a stage: of how many messages there it has read
     for (int stage = 0;;) {
       shared_.full[stage].wait(rounds >> stage);
       rounds ^= 1U << stage;
       const message& from = shared_.messages[stage];
-      rescale(from);
+      if (uniform(from.rescales != 0)) rescale(from);
       if (uniform(from.ends)) break;
       const bool again = uniform(from.again);
       const auto let_go = [&] {
@@ -51,7 +51,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         }
       };
       if constexpr (plan::reads) {
-        const std::int64_t index = plan::backwards ? tiles - 1 - turn : turn;
+        const int index = plan::backwards ? tiles - 1 - turn : turn;
         const run_of_rows run{
             line_.begin + index * rows, from.start, from.last, from.on,
             uniform(from.bad || from.on != ~std::uint64_t{0} || from.last + 1 != rows || from.start != 0)};
@@ -192,34 +192,35 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     for (int i = 0; i < D; i += 16) multiply_add_group(y, x[i / 16], reads.along_columns(0, i));
     commit_products();
     // What `tri` leaves out is zero by selection.
+    const int thread = anew(thread_), first_t = thread / 32 * 16 + thread % 32 / 4;
 #pragma unroll
     for (int n = 0; n < columns / 2; n += 2) {
-      const int t = thread_ / 32 * 16 + lane_ / 4 + n / 2 % 2 * 8, s = group_ * columns + n / 4 * 8 + lane_ % 4 * 2;
+      const int t = first_t + n / 2 % 2 * 8, s = group_ * columns + n / 4 * 8 + thread % 4 * 2;
       const float first = (plan::backwards ? s >= t : s <= t) ? p[n] : 0.0F;
       const float second = (plan::backwards ? s + 1 >= t : s + 1 <= t) ? p[n + 1] : 0.0F;
       const std::uint32_t packed = pack_bfloat16(first, second);
       *reinterpret_cast<std::uint32_t*>(scores.at(t, s)) = packed;
-      if constexpr (!plan::reads_rest) {
+      if constexpr (!plan::splits_state) {
         *reinterpret_cast<std::uint32_t*>(rest_of_scores.at(t, s)) =
             pack_bfloat16(first - lower_bfloat16(packed), second - upper_bfloat16(packed));
       }
     }
     publish_to_products();
     memory::reading().meet();
-    if constexpr (plan::reads_rest) {
+    if constexpr (plan::splits_state) {
       wait_for_products<0>();
       keep_order(y);
       pack_rest(x);
     }
     keep_state();
     begin_products();
-    if constexpr (plan::reads_rest) {
+    if constexpr (plan::splits_state) {
 #pragma unroll
       for (int i = 0; i < D; i += 16) multiply_add_group(y, x[i / 16], reads.along_columns(0, i));
     }
 #pragma unroll
     for (int s = 0; s < rows; s += 16) {
-      if constexpr (!plan::reads_rest) {
+      if constexpr (!plan::splits_state) {
         multiply_add_group(y, column(stage).along_rows(s, group_ * 64), rest_of_scores.along_columns(0, s));
       }
       multiply_add_group(y, column(stage).along_rows(s, group_ * 64), scores.along_columns(0, s));
@@ -234,11 +235,11 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
 
   // --- What comes out, as walk_rows has it
 
-  __device__ void write(int stage, const run_of_rows& run, std::int64_t index, float (&y)[32]) {
+  __device__ void write(int stage, const run_of_rows& run, int index, float (&y)[32]) {
     if constexpr (What == walk_for::outputs) {
-      rows_.store(out_.o, job_.from.values, run, y, run.odd ? &shared_.messages[stage] : nullptr, out_.accumulate);
+      rows_.store(out_.o, 0, job_.from.values, run, y, run.odd ? &shared_.messages[stage] : nullptr, out_.accumulate);
     } else if constexpr (What == walk_for::values) {
-      rows_.store(out_.v, job_.from.values, run, y, nullptr, out_.accumulate);
+      rows_.store(out_.v, 0, job_.from.values, run, y, nullptr, out_.accumulate);
     } else if constexpr (What == walk_for::queries) {
       write_queries(stage, run, index, y);
     } else {
@@ -255,8 +256,9 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
   };
   __device__ four_pairs pairs_of(const tile& from, int t) const {
     four_pairs all;
+    const int thread = anew(thread_), lane = thread % 32;
     load_matrices_transposed(
-        all.pairs, from.part(t + lane_ / 16 * 8 + lane_ % 8, group_ * 64 + thread_ / 32 * 16 + lane_ / 8 % 2 * 8));
+        all.pairs, from.part(t + lane / 16 * 8 + lane % 8, group_ * 64 + thread / 32 * 16 + lane / 8 % 2 * 8));
     return all;
   }
   /// 1 / Z or the weight of place n of the eight from t on.
@@ -264,13 +266,13 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     return shared_.extra(stage).at(t + n / 4 * 8 + lane_ % 4 * 2 + n % 2, row_ + n / 2 % 2 * 8);
   }
   /// Where R of the tile is for this thread's first row and token: 64 tokens of a channel follow each other.
-  __device__ float* reads_of(std::int64_t index) const {
+  __device__ float* reads_of(int index) const {
     return kept_.reads + kept_.place(line_.at, index, D, row_) * rows + lane_ % 4 * 2;
   }
   /// From there to place n of the eight from token t on.
   __device__ static int in_reads(int t, int n) { return n / 2 % 2 * 8 * rows + t + n / 4 * 8; }
 
-  __device__ void write_queries(int stage, const run_of_rows& run, std::int64_t index, float (&y)[32]) {
+  __device__ void write_queries(int stage, const run_of_rows& run, int index, float (&y)[32]) {
     float* const terms = reads_of(index);
 #pragma unroll
     for (int t = 0; t < rows; t += 16) {
@@ -288,10 +290,10 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         *reinterpret_cast<float2*>(terms + in_reads(t, n)) = float2{r[0], r[1]};
       }
     }
-    rows_.store(out_.q, job_.from.keys, run, y, nullptr, out_.accumulate);
+    rows_.store(out_.q, 0, job_.from.keys, run, y, nullptr, out_.accumulate);
   }
 
-  __device__ void write_keys(int stage, const run_of_rows& run, std::int64_t index, float (&y)[32]) {
+  __device__ void write_keys(int stage, const run_of_rows& run, int index, float (&y)[32]) {
     float dkappa[plan::keyed ? 32 : 1];
     float sum[2] = {};
     const float* const terms = reads_of(index);
@@ -342,13 +344,13 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
       later_sum_[side] += static_cast<double>(sum[side]);
     }
     if constexpr (plan::keyed) {
-      rows_.store(out_.k, job_.from.keys, run, dkappa, nullptr, out_.accumulate);
+      rows_.store(out_.k, 0, job_.from.keys, run, dkappa, nullptr, out_.accumulate);
       memory::group(group_).meet();
     }
     if constexpr (Job::tied) {
-      rows_.store(out_.k, job_.from.keys, run, y, nullptr, out_.accumulate);
+      rows_.store(out_.k, 0, job_.from.keys, run, y, nullptr, out_.accumulate);
     } else {
-      rows_.store(out_.logits, job_.from.keys, run, y, nullptr, out_.accumulate);
+      rows_.store(out_.logits, 1, job_.from.keys, run, y, nullptr, out_.accumulate);
     }
   }
 

@@ -43,14 +43,14 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
     }
     if (thread_ == 0 && group_ == 0) bad.bad_token = INT_MAX;
     any_bad = memory::reading().any(any_bad);
-    const std::int64_t tiles = line_.tiles();
+    const int tiles = line_.tiles();
     int stage = 0;
     unsigned round = 0;
-    for (std::int64_t turn = 0; turn < tiles; ++turn) {
-      const std::int64_t first = part::first_of(turn);
+    for (int turn = 0; turn < tiles; ++turn) {
+      const int first = part::first_of(turn);
       const std::uint64_t on = part::tokens_on(first);
       const run_of_rows run{first, 0, part::count_of(first) - 1, on, base::uniform(any_bad || on != ~std::uint64_t{0})};
-      shared_.loaded[stage].wait(round);
+      shared_.full[stage].wait(round);
       publish_to_products();
       memory::reading().meet();
       float y[32];
@@ -64,7 +64,7 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
       wait_for_products<0>();
       keep_order(y);
       shared_.emptied[stage].pass();
-      rows_.store(out_.o, values, run, y, run.odd ? &bad : nullptr, out_.accumulate);
+      rows_.store(out_.o, 0, values, run, y, run.odd ? &bad : nullptr, out_.accumulate);
       stage = memory::next(stage);
       round += stage == 0;
     }

@@ -10,8 +10,7 @@ namespace detail {
 
 /// Rows [start, last] of the tile at a position; odd: not all 64 of them, or some are masked or bad.
 struct run_of_rows {
-  std::int64_t first;
-  int start, last;
+  int first, start, last;
   std::uint64_t on;
   bool odd;
 };
@@ -34,15 +33,15 @@ class walk_rows {
         lane_{thread_ % 32},
         row_{group_ * 64 + thread_ / 32 * 16 + lane_ / 4} {}
 
-  /// Writes y of a run of rows to `channels` of a sequence, if that is given: zero where a token is masked, NaN where
+  /// Writes y of a run of rows to `channels` of a sequence, which is the output `number`, if it is given: zero where a token is masked, NaN where
   /// something bad reached it, by `odd`. The warps that multiply have met since they wrote rows.
   template <class Sequence>
-  __device__ void store(const Sequence& sequence, std::int64_t channels, const run_of_rows& run, const float (&y)[32],
-                        const message* odd, bool accumulate) const {
+  __device__ void store(const Sequence& sequence, int number, std::int64_t channels, const run_of_rows& run,
+                        const float (&y)[32], const message* odd, bool accumulate) const {
     using U = std::remove_pointer_t<decltype(sequence.token(0, 0, 0))>;
     if (!sequence) return;
     if constexpr (std::is_same_v<U, bfloat16>) {
-      store_rows(sequence, channels, run, y, odd, accumulate);
+      store_rows(sequence, number, channels, run, y, odd, accumulate);
     } else {
 #pragma unroll
       for (int n = 0; n < 32; ++n) {
@@ -66,7 +65,7 @@ class walk_rows {
   template <class U>
   __device__ void store_one(U& to, const run_of_rows& run, int r, int column, float x, const message* odd,
                             bool accumulate) const {
-    const int position = static_cast<int>(run.first) + r;
+    const int position = run.first + r;
     const bool masked = (run.on >> r & 1U) == 0;
     const bool bad = odd != nullptr && (position >= odd->bad_token || position >= odd->bad_column[column]);
     if (masked) x = 0;
@@ -76,30 +75,31 @@ class walk_rows {
 
   /// The same by way of shared memory, so that whole rows are written, 16 bytes a thread.
   template <class Sequence>
-  __device__ void store_rows(const Sequence& sequence, std::int64_t channels, const run_of_rows& run,
+  __device__ void store_rows(const Sequence& sequence, int number, std::int64_t channels, const run_of_rows& run,
                              const float (&y)[32], const message* odd, bool accumulate) const {
     const tile to{shared_.outputs + group_ * tile::panel_bytes};
+    const int thread = anew(thread_), lane = thread % 32;
 #pragma unroll
     for (int t = 0; t < rows; t += 16) {
       const float* const eight = y + t / 2;
       const std::uint32_t packed[4] = {pack_bfloat16(eight[0], eight[1]), pack_bfloat16(eight[2], eight[3]),
                                        pack_bfloat16(eight[4], eight[5]), pack_bfloat16(eight[6], eight[7])};
-      store_matrices_transposed(to.part(t + lane_ / 16 * 8 + lane_ % 8, thread_ / 32 * 16 + lane_ / 8 % 2 * 8), packed);
+      store_matrices_transposed(to.part(t + lane / 16 * 8 + lane % 8, thread / 32 * 16 + lane / 8 % 2 * 8), packed);
     }
     memory::group(group_).meet();
-    const int c = thread_ % 8 * 8, first_column = group_ * 64 + c;
-    const auto even = even_rows<bfloat16>::of(sequence, line_.at, D);
+    const int c = thread % 8 * 8, first_column = group_ * 64 + c;
+    const even_rows<bfloat16> even = shared_.even_outputs[number];
     if (even && !run.odd) {
-      bfloat16* at = even.first + (run.first + thread_ / 8) * even.step + first_column;
+      bfloat16* at = even.first + (run.first + thread / 8) * even.step + first_column;
 #pragma unroll
-      for (int r = thread_ / 8; r < rows; r += 16, at += 16 * even.step) {
+      for (int r = thread / 8; r < rows; r += 16, at += 16 * even.step) {
         uint4 x = *reinterpret_cast<const uint4*>(to.part(r, c));
         if (accumulate) x = sum_of(x, *reinterpret_cast<const uint4*>(at));
         *reinterpret_cast<uint4*>(at) = x;
       }
       return;
     }
-    for (int r = run.start + thread_ / 8; r <= run.last; r += 16) {
+    for (int r = run.start + thread / 8; r <= run.last; r += 16) {
       bfloat16* const row = sequence.token(line_.at.line.batch, line_.at.head, line_.at.line.token(run.first + r));
       for (int e = 0; e < 8 && first_column + e < channels; ++e) {
         const int column = first_column + e;

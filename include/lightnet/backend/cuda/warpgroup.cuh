@@ -3,6 +3,8 @@
 
 #include <lightnet/backend/cuda/mma.cuh>
 
+#include <type_traits>
+
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
@@ -22,14 +24,14 @@ struct group_operand {
 /// eight parts of 16 bytes exchanged by the row (the swizzle of 128 bytes). A panel starts at a multiple of 1024 bytes.
 template <int Rows>
 struct swizzled_tile {
-  static constexpr int panel_bytes = Rows * 128;
+  static constexpr int row_bytes = 128, panel_bytes = Rows * row_bytes;
   LIGHTNET_HOST_DEVICE static constexpr int bytes(int columns) { return columns / 64 * panel_bytes; }
 
   unsigned char* data;
 
   /// Where the 8 columns from `column` on of a row lie.
   __device__ unsigned char* part(int row, int column) const {
-    return data + column / 64 * panel_bytes + row * 128 + ((column / 8 % 8) ^ (row % 8)) * 16;
+    return data + column / 64 * panel_bytes + row * row_bytes + ((column / 8 % 8) ^ (row % 8)) * 16;
   }
   __device__ std::uint16_t* at(int row, int column) const {
     return reinterpret_cast<std::uint16_t*>(part(row, column)) + column % 8;
@@ -37,11 +39,11 @@ struct swizzled_tile {
 
   /// The rows from `row` on as those of A, or as the columns of B; the columns [column, column + 16) are summed over.
   __device__ group_operand<false> along_columns(int row, int column) const {
-    return {descriptor(data + column / 64 * panel_bytes + row * 128 + column % 64 * 2)};
+    return {descriptor(data + column / 64 * panel_bytes + row * row_bytes + column % 64 * 2)};
   }
   /// The 64 columns from `column` on as the rows of A, or as the columns of B; the rows [row, row + 16) are summed over.
   __device__ group_operand<true> along_rows(int row, int column) const {
-    return {descriptor(data + column / 64 * panel_bytes + row * 128)};
+    return {descriptor(data + column / 64 * panel_bytes + row * row_bytes)};
   }
 
  private:
@@ -59,6 +61,15 @@ template <int Count>
 __device__ __forceinline__ void keep_order(float (&d)[Count]) {
 #pragma unroll
   for (int n = 0; n < Count; ++n) asm volatile("" : "+f"(d[n]) : : "memory");
+}
+/// Has the compiler work out once more what follows from x, which is not negative, rather than keep it in registers that it
+/// does not have.
+template <class T>
+__device__ __forceinline__ T anew(T x) {
+  static_assert(sizeof(T) == 4);
+  asm volatile("" : "+r"(x));
+  if constexpr (std::is_signed_v<T>) __builtin_assume(x >= 0);
+  return x;
 }
 /// Ends a group of products.
 __device__ __forceinline__ void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory"); }
@@ -161,14 +172,11 @@ struct counting_barrier {
   __device__ std::uint32_t address() const { return static_cast<std::uint32_t>(__cvta_generic_to_shared(&state)); }
 };
 
-/// Gives registers of this group of four warps back, or takes more.
-template <int Registers>
-__device__ __forceinline__ void give_registers() {
-  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" : : "n"(Registers));
-}
-template <int Registers>
-__device__ __forceinline__ void take_registers() {
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" : : "n"(Registers));
+/// Goes from so many registers a thread of this group of four warps to so many; more of them once others gave them back.
+template <int From, int To>
+__device__ __forceinline__ void change_registers() {
+  if constexpr (To < From) asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" : : "n"(To));
+  if constexpr (To > From) asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" : : "n"(To));
 }
 
 /// Four 8 x 8 matrices of registers, each transposed, to rows of 16 bytes; lane l gives the address of row l % 8 of matrix
