@@ -36,7 +36,7 @@ struct walk_memory {
 
   unsigned char operands[Plan::stages][Plan::tiles][operand_bytes];
   unsigned char scores[Plan::reads && Plan::weighs ? tile::bytes(64) : 1024];
-  unsigned char rest_of_scores[Plan::reads && Plan::weighs && !Plan::splits_state ? tile::bytes(64) : 1024];
+  unsigned char second_scores[Plan::reads && Plan::weighs && !Plan::shares_outputs ? tile::bytes(64) : 1024];
   unsigned char outputs[Plan::reads ? operand_bytes : 1024];
   float extras[Plan::has_extra ? Plan::stages : 1][Plan::has_extra ? Plan::rows * Plan::extra_stride : 1];
   alignas(16) message messages[Plan::stages];
@@ -82,6 +82,8 @@ struct walk_memory {
   __device__ float_rows extra(int stage) { return {extras[Plan::has_extra ? stage : 0], Plan::extra_stride}; }
 
   __device__ static int next(int stage) { return stage + 1 == Plan::stages ? 0 : stage + 1; }
+
+  __device__ unsigned char* rest_of_scores() { return Plan::shares_outputs ? outputs : second_scores; }
 
   __device__ part_exchange between_parts() { return {of_logits, first_logits, of_weights, &wide_run, feeding()}; }
   __device__ static warps_barrier feeding() { return {1, Plan::feeders}; }

@@ -14,8 +14,8 @@ namespace detail {
 ///   keys:     (D, v, do, qhat), the future;         values:   (D^T, khat, qhat, do), the future,
 /// D being the gradient by U. From y of the queries, dqhat, and of the keys, dkhat, follow dq = dqhat / Z, dkappa = w dkhat
 /// and, with R = qhat * dqhat and A = khat * dkhat, the gradients of the logits: A_t - w_t sum_{u >= t} R_u / Z_u or, for
-/// a decay, sum_{u >= t} (R_u - A_u). Operands are rounded to bfloat16, sums are float. X is read in two parts of bfloat16
-/// where such differences are made of what comes out, the scores in the other walks: most of the error would be theirs.
+/// a decay, sum_{u >= t} (R_u - A_u). Operands are rounded to bfloat16, sums are float. The scores are read in two parts of
+/// bfloat16, and X, where such differences are made of what comes out: most of the error would be theirs.
 template <walk_for What, class Job, class Outputs, int D>
 class walk_readers : walk_state<What, Job, Outputs, D> {
  public:
@@ -168,8 +168,9 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
 
   /// y^T of a tile, and X after it.
   __device__ __forceinline__ void multiply(int stage, float (&y)[32]) {
-    const tile reads = read(stage), scores{shared_.scores}, rest_of_scores{shared_.rest_of_scores};
-    constexpr int columns = rows / plan::groups;  // of the scores, which the groups share
+    const tile reads = read(stage), scores{shared_.scores}, rest_of_scores{shared_.rest_of_scores()};
+    constexpr int columns = rows / plan::groups;                   // of the scores, which the groups share
+    if constexpr (plan::shares_outputs) memory::reading().meet();  // those of the last tile are stored
     float p[columns / 2];
 #pragma unroll
     for (int n = 0; n < columns / 2; ++n) p[n] = 0;
@@ -181,16 +182,19 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     }
     commit_products();
     std::uint32_t x[D / 16][4];
-    pack_state(x);
+    if constexpr (!plan::splits_state) pack_state(x);
 #pragma unroll
     for (int n = 0; n < 32; ++n) y[n] = 0;
     wait_for_products<0>();
     keep_order(p);
     keep_order(y);
-    begin_products();
+    const auto begin_reading = [&] {
+      begin_products();
 #pragma unroll
-    for (int i = 0; i < D; i += 16) multiply_add_group(y, x[i / 16], reads.along_columns(0, i));
-    commit_products();
+      for (int i = 0; i < D; i += 16) multiply_add_group(y, x[i / 16], reads.along_columns(0, i));
+      commit_products();
+    };
+    if constexpr (!plan::splits_state) begin_reading();
     // What `tri` leaves out is zero by selection.
     const int thread = anew(thread_), first_t = thread / 32 * 16 + thread % 32 / 4;
 #pragma unroll
@@ -200,18 +204,18 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
       const float second = (plan::backwards ? s + 1 >= t : s + 1 <= t) ? p[n + 1] : 0.0F;
       const std::uint32_t packed = pack_bfloat16(first, second);
       *reinterpret_cast<std::uint32_t*>(scores.at(t, s)) = packed;
-      if constexpr (!plan::splits_state) {
-        *reinterpret_cast<std::uint32_t*>(rest_of_scores.at(t, s)) =
-            pack_bfloat16(first - lower_bfloat16(packed), second - upper_bfloat16(packed));
-      }
+      *reinterpret_cast<std::uint32_t*>(rest_of_scores.at(t, s)) =
+          pack_bfloat16(first - lower_bfloat16(packed), second - upper_bfloat16(packed));
     }
-    publish_to_products();
-    memory::reading().meet();
-    if constexpr (plan::splits_state) {
+    if constexpr (plan::splits_state) {  // only now, for lack of registers
+      pack_state(x);
+      begin_reading();
       wait_for_products<0>();
       keep_order(y);
       pack_rest(x);
     }
+    publish_to_products();
+    memory::reading().meet();
     keep_state();
     begin_products();
     if constexpr (plan::splits_state) {
@@ -220,9 +224,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     }
 #pragma unroll
     for (int s = 0; s < rows; s += 16) {
-      if constexpr (!plan::splits_state) {
-        multiply_add_group(y, column(stage).along_rows(s, group_ * 64), rest_of_scores.along_columns(0, s));
-      }
+      multiply_add_group(y, column(stage).along_rows(s, group_ * 64), rest_of_scores.along_columns(0, s));
       multiply_add_group(y, column(stage).along_rows(s, group_ * 64), scores.along_columns(0, s));
     }
     add_to_state(stage);
