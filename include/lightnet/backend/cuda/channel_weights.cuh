@@ -324,7 +324,8 @@ class channel_weights {
       float weight[own], key[own];
 #pragma unroll
       for (int e = 0; e < own; ++e) {
-        weight[e] = tile_exponential::of<Plain>(Job::sums ? x[i][e] : before[e] + x[i][e]).in_frame(top_[e]);
+        weight[e] =
+            tile_exponential::of<Plain>(Job::sums ? x[i][e] : before[e] + x[i][e]).template in_frame<Plain>(top_[e]);
         x[i][e] = Job::sums && i > 0 ? x[i - 1][e] + weight[e] : weight[e];
         if constexpr (What.keys) {
           key[e] = weight[e] * kappa<Plain>(i, e, e == 0 ? lower_bfloat16(keys[i]) : upper_bfloat16(keys[i]));

@@ -12,40 +12,42 @@ namespace detail {
 /// Frames within one run of rows stay this close, so that nothing overflows: 64 / ln 2.
 inline constexpr std::int32_t widest_run = 92;
 
-/// e^x in a frame, 2^(x / ln 2 - frame), for factors that are rounded to two bytes: within 6e-6 of it, and for x far from zero
-/// as a base would have it that is e but for 2e-8. Frames differ by whole powers of two, in the digits, too: what comes later
-/// and raises a frame changes no digit of what was there.
+/// e^x as 2^(n + fraction), the fraction within 1/2 of zero, by a few units in the last place: 0 for -inf. With Plain, x is
+/// known to lie within 1e6 of zero; both give the same bits there.
 class tile_exponential {
  public:
-  /// With Plain, x is known to lie within 1e6 of zero; both are the same there.
   template <bool Plain>
   __device__ static tile_exponential of(float x) {
-    constexpr float bound = 2.9e6F;
-    return tile_exponential{Plain || x < -limits<float>::largest ? x : fminf(fmaxf(x, -bound), bound)};
-  }
-
-  /// The whole number next to x / ln 2, or empty_exponent for -inf.
-  __device__ std::int32_t exponent() const {
-    constexpr float whole = 3.0F * (1 << 22);  // the numbers next to it are whole
-    constexpr std::int32_t whole_bits = 0x4B400000;
-    return x_ < -limits<float>::largest ? empty_exponent : __float_as_int(fmaf(x_, log2_e, whole)) - whole_bits;
-  }
-  /// Smaller than 2^-126 is 0.
-  __device__ float in_frame(std::int32_t frame) const {
-    // The sum is rounded to a multiple of 2^-16 whatever the frame, for it lies between 128 and 256.
-    constexpr float highest = 254;
-    const float sum = fmaf(x_, log2_e, highest - static_cast<float>(frame));
-    float power;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(sum - highest));
+    constexpr float bound = 2.9e6F, log2_e = 1.44269504088896340736F, rest = 1.92596299112661746887e-8F;
+    const float bounded = Plain ? x : fminf(fmaxf(x, -bound), bound);
+    tile_exponential power;
+    power.shifted_ = fmaf(bounded, log2_e, whole);
+    power.fraction_ = fmaf(bounded, rest, fmaf(bounded, log2_e, whole - power.shifted_));
+    power.empty_ = !Plain && x < -limits<float>::largest;
     return power;
   }
 
+  /// n, or empty_exponent.
+  __device__ std::int32_t exponent() const { return empty_ ? empty_exponent : __float_as_int(shifted_) - whole_bits; }
+  /// 2^(n + fraction - frame), for a frame that is not below n; smaller than 2^-126 is 0. Its digits are those of 2^fraction,
+  /// whatever the frame.
+  template <bool Plain>
+  __device__ float in_frame(std::int32_t frame) const {
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(fraction_));
+    // The last bits of n + whole are those of n; 127 below the frame, the exponent of a float is that of 0.
+    const float kept = fmaxf(shifted_, whole + static_cast<float>(frame - 127));
+    const auto exponent = static_cast<std::uint32_t>(__float_as_int(kept) - (whole_bits - 127 + frame));
+    const float scaled = power * __uint_as_float(exponent << 23);
+    return !Plain && empty_ ? 0.0F : scaled;
+  }
+
  private:
-  static constexpr float log2_e = 1.44269504088896340736F;
+  static constexpr float whole = 3.0F * (1 << 22);  // the numbers next to it are whole
+  static constexpr std::int32_t whole_bits = 0x4B400000;
 
-  __device__ explicit tile_exponential(float x) : x_{x} {}
-
-  float x_;
+  float shifted_, fraction_;  // n + whole
+  bool empty_;
 };
 
 __device__ inline float tile_reciprocal(float x) {

@@ -125,7 +125,7 @@ class tile_weights {
       float x[own], w[own];
       logits(first_row + i, counts(i), x);
       for (int e = 0; e < own; ++e) {
-        w[e] = exponential_of(x[e], decayed[e]).in_frame(top_[e]);
+        w[e] = exponential_of(x[e], decayed[e]).in_frame<false>(top_[e]);
         sum[e] += w[e];
       }
       *reinterpret_cast<float2*>(weights_of(first_row + i)) = float2{w[0], w[1]};
