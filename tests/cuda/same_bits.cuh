@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "../few.hpp"
+
 namespace same_bits {
 
 namespace ln = lightnet;
@@ -76,7 +78,7 @@ struct lane {
 // gives the same bits however it is run, in memory that starts with other bytes each time.
 template <class Call, class... Argument>
 void check(const Argument&... arguments) {
-  constexpr int runs = 100, rounds = 10, replays = 3;
+  const int runs = often(100), rounds = often(10), replays = often(3);
   lane<Call> one(arguments...), two(arguments...);
   ln::execution<ln::cuda> on(one.stream), beside(two.stream);
   on.allow_hopper = beside.allow_hopper = std::getenv("LIGHTNET_TEST_AMPERE") == nullptr;

@@ -16,6 +16,8 @@
 #include <utility>
 #include <vector>
 
+#include "../few.hpp"
+
 namespace oracle {
 
 struct gradient_options {
@@ -88,11 +90,12 @@ inline side side_of(double x, const gradient_options& options) {
 inline std::vector<std::size_t> chosen(std::size_t count, const gradient_options& options) {
   std::vector<std::size_t> entries(count);
   std::iota(entries.begin(), entries.end(), std::size_t{0});
-  if (options.samples == 0 || options.samples >= count) return entries;
+  const std::size_t samples = often(options.samples == 0 ? count : options.samples);
+  if (samples >= count) return entries;
   std::mt19937_64 random(options.seed);
-  for (std::size_t n = 0; n < options.samples; ++n)
+  for (std::size_t n = 0; n < samples; ++n)
     std::swap(entries[n], entries[n + static_cast<std::size_t>(random() % (count - n))]);
-  entries.resize(options.samples);
+  entries.resize(samples);
   return entries;
 }
 
