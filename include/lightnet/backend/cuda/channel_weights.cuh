@@ -57,19 +57,12 @@ class channel_weights {
         thread_{thread},
         shared_{shared},
         bad_token_{bad_token} {
-    const bool empty = Job::sums && !(from_state && recurrence::sink);
     for (int e = 0; e < own; ++e) {
-      m[e] = empty ? empty_exponent : 0;
-      z[e] = empty ? 0.0F : 1.0F;
-      gain[e] = product[e] = 1.0F;
-      if (!from_state || !job.from.state || !has(e)) continue;
-      if constexpr (recurrence::framed) {
-        const std::int32_t given = job.from.state.exponent(at.line.sequence, at.head, own_weight(e));
-        m[e] = given <= empty_exponent ? empty_exponent : given;
-        z[e] = m[e] == empty_exponent ? 0.0F : job.from.state.normaliser(at.line.sequence, at.head, own_weight(e));
-      } else if (job.from.state.decay) {
-        product[e] = job.from.state.decay(at.line.sequence, at.head, own_weight(e));
-      }
+      const auto begin = job.carried(at, own_weight(e), from_state && has(e));
+      m[e] = begin.m;
+      z[e] = begin.z;
+      gain[e] = 1.0F;
+      product[e] = begin.product;
     }
   }
 

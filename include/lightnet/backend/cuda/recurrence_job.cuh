@@ -241,6 +241,25 @@ struct recurrence_job {
   __device__ A begin(const line_of_head& at, std::int64_t r, std::int64_t j) const noexcept {
     return begins_empty(at, r) ? A(0) : from.state.sum(at.line.sequence, at.head, r, j);
   }
+  /// What is carried into a line for weight w: Z and its frame, the product of the decays; without `from_state` those of no
+  /// tokens at all. What an empty channel of a state holds beside does not count.
+  struct carried_weight {
+    std::int32_t m;
+    A z, product;
+  };
+  __device__ carried_weight carried(const line_of_head& at, std::int64_t w, bool from_state = true) const noexcept {
+    const bool empty = sums && !(from_state && Recurrence::sink);
+    carried_weight into{empty ? empty_exponent : 0, empty ? A(0) : A(1), A(1)};
+    if (!from_state || !from.state) return into;
+    if constexpr (Recurrence::framed) {
+      const std::int32_t given = from.state.exponent(at.line.sequence, at.head, w);
+      into.m = given <= empty_exponent ? empty_exponent : given;
+      into.z = into.m == empty_exponent ? A(0) : from.state.normaliser(at.line.sequence, at.head, w);
+    } else if (from.state.decay) {
+      into.product = from.state.decay(at.line.sequence, at.head, w);
+    }
+    return into;
+  }
   __device__ bool begins_empty(const line_of_head& at, std::int64_t r) const noexcept {
     if constexpr (Recurrence::framed) {
       return !from.state || from.state.exponent(at.line.sequence, at.head, weight_of_row(r)) <= empty_exponent;

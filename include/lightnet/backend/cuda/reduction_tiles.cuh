@@ -24,19 +24,12 @@ struct add_stretch_weights {
 
   __device__ void operator()(std::int64_t n) const {
     using A = typename Job::A;
-    using recurrence = typename Job::recurrence;
     const line_of_head at = job.line(n / job.width);
     const std::int64_t w = n % job.width;
     if constexpr (!Job::sums) {
-      job.decay[n] = job.from.state.decay ? job.from.state.decay(at.line.sequence, at.head, w) : A(1);
+      job.decay[n] = job.carried(at, w).product;
     } else {
-      std::int32_t m = recurrence::sink ? 0 : empty_exponent;
-      A z = recurrence::sink ? A(1) : A(0);
-      if (job.from.state) {
-        m = job.from.state.exponent(at.line.sequence, at.head, w);
-        m = m <= empty_exponent ? empty_exponent : m;
-        z = m == empty_exponent ? A(0) : job.from.state.normaliser(at.line.sequence, at.head, w);
-      }
+      auto [m, z, product] = job.carried(at, w);
       for (std::int64_t s = 0; s < stretches; ++s) {
         const std::int64_t place = (at.item * stretches + s) * job.width + w;
         const std::int32_t other = from.exponent[place], frame = other > m ? other : m;

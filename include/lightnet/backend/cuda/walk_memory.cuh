@@ -36,7 +36,7 @@ struct walk_memory {
 
   unsigned char operands[Plan::stages][Plan::tiles][operand_bytes];
   unsigned char scores[Plan::reads && Plan::weighs ? tile::bytes(64) : 1024];
-  unsigned char second_scores[Plan::reads && Plan::weighs && !Plan::shares_outputs ? tile::bytes(64) : 1024];
+  unsigned char second_scores[Plan::reads && Plan::weighs && !Plan::splits_state ? tile::bytes(64) : 1024];
   unsigned char outputs[Plan::reads ? operand_bytes : 1024];
   float extras[Plan::has_extra ? Plan::stages : 1][Plan::has_extra ? Plan::rows * Plan::extra_stride : 1];
   alignas(16) message messages[Plan::stages];
@@ -83,7 +83,8 @@ struct walk_memory {
 
   __device__ static int next(int stage) { return stage + 1 == Plan::stages ? 0 : stage + 1; }
 
-  __device__ unsigned char* rest_of_scores() { return Plan::shares_outputs ? outputs : second_scores; }
+  /// Who splits the state has no memory left: there it lies where outputs are made ready.
+  __device__ unsigned char* rest_of_scores() { return Plan::splits_state ? outputs : second_scores; }
 
   __device__ part_exchange between_parts() { return {of_logits, first_logits, of_weights, &wide_run, feeding()}; }
   __device__ static warps_barrier feeding() { return {1, Plan::feeders}; }

@@ -34,8 +34,6 @@ struct walk_plan {
   static constexpr bool scales_rows = What == walk_for::queries || What == walk_for::keys;
   /// X is read in two parts of bfloat16, as it is not to be rounded: differences are made of what comes out.
   static constexpr bool splits_state = What == walk_for::queries || What == walk_for::keys;
-  /// The second part of the scores lies where outputs are made ready, for lack of memory.
-  static constexpr bool shares_outputs = splits_state;
   static constexpr factors_wanted factors{
       .keys = multiplies && !(What == walk_for::keys && keyed),
       .queries = reads,

@@ -169,8 +169,9 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
   /// y^T of a tile, and X after it.
   __device__ __forceinline__ void multiply(int stage, float (&y)[32]) {
     const tile reads = read(stage), scores{shared_.scores}, rest_of_scores{shared_.rest_of_scores()};
-    constexpr int columns = rows / plan::groups;                   // of the scores, which the groups share
-    if constexpr (plan::shares_outputs) memory::reading().meet();  // those of the last tile are stored
+    constexpr int columns = rows / plan::groups;  // of the scores, which the groups share
+    if constexpr (plan::splits_state)
+      memory::reading().meet();  // outputs of the last tile are stored: scores lie there
     float p[columns / 2];
 #pragma unroll
     for (int n = 0; n < columns / 2; ++n) p[n] = 0;
@@ -188,13 +189,15 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     wait_for_products<0>();
     keep_order(p);
     keep_order(y);
-    const auto begin_reading = [&] {
-      begin_products();
+    const auto read_state = [&] {
 #pragma unroll
       for (int i = 0; i < D; i += 16) multiply_add_group(y, x[i / 16], reads.along_columns(0, i));
-      commit_products();
     };
-    if constexpr (!plan::splits_state) begin_reading();
+    if constexpr (!plan::splits_state) {
+      begin_products();
+      read_state();
+      commit_products();
+    }
     // What `tri` leaves out is zero by selection.
     const int thread = anew(thread_), first_t = thread / 32 * 16 + thread % 32 / 4;
 #pragma unroll
@@ -209,7 +212,9 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     }
     if constexpr (plan::splits_state) {  // only now, for lack of registers
       pack_state(x);
-      begin_reading();
+      begin_products();
+      read_state();
+      commit_products();
       wait_for_products<0>();
       keep_order(y);
       pack_rest(x);
@@ -218,10 +223,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     memory::reading().meet();
     keep_state();
     begin_products();
-    if constexpr (plan::splits_state) {
-#pragma unroll
-      for (int i = 0; i < D; i += 16) multiply_add_group(y, x[i / 16], reads.along_columns(0, i));
-    }
+    if constexpr (plan::splits_state) read_state();
 #pragma unroll
     for (int s = 0; s < rows; s += 16) {
       multiply_add_group(y, column(stage).along_rows(s, group_ * 64), rest_of_scores.along_columns(0, s));

@@ -16,17 +16,7 @@ __global__ void __launch_bounds__(128) weigh_kernel(Job job) {
   if (index >= job.from.items() * job.width) return;
   const line_of_head at = job.line(index / job.width);
   const std::int64_t w = index % job.width;
-  std::int32_t m = Job::recurrence::sink ? 0 : empty_exponent;
-  A z = Job::recurrence::sink ? A(1) : A(0), product = A(1);
-  if (job.from.state) {
-    if constexpr (Job::recurrence::framed) {
-      const std::int32_t given = job.from.state.exponent(at.line.sequence, at.head, w);
-      m = given <= empty_exponent ? empty_exponent : given;
-      z = m == empty_exponent ? A(0) : job.from.state.normaliser(at.line.sequence, at.head, w);
-    } else if (job.from.state.decay) {
-      product = job.from.state.decay(at.line.sequence, at.head, w);
-    }
-  }
+  auto [m, z, product] = job.carried(at, w);
   constexpr int ahead = 8;
   A rest = A(0);  // what rounding has taken from Z
   unsigned long long first_bad = ~0ULL;
