@@ -11,7 +11,7 @@
 #   LIGHTNET_CUDA_FLAGS   more arguments for cmake, such as -DCMAKE_CUDA_ARCHITECTURES=80-real
 #   TEST_FILTER           which tests run, a regular expression for ctest (all of the label cuda)
 #   TEST_SECONDS          how long one test may take (900), SANITIZE_SECONDS one program under one tool (400)
-#   SANITIZE_TOOLS        the tools of compute-sanitizer (memcheck racecheck initcheck synccheck)
+#   SANITIZE_TOOLS        the tools of compute-sanitizer (racecheck initcheck memcheck synccheck)
 #   SANITIZE_PROGRAMS     which programs, by folder (all)
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -111,8 +111,8 @@ sanitize() {
   done
   export -f sanitize_one arguments_of say
   export build
-  for folder in $folders; do
-    for tool in ${SANITIZE_TOOLS:-memcheck racecheck initcheck synccheck}; do say "$tool $folder"; done
+  for tool in ${SANITIZE_TOOLS:-racecheck initcheck memcheck synccheck}; do  # what takes longest comes first
+    for folder in $folders; do say "$tool $folder"; done
   done | xargs -P "${SANITIZE_JOBS:-8}" -L 1 bash -c 'sanitize_one "$@"' - | tee "$build/sanitize.txt"
   local status=$?
   verdict "$(grep -cE ': +(ERROR|RACECHECK) SUMMARY: (0 errors|0 hazards)[^,]*(, 0[^,]*)*$' "$build/sanitize.txt") of \

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "../few.hpp"
 #include "../layer/gemm.hpp"
 #include "../oracle/gradient.hpp"
 #include "reference.hpp"
@@ -154,7 +155,9 @@ void model(Question& q, const std::string& name, const list<double>& expected, s
             },
             x, d.x, some) <= 1e-7);
   q.x = x;
-  for (const ln::parameter& part : std::as_const(q.parameters).index()) {
+  const auto& index = std::as_const(q.parameters).index();
+  for (std::size_t n = 0; n < often(index.size()); ++n) {
+    const ln::parameter& part = index[n];
     double* const to = q.parameters.view().data() + part.offset;
     const list<double> values(to, to + part.size());
     const list<double> dpart(d.parameters.begin() + part.offset, d.parameters.begin() + part.offset + part.size());

@@ -76,13 +76,12 @@ __device__ void map_places(const Functor& functor, std::int64_t first, std::int6
     for (int place = 0; place < places_at_once; ++place) {
       if (first + place * step < columns) (held.load(row, first + place * step, place), ...);
     }
+    // In one branch, so that the compiler sees what is written without being read, and does not load it.
 #pragma unroll
     for (int place = 0; place < places_at_once; ++place) {
-      if (first + place * step < columns) functor(held[place]...);
-    }
-#pragma unroll
-    for (int place = 0; place < places_at_once; ++place) {
-      if (first + place * step < columns) (held.store(row, first + place * step, place), ...);
+      if (first + place * step >= columns) continue;
+      functor(held[place]...);
+      (held.store(row, first + place * step, place), ...);
     }
   };
   apply(held_places<Row, writes_argument<Functor, I, std::remove_reference_t<decltype(row[0])>...>(all)>{}...);
