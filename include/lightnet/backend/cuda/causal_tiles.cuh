@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cuda/line_stretches.cuh>
 #include <lightnet/backend/cuda/tile_weights.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -28,10 +29,10 @@ struct causal_tiles {
 /// Least traffic a token: 2 d + 2 e numbers, and those of the logits. Tile: 64 tokens, all d and e, in shared memory; the
 /// state in registers.
 ///
-/// Without Reads there are no outputs, and a block takes `stretch` tokens of a line: what they add up to.
+/// Without Reads there are no outputs, but what the tokens of a stretch add up to.
 template <bool Reads, class Job, class Outputs, int D, int E>
 __global__ void __launch_bounds__(causal_tiles<D, E>::threads, 2)
-    causal_tiles_kernel(Job job, Outputs out, std::int64_t stretches, std::int64_t stretch) {
+    causal_tiles_kernel(Job job, Outputs out, line_stretches stretches) {
   using tiles = causal_tiles<D, E>;
   using recurrence = typename Job::recurrence;
   constexpr int rows = tiles::rows;
@@ -50,9 +51,11 @@ __global__ void __launch_bounds__(causal_tiles<D, E>::threads, 2)
   int *const bad_token = bad_column + E + 2, *const run_end = bad_token + 1;
 
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
-  const line_of_head at = job.line(blockIdx.x / stretches);
-  const std::int64_t begin = blockIdx.x % stretches * stretch, keys = job.from.keys, values = job.from.values;
-  const std::int64_t length = at.line.length < begin + stretch ? at.line.length : begin + stretch;
+  const std::int64_t keys = job.from.keys, values = job.from.values;
+  const walked_line walked = walked_line_of_block<Reads>(job, stretches);
+  if (!walked.exists) return;
+  const line_of_head& at = walked.at;
+  const std::int64_t begin = walked.begin, length = walked.length;
 
   using weights_type = tile_weights<Job, D>;
   static_assert(weights_type::exchange_bytes <= tiles::score_bytes);
@@ -74,8 +77,9 @@ __global__ void __launch_bounds__(causal_tiles<D, E>::threads, 2)
   };
   each_of_state([&](float& x, int i, int j) { x = Reads && i < keys && j < values ? job.begin(at, i, j) : 0.0F; });
 
-  for (int n = thread; n < E; n += tiles::threads) bad_column[n] = INT_MAX;
-  if (thread == 0) *bad_token = INT_MAX;
+  const bad_before<Job> known{job, at, Reads};
+  for (int n = thread; n < E; n += tiles::threads) bad_column[n] = known.column(n);
+  if (thread == 0) *bad_token = known.token();
 
   for (std::int64_t first = begin; first < length; first += rows) {
     const int count = static_cast<int>(length - first < rows ? length - first : rows);
@@ -201,7 +205,7 @@ __global__ void __launch_bounds__(causal_tiles<D, E>::threads, 2)
 
   __syncthreads();
   if constexpr (Reads) {
-    if (!out.state) return;
+    if (!out.state || !walked.ends) return;
     if (factors.part == 0) {
       *reinterpret_cast<float2*>(rescale + factors.channel) = float2{factors.gain[0], factors.gain[1]};
     }
@@ -225,20 +229,16 @@ __global__ void __launch_bounds__(causal_tiles<D, E>::threads, 2)
     }
   } else {
     each_of_state([&](float& x, int i, int j) {
-      if (i < keys && j < values) out.sum[(blockIdx.x * keys + i) * values + j] = x;
+      if (i < keys && j < values) out.sum[(walked.place * keys + i) * values + j] = x;
     });
-    for (int e = 0; e < weights_type::own && Job::sums && factors.part == 0; ++e) {
+    for (int e = 0; e < weights_type::own && factors.part == 0; ++e) {
       if (factors.channel + e >= job.width) continue;
-      out.exponent[blockIdx.x * job.width + factors.channel + e] = factors.m[e];
-      out.normaliser[blockIdx.x * job.width + factors.channel + e] = factors.z[e];
+      const std::int64_t place = walked.place * job.width + factors.channel + e;
+      if constexpr (Job::sums) out.exponent[place] = factors.m[e];
+      out.normaliser[place] = Job::sums ? factors.z[e] : factors.product[e];
     }
-    if (thread == 0 && *bad_token != INT_MAX) {
-      atomicMin(job.bad_token + at.item, static_cast<unsigned long long>(*bad_token));
-    }
-    for (int n = thread; n < values; n += tiles::threads) {
-      if (bad_column[n] == INT_MAX) continue;
-      atomicMin(job.bad_column + at.item * values + n, static_cast<unsigned long long>(bad_column[n]));
-    }
+    for (int n = thread; n < values; n += tiles::threads) tell_bad_column(job, at, n, bad_column[n]);
+    if (thread == 0) tell_bad_token(job, at, *bad_token);
   }
 }
 
@@ -251,11 +251,12 @@ bool fits_causal_tiles(const Job& job) {
 /// Puts causal_tiles_kernel on the stream, in the smallest of its tiles.
 template <bool Reads, class Job, class Outputs>
 void run_causal_tiles(execution<cuda>& on, const char* operation, const Job& job, const Outputs& outputs,
-                      std::int64_t stretches, std::int64_t stretch) {
+                      const line_stretches& stretches) {
   const auto run = [&]<int D, int E>() {
     using tiles = causal_tiles<D, E>;
-    launch(on, operation, {job.from.items() * stretches, tiles::threads, static_cast<std::size_t>(tiles::bytes)},
-           causal_tiles_kernel<Reads, Job, Outputs, D, E>, job, outputs, stretches, stretch);
+    launch(on, operation,
+           {job.from.items() * stretches.blocks_of_line, tiles::threads, static_cast<std::size_t>(tiles::bytes)},
+           causal_tiles_kernel<Reads, Job, Outputs, D, E>, job, outputs, stretches);
   };
   if (job.from.keys <= 64 && job.from.values <= 64) {
     run.template operator()<64, 64>();

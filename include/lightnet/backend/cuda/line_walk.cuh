@@ -11,21 +11,21 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// A walk along the lines on Hopper's matrix units, a block a line and head, or `stretch` tokens of one: some warps read
+/// A walk along the lines on Hopper's matrix units, a block a line and head, or a stretch of one: some warps read
 /// tiles of 64 tokens (walk_loaders) and make their factors (walk_weighers), others multiply, a tile behind (walk_readers,
 /// walk_readings). Least traffic a token: every operand read once, every gradient or output written once; a gradient's R,
 /// which is float, besides. Tile: 64 tokens, all channels of the operands, in shared memory; the state in registers.
 template <walk_for What, class Job, class Outputs, int D>
 __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<What, Job, D>::blocks_of_processor)
     line_walk_kernel(const __grid_constant__ Job job, const __grid_constant__ Outputs out,
-                     const __grid_constant__ gradient_memory kept, std::int64_t stretches, std::int64_t stretch) {
+                     const __grid_constant__ gradient_memory kept,
+                     const __grid_constant__ line_stretches stretches) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using plan = walk_plan<What, Job, D>;
   extern __shared__ unsigned char shared_memory[];
   auto& shared = walk_memory<plan, D>::in(shared_memory);
-  walked_line line{job.line(blockIdx.x / stretches), static_cast<int>(blockIdx.x % stretches * stretch), 0};
-  line.length =
-      static_cast<int>(line.at.line.length < line.begin + stretch ? line.at.line.length : line.begin + stretch);
+  const walked_line line = walked_line_of_block<What == walk_for::outputs>(job, stretches);
+  if (!line.exists) return;
   if constexpr (plan::goes_back) {
     if (kept.redo[line.at.item] != 0) return;
   }
@@ -34,6 +34,7 @@ __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<Wh
   }
   if (threadIdx.x == 0) shared.line = line;
   walk_loaders<What, Job, Outputs, D>::look({job, out, kept, line, shared});
+  if constexpr (plan::weighs) walk_weighers<What, Job, Outputs, D>::begin({job, out, kept, line, shared});
   shared.begin();
   const walk_part<What, Job, Outputs, D> part{job, out, kept, shared.line, shared};
   // The compiler has to see that whole warps go one way.
@@ -61,20 +62,48 @@ __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<Wh
 /// Puts a walk on the stream, in the smallest of its tiles: heads of up to 128 keys and values.
 template <walk_for What, class Job, class Outputs>
 void walk_lines(execution<cuda>& on, const char* operation, const Job& job, const Outputs& outputs,
-                std::int64_t stretches, std::int64_t stretch, const gradient_memory& kept = {}) {
+                const line_stretches& stretches, const gradient_memory& kept = {}) {
   const auto run = [&]<int D>() {
     using plan = walk_plan<What, Job, D>;
     constexpr std::size_t bytes = sizeof(walk_memory<plan, D>) + 1024, most = 228 * 1024;
     static_assert((bytes + 1024) * plan::blocks_of_processor <= most,
                   "lightnet: a tile is too large for shared memory");
-    launch(on, operation, {job.from.items() * stretches, plan::threads, bytes}, line_walk_kernel<What, Job, Outputs, D>,
-           job, outputs, kept, stretches, stretch);
+    launch(on, operation, {job.from.items() * stretches.blocks_of_line, plan::threads, bytes},
+           line_walk_kernel<What, Job, Outputs, D>, job, outputs, kept, stretches);
   };
   if (job.from.keys <= 64 && job.from.values <= 64) {
     run.template operator()<64>();
   } else {
     run.template operator()<128>();
   }
+}
+
+/// Puts on the stream what gives the totals of stretches.
+template <class Job>
+void add_up_stretches(execution<cuda>& on, const char* operation, const Job& job,
+                      const stretch_totals<typename Job::A>& totals) {
+  if (on.takes_hopper()) return walk_lines<walk_for::totals>(on, operation, job, totals, totals.stretches);
+  run_causal_tiles<false>(on, operation, job, totals, totals.stretches);
+}
+
+/// The outputs and the final state of a causal pass. Long lines are cut: their totals, what has come before each stretch, and
+/// all stretches at once, for half as much traffic again.
+template <class Job, class Outputs>
+void run_lines(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation, Job job,
+               const Outputs& outputs) {
+  const auto stretches = line_stretches::of(job, 4096, 8192);
+  if (stretches.blocks_of_line > 1) {
+    take_line_memory(on, scratch, operation, job);
+    auto but_last = stretches;
+    but_last.left_out = 1;
+    const auto totals = stretch_totals<typename Job::A>::of(scratch, job, but_last);
+    const auto between = states_between<Job>::of(scratch, job, stretches);
+    add_up_stretches(on, operation, job, totals);
+    add_stretches(on, operation, job, totals, between);
+    job.between = between.states;
+  }
+  if (on.takes_hopper()) return walk_lines<walk_for::outputs>(on, operation, job, outputs, stretches);
+  run_causal_tiles<true>(on, operation, job, outputs, stretches);
 }
 
 /// The gradients of a causal pass, in four walks. Gives the lines that are left over.
@@ -85,11 +114,11 @@ const unsigned* walk_gradients(execution<cuda>& on, execution<cuda>::scope& scra
   const gradient_memory kept = gradient_memory::of(scratch, job, from.keys <= 64 && from.values <= 64 ? 64 : 128);
   check_cuda(operation, "cudaMemsetAsync",
              cudaMemsetAsync(kept.redo, 0, static_cast<std::size_t>(from.items()) * sizeof(unsigned), on.stream()));
-  const std::int64_t all = std::max<std::int64_t>(from.lines.longest(), 1);
-  walk_lines<walk_for::factors>(on, operation, job, gradients, 1, all, kept);
-  walk_lines<walk_for::queries>(on, operation, job, gradients, 1, all, kept);
-  walk_lines<walk_for::keys>(on, operation, job, gradients, 1, all, kept);
-  if (gradients.v) walk_lines<walk_for::values>(on, operation, job, gradients, 1, all, kept);
+  const auto whole = line_stretches::none(job);
+  walk_lines<walk_for::factors>(on, operation, job, gradients, whole, kept);
+  walk_lines<walk_for::queries>(on, operation, job, gradients, whole, kept);
+  walk_lines<walk_for::keys>(on, operation, job, gradients, whole, kept);
+  if (gradients.v) walk_lines<walk_for::values>(on, operation, job, gradients, whole, kept);
   return kept.redo;
 }
 

@@ -96,11 +96,7 @@ void linear_recurrence_forward(execution<cuda>& on, const recurrence_arguments<R
   if constexpr (takes_causal_tiles<Recurrence, Position, T>) {
     execution<cuda>::scope scratch{on};
     const auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
-    if (fits_causal_tiles(job)) {
-      const std::int64_t longest = std::max<std::int64_t>(arguments.lines.longest(), 1);
-      if (on.takes_hopper()) return walk_lines<walk_for::outputs>(on, operation, job, outputs, 1, longest);
-      return run_causal_tiles<true>(on, operation, job, outputs, 1, longest);
-    }
+    if (fits_causal_tiles(job)) return run_lines(on, scratch, operation, job, outputs);
   }
   forward_pass<Recurrence, Position>(on, arguments, outputs, operation);
 }

@@ -52,6 +52,7 @@ struct line_of_head {
   token_line line;
   std::int64_t head, item;
   bool left_alone = false;  // it is none of those that are worked on, and counts as empty
+  std::int64_t between = -1;  // it begins with this one of the states between stretches, not with the initial state
 };
 
 /// A recurrence with a matrix state in the form that every kernel reads: token by token,
@@ -67,6 +68,7 @@ struct recurrence_job {
   using A = accumulator<T>;
   using arguments = recurrence_arguments<Recurrence, Dims, T, cuda>;
   using state_type = typename Recurrence::template state<A, cuda>;
+  using given_state = typename Recurrence::template state<const A, cuda>;
   using recurrence = Recurrence;
   using position = Position;
   static constexpr bool sums = Recurrence::normaliser == normaliser_of::sum;
@@ -79,6 +81,7 @@ struct recurrence_job {
   static constexpr A least_logit = A(-10000);                                       // a log decay that leaves nothing
 
   arguments from;
+  given_state between{};  // [.., H, ..]: what lines that are cut have come to
   std::int64_t tokens = 0, width = 0;  // N, and the weights of a token
   // [B, H, N, width]: a; what kappa is multiplied by, w 2^-m or, where that is the key, Z 2^-m; w 2^-m; 1 / Z
   A *keep = nullptr, *weight = nullptr, *own = nullptr, *inverse = nullptr;
@@ -237,9 +240,16 @@ struct recurrence_job {
     return Position::encodes && r >= from.keys ? r - from.keys : r;
   }
 
+  /// What a line begins with: a state, if there is one, and which of its sequences.
+  __device__ const given_state& initial(const line_of_head& at) const noexcept {
+    return at.between < 0 ? from.state : between;
+  }
+  __device__ static std::int64_t sequence_of(const line_of_head& at) noexcept {
+    return at.between < 0 ? at.line.sequence : at.between;
+  }
   /// U before the first token. What an empty channel holds does not count.
   __device__ A begin(const line_of_head& at, std::int64_t r, std::int64_t j) const noexcept {
-    return begins_empty(at, r) ? A(0) : from.state.sum(at.line.sequence, at.head, r, j);
+    return begins_empty(at, r) ? A(0) : initial(at).sum(sequence_of(at), at.head, r, j);
   }
   /// What is carried into a line for weight w: Z and its frame, the product of the decays; without `from_state` those of no
   /// tokens at all. What an empty channel of a state holds beside does not count.
@@ -250,21 +260,22 @@ struct recurrence_job {
   __device__ carried_weight carried(const line_of_head& at, std::int64_t w, bool from_state = true) const noexcept {
     const bool empty = sums && !(from_state && Recurrence::sink);
     carried_weight into{empty ? empty_exponent : 0, empty ? A(0) : A(1), A(1)};
-    if (!from_state || !from.state) return into;
+    const given_state& state = initial(at);
+    if (!from_state || !state) return into;
     if constexpr (Recurrence::framed) {
-      const std::int32_t given = from.state.exponent(at.line.sequence, at.head, w);
+      const std::int32_t given = state.exponent(sequence_of(at), at.head, w);
       into.m = given <= empty_exponent ? empty_exponent : given;
-      into.z = into.m == empty_exponent ? A(0) : from.state.normaliser(at.line.sequence, at.head, w);
-    } else if (from.state.decay) {
-      into.product = from.state.decay(at.line.sequence, at.head, w);
+      into.z = into.m == empty_exponent ? A(0) : state.normaliser(sequence_of(at), at.head, w);
+    } else if (state.decay) {
+      into.product = state.decay(sequence_of(at), at.head, w);
     }
     return into;
   }
   __device__ bool begins_empty(const line_of_head& at, std::int64_t r) const noexcept {
     if constexpr (Recurrence::framed) {
-      return !from.state || from.state.exponent(at.line.sequence, at.head, weight_of_row(r)) <= empty_exponent;
+      return !initial(at) || initial(at).exponent(sequence_of(at), at.head, weight_of_row(r)) <= empty_exponent;
     } else {
-      return !from.state;
+      return !initial(at);
     }
   }
 

@@ -7,72 +7,30 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// What the tokens of a stretch of a line add up to, each in a frame of its own.
-template <class A>
-struct stretch_totals {
-  A* sum;                  // [items, stretches, d, e]: U
-  std::int32_t* exponent;  // [items, stretches, width]: m
-  A* normaliser;           // [items, stretches, width]: Z
-};
-
-/// The total (m, Z) of a line, the initial state and all stretches in their order. A thread a weight.
+/// Keeps the totals of lines: U in `sums` [items, d, e], (m, Z) in the job, and both in the final state where it is asked for.
 template <class Job>
-struct add_stretch_weights {
-  Job job;
-  stretch_totals<typename Job::A> from;
-  std::int64_t stretches;
+struct totals_of_lines {
+  using A = typename Job::A;
 
-  __device__ void operator()(std::int64_t n) const {
-    using A = typename Job::A;
-    const line_of_head at = job.line(n / job.width);
-    const std::int64_t w = n % job.width;
-    if constexpr (!Job::sums) {
-      job.decay[n] = job.carried(at, w).product;
+  Job job;
+  typename Job::state_type to;
+  A* sums;
+
+  __device__ void after(const line_of_head&, std::int64_t, int, int, A, const running_weight<Job>&) const {}
+  __device__ void end(const line_of_head& at, int i, int j, A sum, const running_weight<Job>& weight) const {
+    sums[(at.item * job.from.keys + i) * job.from.values + j] = sum;
+    if (to) to.sum(at.line.sequence, at.head, i, j) = ends_bad(job, at, j) ? limits<A>::not_a_number : sum;
+    if (j != 0 || (!Job::per_channel && i != 0)) return;
+    const std::int64_t n = at.item * job.width + i;
+    if constexpr (Job::sums) {
+      job.exponent[n] = weight.m;
+      job.normaliser[n] = weight.z;
+      job.inverse[n] = weight.z == A(0) ? A(0) : A(1) / weight.z;
     } else {
-      auto [m, z, product] = job.carried(at, w);
-      for (std::int64_t s = 0; s < stretches; ++s) {
-        const std::int64_t place = (at.item * stretches + s) * job.width + w;
-        const std::int32_t other = from.exponent[place], frame = other > m ? other : m;
-        z = multiply_add(lower_by_power_of_two(A(1), m - frame), z,
-                         lower_by_power_of_two(A(1), other - frame) * from.normaliser[place]);
-        m = frame;
-      }
-      job.exponent[n] = m;
-      job.normaliser[n] = z;
-      job.inverse[n] = z == A(0) ? A(0) : A(1) / z;
+      job.decay[n] = weight.z;
     }
   }
 };
-
-/// U of all lines in the frame of their totals, and the final states: states [items, d, e]. Least traffic: the parts and
-/// these. A block 8 rows of a line and head.
-template <class Job, class State>
-__global__ void __launch_bounds__(256)
-    add_stretch_states_kernel(Job job, State to, stretch_totals<typename Job::A> from, std::int64_t stretches,
-                              typename Job::A* states, std::int64_t blocks_of_item) {
-  using A = typename Job::A;
-  constexpr int rows_of_block = 8;
-  const line_of_head at = job.line(blockIdx.x / blocks_of_item);
-  const int rows = static_cast<int>(job.from.keys), columns = static_cast<int>(job.from.values);
-  const int first = static_cast<int>(blockIdx.x % blocks_of_item) * rows_of_block;
-  for (int n = static_cast<int>(threadIdx.x); n < rows_of_block * columns; n += 256) {
-    const int i = first + n / columns, j = n % columns;
-    if (i >= rows) return;
-    const std::int64_t w = Job::per_channel ? i : 0;
-    A sum = A(0);
-    if (!job.begins_empty(at, i)) sum = from_initial_frame(job, at, w) * job.begin(at, i, j);
-    for (std::int64_t s = 0; s < stretches; ++s) {
-      const std::int64_t part = at.item * stretches + s;
-      A by = A(1);
-      if constexpr (Job::sums) {
-        by = lower_by_power_of_two(A(1), from.exponent[part * job.width + w] - job.exponent[at.item * job.width + w]);
-      }
-      sum = multiply_add(by, from.sum[(part * rows + i) * columns + j], sum);
-    }
-    states[(at.item * rows + i) * columns + j] = sum;
-    if (to) to.sum(at.line.sequence, at.head, i, j) = ends_bad(job, at, j) ? limits<A>::not_a_number : sum;
-  }
-}
 
 /// o = q (U / Z) on the matrix units, a block a line, head and 128 of its tokens. Least traffic a token: d + e numbers.
 /// Tile: 128 tokens and all d and e in shared memory, U / Z rounded to bfloat16.
@@ -145,34 +103,23 @@ template <class Job, class Outputs>
 void run_reduction_tiles(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation, Job job,
                          const Outputs& outputs) {
   using A = typename Job::A;
-  constexpr std::int64_t stretch = 1024, rows = 128;
+  constexpr std::int64_t rows = 128;
   const auto& from = job.from;
-  const std::int64_t items = from.items(), longest = from.lines.longest(),
-                     stretches = (longest + stretch - 1) / stretch;
-  const std::int64_t size = from.keys * from.values;
-  const stretch_totals<A> totals{scratch.take<A>(items * stretches * size),
-                                 scratch.take<std::int32_t>(items * stretches * job.width),
-                                 scratch.take<A>(items * stretches * job.width)};
-  A* const states = scratch.take<A>(items * size);
-  if (on.takes_hopper()) {
-    walk_lines<walk_for::totals>(on, operation, job, totals, stretches, stretch);
-  } else if (stretches > 0) {
-    run_causal_tiles<false>(on, operation, job, totals, stretches, stretch);
-  }
-  for_each(on, operation, items * job.width, add_stretch_weights<Job>{job, totals, stretches});
-  using state_type = std::remove_cvref_t<decltype(outputs.state)>;
-  const std::int64_t blocks_of_item = (from.keys + 7) / 8;
-  launch(on, operation, {items * blocks_of_item, 256}, add_stretch_states_kernel<Job, state_type>, job, outputs.state,
-         totals, stretches, states, blocks_of_item);
+  const std::int64_t items = from.items();
+  const auto stretches = line_stretches::of(job, 1024);
+  const auto totals = stretch_totals<A>::of(scratch, job, stretches);
+  A* const states = scratch.take<A>(items * from.keys * from.values);
+  add_up_stretches(on, operation, job, totals);
+  add_stretches(on, operation, job, totals, totals_of_lines<Job>{job, outputs.state, states});
   if (outputs.state) {
     for_each(on, operation, items * job.width, store_weights_of_state<Job>{job, outputs.state});
   }
   if (on.takes_hopper()) {
     using readings = line_readings<std::remove_cvref_t<decltype(outputs.o)>>;
     return walk_lines<walk_for::readings>(on, operation, job, readings{outputs.o, outputs.accumulate, states},
-                                          stretches, stretch);
+                                          stretches);
   }
-  const std::int64_t blocks = (longest + rows - 1) / rows;
+  const std::int64_t blocks = (from.lines.longest() + rows - 1) / rows;
   const auto read = [&]<int D, int E>() {
     const std::size_t bytes = 2 * (rows * bfloat16_tile::padded(D) + D * bfloat16_tile::padded(E));
     launch(on, operation, {items * blocks, 256, bytes}, read_tiles_kernel<Job, Outputs, D, E>, job, outputs, states,

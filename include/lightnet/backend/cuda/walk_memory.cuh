@@ -10,14 +10,6 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// The part of a line and head that a block walks.
-struct walked_line {
-  line_of_head at;
-  int begin, length;  // positions [begin, length)
-
-  __device__ int tiles() const { return length > begin ? (length - begin - 1) / 64 + 1 : 0; }
-};
-
 /// The shared memory of a block, and how its warps meet.
 template <class Plan, int D>
 struct walk_memory {

@@ -31,7 +31,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
   __device__ void run() {
     each_of_state([](float& x, int, int) { x = 0; });
     if constexpr (What == walk_for::outputs || What == walk_for::queries) {
-      if (job_.from.state) load_state();
+      if (job_.initial(line_.at)) load_state();
     }
     const int tiles = line_.tiles();
     int turn = 0;
@@ -101,9 +101,9 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
   // --- The state
 
   __device__ void load_state() {
-    const auto& from = job_.from.state;
+    const auto& from = job_.initial(line_.at);
     const std::int64_t keys = job_.from.keys, values = job_.from.values;
-    const std::int64_t sequence = line_.at.line.sequence, head = line_.at.head;
+    const std::int64_t sequence = job_.sequence_of(line_.at), head = line_.at.head;
     each_of_state([&](float& x, int i, int j) {
       if (i >= keys || j >= values) return;
       if constexpr (Job::recurrence::framed) {  // what an empty channel holds does not count
@@ -139,7 +139,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
   __device__ void store_state() {
     const std::int64_t keys = job_.from.keys, values = job_.from.values;
     if constexpr (What == walk_for::outputs) {
-      if (!out_.state) return;
+      if (!out_.state || !line_.ends) return;
       each_of_state([&](float& x, int i, int j) {
         if (i >= keys || j >= values) return;
         const bool bad = shared_.bad_token < line_.length || shared_.bad_column[j] < line_.length;
@@ -147,7 +147,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
       });
     } else {
       each_of_state([&](float& x, int i, int j) {
-        if (i < keys && j < values) out_.sum[(blockIdx.x * keys + i) * values + j] = x;
+        if (i < keys && j < values) out_.sum[(line_.place * keys + i) * values + j] = x;
       });
     }
   }

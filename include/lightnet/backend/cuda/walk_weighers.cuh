@@ -22,13 +22,19 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
 
   __device__ explicit walk_weighers(const part& given) : base{given} {}
 
+  /// What is known before the first tile: by all threads of the block, before they meet.
+  __device__ static void begin(const part& given) {
+    const bad_before<Job> known{given.job_, given.line_.at, What == walk_for::outputs};
+    const int thread = static_cast<int>(threadIdx.x), token = known.token(), column = known.column(thread);
+    const bool any = known.any();
+    if (thread < D) given.shared_.bad_column[thread] = column;
+    if (thread != 0) return;
+    given.shared_.bad_token = token;
+    given.shared_.bad_values = any;
+    given.shared_.wide_run = -1;
+  }
+
   __device__ void run() {
-    if (thread_ < D) shared_.bad_column[thread_] = INT_MAX;
-    if (thread_ == 0) {
-      shared_.bad_token = INT_MAX;
-      shared_.bad_values = 0;
-      shared_.wide_run = -1;
-    }
     const int tiles = line_.tiles();
     constexpr int stages = plan::stages, ahead = stages - 1;
     for (int turn = 0; turn < ahead; ++turn) load_ahead(turn, tiles);
@@ -191,7 +197,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
       for (int e = 0; e < weights.own && weights.channel + e < job_.width; ++e) body(e, weights.channel + e);
     };
     if constexpr (What == walk_for::outputs) {
-      if (!out_.state) return;
+      if (!out_.state || !line_.ends) return;
       const float nan = limits<float>::not_a_number;
       each_weight([&](int e, std::int64_t w) {
         if constexpr (Job::recurrence::framed) {
@@ -202,19 +208,13 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
         }
       });
     } else {
-      if constexpr (Job::sums) {
-        each_weight([&](int e, std::int64_t w) {
-          out_.exponent[blockIdx.x * job_.width + w] = weights.m[e];
-          out_.normaliser[blockIdx.x * job_.width + w] = weights.z[e];
-        });
-      }
-      if (thread_ == 0 && shared_.bad_token != INT_MAX) {
-        atomicMin(job_.bad_token + at.item, static_cast<unsigned long long>(shared_.bad_token));
-      }
-      if (thread_ < job_.from.values && shared_.bad_column[thread_] != INT_MAX) {
-        atomicMin(job_.bad_column + at.item * job_.from.values + thread_,
-                  static_cast<unsigned long long>(shared_.bad_column[thread_]));
-      }
+      each_weight([&](int e, std::int64_t w) {
+        const std::int64_t place = line_.place * job_.width + w;
+        if constexpr (Job::sums) out_.exponent[place] = weights.m[e];
+        out_.normaliser[place] = Job::sums ? weights.z[e] : weights.product[e];
+      });
+      if (thread_ == 0) tell_bad_token(job_, at, shared_.bad_token);
+      if (thread_ < D) tell_bad_column(job_, at, thread_, shared_.bad_column[thread_]);
     }
   }
 

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/backend/cuda/launch.cuh>
+#include <lightnet/backend/cuda/recurrence_job.cuh>
+
+#include <algorithm>
+#include <climits>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+namespace detail {
+
+/// Where lines keep something for every `tokens` of theirs: those of a head one line after another. Each packed sequence may
+/// leave one place empty.
+struct places_of_lines {
+  std::int64_t tokens = 1, heads = 1, of_line = 0, all = 0;  // places of the longest line, and of a head
+  bool packed = false;
+
+  template <class Job>
+  static places_of_lines of(const Job& job, std::int64_t tokens) {
+    const auto& lines = job.from.lines;
+    places_of_lines made;
+    made.tokens = tokens;
+    made.heads = job.from.heads;
+    made.of_line = (lines.longest() + tokens - 1) / tokens;
+    made.packed = static_cast<bool>(lines.cumulative_lengths);
+    made.all = made.packed ? lines.longest() / tokens + lines.sequences() : lines.count() * made.of_line;
+    return made;
+  }
+
+  /// Among those of its head, and among all.
+  __device__ std::int64_t of_head(const line_of_head& at, std::int64_t index) const {
+    return (packed ? at.line.origin / tokens + at.line.sequence : at.item / heads * of_line) + index;
+  }
+  __device__ std::int64_t operator()(const line_of_head& at, std::int64_t index) const {
+    return at.head * all + of_head(at, index);
+  }
+};
+
+/// The part of a line and head that a block walks.
+struct walked_line {
+  line_of_head at;
+  int begin, length;   // positions [begin, length)
+  std::int64_t place;  // of the stretch
+  bool exists, ends;   // there is such a stretch; it is the last of its line
+
+  __device__ int tiles() const { return length > begin ? (length - begin - 1) / 64 + 1 : 0; }
+};
+
+/// How the lines of a walk are cut, so that few of them keep all of a GPU busy: those of more than `uncut` tokens into
+/// stretches. The length of a line alone decides: it has the same bits whatever lies beside it.
+struct line_stretches {
+  places_of_lines places;
+  std::int64_t uncut = 0, blocks_of_line = 1;
+  std::int64_t left_out = 0;  // of the stretches of a line, so many at its end are not walked
+
+  /// A stretch a line.
+  template <class Job>
+  static line_stretches none(const Job& job) {
+    const std::int64_t longest = std::max<std::int64_t>(job.from.lines.longest(), 1);
+    return {places_of_lines::of(job, longest), longest};
+  }
+  /// All lines in stretches of so many tokens, or those of more than `uncut`.
+  template <class Job>
+  static line_stretches of(const Job& job, std::int64_t tokens, std::int64_t uncut = -1) {
+    if (job.from.lines.longest() <= uncut) return none(job);
+    const auto places = places_of_lines::of(job, tokens);
+    return {places, uncut, places.of_line};
+  }
+
+  __device__ bool cuts(const line_of_head& at) const { return at.line.length > uncut; }
+  __device__ std::int64_t count(const line_of_head& at) const {
+    return cuts(at) ? (at.line.length + places.tokens - 1) / places.tokens : 1;
+  }
+  /// That of a block of a line.
+  __device__ walked_line stretch(const line_of_head& at, std::int64_t index) const {
+    const std::int64_t begin = index * places.tokens, stretches = count(at);
+    const std::int64_t end = cuts(at) && at.line.length > begin + places.tokens ? begin + places.tokens : at.line.length;
+    return {.at = at,
+            .begin = static_cast<int>(begin),
+            .length = static_cast<int>(end),
+            .place = places(at, index),
+            .exists = index < stretches - left_out,
+            .ends = index + 1 == stretches};
+  }
+};
+
+/// That of this block; one that reads its state begins with what the line has come to.
+template <bool Reads, class Job>
+__device__ walked_line walked_line_of_block(const Job& job, const line_stretches& stretches) {
+  const std::int64_t index = blockIdx.x % stretches.blocks_of_line;
+  walked_line line = stretches.stretch(job.line(blockIdx.x / stretches.blocks_of_line), index);
+  if (Reads && index > 0) line.at.between = stretches.places.of_head(line.at, index);
+  return line;
+}
+
+// Where something is bad in a line: the positions from which it is NaN, INT_MAX for never. Stretches tell each other.
+
+template <class Job>
+__device__ void tell_bad_token(const Job& job, const line_of_head& at, int position) {
+  if (position == INT_MAX) return;
+  atomicMin(job.bad_token + at.item, static_cast<unsigned long long>(position));
+  atomicOr(job.poisoned + at.item, 1U);
+}
+template <class Job>
+__device__ void tell_bad_column(const Job& job, const line_of_head& at, std::int64_t column, int position) {
+  if (position == INT_MAX || column >= job.from.values) return;
+  atomicMin(job.bad_column + at.item * job.from.values + column, static_cast<unsigned long long>(position));
+  atomicOr(job.poisoned + at.item, 1U);
+}
+/// What other stretches have told, if that is `wanted`. Without branches that threads take differently: after such ones the
+/// compiler keeps what all threads share in registers of each.
+template <class Job>
+struct bad_before {
+  const Job& job;
+  const line_of_head& at;
+  bool wanted;
+
+  __device__ bad_before(const Job& of, const line_of_head& line, bool is_wanted)
+      : job{of}, at{line}, wanted{is_wanted && of.poisoned != nullptr && of.from.values > 0} {}
+  __device__ bool any() const { return wanted ? job.poisoned[at.item] != 0 : false; }
+  __device__ int token() const { return wanted ? position(job.bad_token[at.item]) : INT_MAX; }
+  __device__ int column(int j) const {
+    if (!wanted) return INT_MAX;
+    const int last = static_cast<int>(job.from.values) - 1, place = j < last ? j : last;
+    const int found = position(job.bad_column[at.item * job.from.values + place]);
+    return j <= last ? found : INT_MAX;
+  }
+
+ private:
+  __device__ static int position(unsigned long long i) { return i < INT_MAX ? static_cast<int>(i) : INT_MAX; }
+};
+
+/// What stretches add up to, by their places, each in a frame of its own.
+template <class A>
+struct stretch_totals {
+  line_stretches stretches;
+  A* sum;                  // [places, d, e]: U, or S
+  std::int32_t* exponent;  // [places, width]: m
+  A* normaliser;           // [places, width]: Z, or the product of the decays
+
+  template <class Job>
+  static stretch_totals of(execution<cuda>::scope& scratch, const Job& job, const line_stretches& stretches) {
+    const std::int64_t places = stretches.places.heads * stretches.places.all;
+    return {stretches, scratch.take<A>(places * job.from.keys * job.from.values),
+            scratch.take<std::int32_t>(Job::sums ? places * job.width : 0), scratch.take<A>(places * job.width)};
+  }
+};
+
+/// (m, Z), or the product of the decays, along a line: from its initial state on, stretch after stretch.
+template <class Job>
+class running_weight {
+ public:
+  using A = typename Job::A;
+
+  std::int32_t m;
+  A z;                                   // Z, or the product
+  A of_carried = A(1), of_total = A(1);  // take what was carried, and what the last stretch adds, to this frame
+
+  __device__ running_weight(const Job& job, const line_of_head& at, std::int64_t w) : width_{job.width}, w_{w} {
+    const auto begin = job.carried(at, w);
+    m = begin.m;
+    z = Job::sums ? begin.z : begin.product;
+  }
+
+  __device__ void add(const stretch_totals<A>& totals, std::int64_t place) {
+    const A other = totals.normaliser[place * width_ + w_];
+    if constexpr (Job::sums) {
+      const std::int32_t of_stretch = totals.exponent[place * width_ + w_], before = m;
+      m = of_stretch > m ? of_stretch : m;
+      of_carried = lower_by_power_of_two(A(1), before - m);
+      of_total = lower_by_power_of_two(A(1), of_stretch - m);
+      z = multiply_add(of_carried, z, of_total * other);
+    } else {
+      of_carried = other;
+      z *= other;
+    }
+  }
+
+ private:
+  std::int64_t width_, w_;
+};
+
+/// Goes along all lines, from their initial states on and a stretch that is walked after the other, and tells `keep` of every
+/// element of U and its weight: after each stretch, and at the end. A thread an element, a block 256 of a line and head.
+template <class Job, class Keep>
+__global__ void __launch_bounds__(256)
+    add_stretches_kernel(Job job, stretch_totals<typename Job::A> totals, Keep keep, std::int64_t blocks_of_item) {
+  const line_of_head at = job.line(blockIdx.x / blocks_of_item);
+  const int columns = static_cast<int>(job.from.values), size = static_cast<int>(job.from.keys) * columns;
+  const int element = static_cast<int>(blockIdx.x % blocks_of_item) * 256 + static_cast<int>(threadIdx.x);
+  if (element >= size) return;
+  const int i = element / columns, j = element % columns;
+  const std::int64_t walked = totals.stretches.count(at) - totals.stretches.left_out;
+  running_weight<Job> weight(job, at, Job::per_channel ? i : 0);
+  typename Job::A sum = job.begin(at, i, j);
+  for (std::int64_t s = 0; s < walked; ++s) {
+    const std::int64_t place = totals.stretches.places(at, s);
+    weight.add(totals, place);
+    sum = multiply_add(weight.of_carried, sum, weight.of_total * totals.sum[place * size + element]);
+    keep.after(at, s, i, j, sum, weight);
+  }
+  keep.end(at, i, j, sum, weight);
+}
+
+template <class Job, class Keep>
+void add_stretches(execution<cuda>& on, const char* operation, const Job& job,
+                   const stretch_totals<typename Job::A>& totals, const Keep& keep) {
+  const std::int64_t blocks_of_item = (job.from.keys * job.from.values + 255) / 256;
+  launch(on, operation, {job.from.items() * blocks_of_item, 256}, add_stretches_kernel<Job, Keep>, job, totals, keep,
+         blocks_of_item);
+}
+
+/// Keeps the states between stretches: [stretches of a head, H, ..].
+template <class Job>
+struct states_between {
+  using A = typename Job::A;
+
+  places_of_lines places;
+  typename Job::state_type states;
+
+  static states_between of(execution<cuda>::scope& scratch, const Job& job, const line_stretches& stretches) {
+    const std::int64_t all = stretches.places.all, heads = job.from.heads, keys = job.from.keys, e = job.from.values;
+    const dynamic_view<3, A, cuda> weights{scratch.take<A>(all * heads * job.width), {{all, heads, job.width}}};
+    const dynamic_view<4, A, cuda> sum{scratch.take<A>(all * heads * keys * e), {{all, heads, keys, e}}};
+    if constexpr (Job::recurrence::framed) {
+      return {stretches.places,
+              {{scratch.take<std::int32_t>(all * heads * job.width), {{all, heads, job.width}}}, weights, sum, {}}};
+    } else {
+      return {stretches.places, {sum, weights}};
+    }
+  }
+
+  __device__ void after(const line_of_head& at, std::int64_t s, int i, int j, A sum,
+                        const running_weight<Job>& weight) const {
+    const std::int64_t entry = places.of_head(at, s + 1);
+    states.sum(entry, at.head, i, j) = sum;
+    if (j != 0 || (!Job::per_channel && i != 0)) return;
+    if constexpr (Job::recurrence::framed) {
+      states.exponent(entry, at.head, i) = weight.m;
+      states.normaliser(entry, at.head, i) = weight.z;
+    } else {
+      states.decay(entry, at.head, i) = weight.z;
+    }
+  }
+  __device__ void end(const line_of_head&, int, int, A, const running_weight<Job>&) const {}
+};
+
+}  // namespace detail
+
+LIGHTNET_END_NAMESPACE

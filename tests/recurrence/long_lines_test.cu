@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// Lines that the kernels of bfloat16 cut into stretches, of 4096 tokens where there are more than 8192.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "../oracle/recurrence.hpp"
+#include "cases.hpp"
+#include "random_question.hpp"
+
+namespace {
+
+using namespace cases;
+
+std::vector<operation> cut_cases() {
+  std::vector<operation> some;
+  for (const operation& op : operations()) {
+    if (op.type == dtype::bfloat16 && op.dims == 1) some.push_back(op);
+  }
+  return some;
+}
+
+}  // namespace
+
+TEST_CASE("long lines: outputs and states are those of the oracle") {
+  generator random(81);
+  for (const operation& op : cut_cases()) {
+    for (int round = 0; round < 4; ++round) {
+      const question x = random_question(op, random,
+                                         {.masked = round == 1,
+                                          .with_state = round > 0,
+                                          .extreme = round == 2,
+                                          .packed = round == 3,
+                                          .log_decays = round == 2 ? 0.0 : -0.01,
+                                          .keys = random.one_of<std::int64_t>({7, 20}),
+                                          .values = random.one_of<std::int64_t>({9, 16}),
+                                          .batch = 1,
+                                          .heads = 2,
+                                          .grid = {random.one_of<std::int64_t>({8193, 12288, 17003})},
+                                          .prefix = 0});
+      INFO(describe(op, x));
+      const auto expected = oracle::naive_recurrence(x.p);
+      const answer came = op.forward(x);
+      CHECK_FALSE(came.outside);
+      CHECK(op.output_error(came.o, expected.o_long, expected.unit) <= op.tolerance());
+      if (op.stateful) CHECK(op.state_error(mean_state(came.state, x.p), expected.s, expected.s_unit) <= op.tolerance());
+    }
+  }
+}
+
+TEST_CASE("long lines: a sequence and head has the bits alone that it has in a batch, and packed") {
+  generator random(82);
+  for (const operation& op : cut_cases()) {
+    for (int round = 0; round < 4; ++round) {
+      const bool packed = round % 2 == 1;
+      question x = random_question(op, random,
+                                   {.masked = round > 1,
+                                    .with_state = random.coin(),
+                                    .packed = packed,
+                                    .keys = 10,
+                                    .values = 12,
+                                    .batch = 3,
+                                    .heads = 2,
+                                    .grid = {packed ? 30011 : 9001},
+                                    .prefix = 0});
+      x.default_log_decay = false;
+      INFO(describe(op, x));
+      const problem& p = x.p;
+      const answer whole = op.forward(x);
+      CHECK_FALSE(whole.outside);
+      if (!packed) {
+        const answer came = op.forward(alone(x, 1, 1));
+        CHECK(same(came.o, picked(whole.o, p, 1, 1, p.tokens, p.values)));
+        CHECK(same(came.state.sum, picked(whole.state.sum, p, 1, 1, 1, p.features() * p.values)));
+        CHECK(same(came.state.normaliser, picked(whole.state.normaliser, p, 1, 1, 1, p.weights())));
+        CHECK(same(came.state.decay, picked(whole.state.decay, p, 1, 1, 1, p.weights())));
+        continue;
+      }
+      numbers o, sum;
+      for (std::int64_t s = 0; s < p.sequences(); ++s) {
+        const answer came = op.forward(unpacked(x, s));
+        o.insert(o.end(), came.o.begin(), came.o.end());
+        sum.insert(sum.end(), came.state.sum.begin(), came.state.sum.end());
+      }
+      CHECK(same(o, whole.o));
+      CHECK(same(sum, whole.state.sum));
+    }
+  }
+}
+
+TEST_CASE("long lines: what is no number reaches the tokens after it, over all stretches, and nothing else") {
+  constexpr std::int64_t tokens = 12500;
+  generator random(83);
+  for (const operation& op : cut_cases()) {
+    for (const std::int64_t bad_token : {100, 5000, 12400}) {
+      question x = random_question(
+          op, random, {.keys = 6, .values = 8, .batch = 1, .heads = 2, .grid = {tokens}, .prefix = 0});
+      const std::int64_t column = random.integer(8), head = random.integer(2);
+      const std::size_t place = static_cast<std::size_t>((bad_token * 2 + head) * 8 + column);
+      x.p.v[place] = 0;
+      INFO(describe(op, x), ", token ", bad_token);
+      const answer harmless = op.forward(x);
+      x.p.v[place] = random.one_of<double>({inf, -inf, not_a_number});
+      const answer came = op.forward(x);
+      bool as_said = true;
+      for (std::size_t n = 0; n < came.o.size(); ++n) {
+        const auto at = static_cast<std::int64_t>(n);
+        const bool reached = at % 8 == column && at / 8 % 2 == head && (at / 16 >= bad_token || !op.causal());
+        as_said = as_said && (reached ? std::isnan(came.o[n]) : same({came.o[n]}, {harmless.o[n]}));
+      }
+      for (std::size_t n = 0; n < came.state.sum.size(); ++n) {
+        const auto at = static_cast<std::int64_t>(n);
+        const bool reached = at % 8 == column && at / 48 == head;
+        as_said = as_said && (reached ? std::isnan(came.state.sum[n])
+                                      : same({came.state.sum[n]}, {harmless.state.sum[n]}));
+      }
+      CHECK(as_said);
+    }
+  }
+}
