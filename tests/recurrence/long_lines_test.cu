@@ -45,7 +45,8 @@ TEST_CASE("long lines: outputs and states are those of the oracle") {
       const answer came = op.forward(x);
       CHECK_FALSE(came.outside);
       CHECK(op.output_error(came.o, expected.o_long, expected.unit) <= op.tolerance());
-      if (op.stateful) CHECK(op.state_error(mean_state(came.state, x.p), expected.s, expected.s_unit) <= op.tolerance());
+      if (op.stateful)
+        CHECK(op.state_error(mean_state(came.state, x.p), expected.s, expected.s_unit) <= op.tolerance());
     }
   }
 }
@@ -95,8 +96,8 @@ TEST_CASE("long lines: what is no number reaches the tokens after it, over all s
   generator random(83);
   for (const operation& op : cut_cases()) {
     for (const std::int64_t bad_token : {100, 5000, 12400}) {
-      question x = random_question(
-          op, random, {.keys = 6, .values = 8, .batch = 1, .heads = 2, .grid = {tokens}, .prefix = 0});
+      question x =
+          random_question(op, random, {.keys = 6, .values = 8, .batch = 1, .heads = 2, .grid = {tokens}, .prefix = 0});
       const std::int64_t column = random.integer(8), head = random.integer(2);
       const std::size_t place = static_cast<std::size_t>((bad_token * 2 + head) * 8 + column);
       x.p.v[place] = 0;
@@ -113,8 +114,8 @@ TEST_CASE("long lines: what is no number reaches the tokens after it, over all s
       for (std::size_t n = 0; n < came.state.sum.size(); ++n) {
         const auto at = static_cast<std::int64_t>(n);
         const bool reached = at % 8 == column && at / 48 == head;
-        as_said = as_said && (reached ? std::isnan(came.state.sum[n])
-                                      : same({came.state.sum[n]}, {harmless.state.sum[n]}));
+        as_said =
+            as_said && (reached ? std::isnan(came.state.sum[n]) : same({came.state.sum[n]}, {harmless.state.sum[n]}));
       }
       CHECK(as_said);
     }

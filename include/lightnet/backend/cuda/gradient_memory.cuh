@@ -12,8 +12,8 @@ struct gradient_memory {
   std::int32_t* exponent = nullptr;  // [H, tiles, width]: m before every tile
   float* normaliser = nullptr;       // [H, tiles, width]: Z then, or 1 / Z of the decays before
   float* reads = nullptr;            // [H, tiles, d, 64]: R / Z in the frame of the tile, or R for a decay
-  unsigned* redo = nullptr;          // [items]: lines that climb too far, or hold what is no number
-  places_of_lines tiles;             // of 64 tokens
+  unsigned* redo = nullptr;  // [items + 1]: lines that climb too far, or hold what is no number; whether any does
+  places_of_lines tiles;     // of 64 tokens
 
   /// Memory for the lines of a job, `channels` in a tile.
   template <class Job>
@@ -24,7 +24,7 @@ struct gradient_memory {
     made.exponent = scratch.take<std::int32_t>(all * job.width);
     made.normaliser = scratch.take<float>(all * job.width);
     made.reads = scratch.take<float>(all * channels * 64);
-    made.redo = scratch.take<unsigned>(job.from.items());
+    made.redo = scratch.take<unsigned>(job.from.items() + 1);
     return made;
   }
 

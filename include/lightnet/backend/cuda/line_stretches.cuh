@@ -29,7 +29,9 @@ struct places_of_lines {
     return made;
   }
 
-  /// Among those of its head, and among all.
+  /// Those of all heads.
+  std::int64_t count() const noexcept { return heads * all; }
+  /// That of a line among those of its head, and among all.
   __device__ std::int64_t of_head(const line_of_head& at, std::int64_t index) const {
     return (packed ? at.line.origin / tokens + at.line.sequence : at.item / heads * of_line) + index;
   }
@@ -76,7 +78,8 @@ struct line_stretches {
   /// That of a block of a line.
   __device__ walked_line stretch(const line_of_head& at, std::int64_t index) const {
     const std::int64_t begin = index * places.tokens, stretches = count(at);
-    const std::int64_t end = cuts(at) && at.line.length > begin + places.tokens ? begin + places.tokens : at.line.length;
+    const std::int64_t end =
+        cuts(at) && at.line.length > begin + places.tokens ? begin + places.tokens : at.line.length;
     return {.at = at,
             .begin = static_cast<int>(begin),
             .length = static_cast<int>(end),
@@ -86,28 +89,33 @@ struct line_stretches {
   }
 };
 
-/// That of this block; one that reads its state begins with what the line has come to.
+/// That of this block; where lines are cut, one that reads its state begins with what the line has come to.
 template <bool Reads, class Job>
 __device__ walked_line walked_line_of_block(const Job& job, const line_stretches& stretches) {
   const std::int64_t index = blockIdx.x % stretches.blocks_of_line;
   walked_line line = stretches.stretch(job.line(blockIdx.x / stretches.blocks_of_line), index);
-  if (Reads && index > 0) line.at.between = stretches.places.of_head(line.at, index);
+  if (Reads && stretches.cuts(line.at)) line.at.between = stretches.places.of_head(line.at, index);
   return line;
 }
 
 // Where something is bad in a line: the positions from which it is NaN, INT_MAX for never. Stretches tell each other.
 
 template <class Job>
+__device__ void tell_bad_line(const Job& job, const line_of_head& at) {
+  atomicOr(job.poisoned + at.item, 1U);
+  atomicOr(job.poisoned + job.from.items(), 1U);
+}
+template <class Job>
 __device__ void tell_bad_token(const Job& job, const line_of_head& at, int position) {
   if (position == INT_MAX) return;
   atomicMin(job.bad_token + at.item, static_cast<unsigned long long>(position));
-  atomicOr(job.poisoned + at.item, 1U);
+  tell_bad_line(job, at);
 }
 template <class Job>
 __device__ void tell_bad_column(const Job& job, const line_of_head& at, std::int64_t column, int position) {
   if (position == INT_MAX || column >= job.from.values) return;
   atomicMin(job.bad_column + at.item * job.from.values + column, static_cast<unsigned long long>(position));
-  atomicOr(job.poisoned + at.item, 1U);
+  tell_bad_line(job, at);
 }
 /// What other stretches have told, if that is `wanted`. Without branches that threads take differently: after such ones the
 /// compiler keeps what all threads share in registers of each.
@@ -142,7 +150,7 @@ struct stretch_totals {
 
   template <class Job>
   static stretch_totals of(execution<cuda>::scope& scratch, const Job& job, const line_stretches& stretches) {
-    const std::int64_t places = stretches.places.heads * stretches.places.all;
+    const std::int64_t places = stretches.places.count();
     return {stretches, scratch.take<A>(places * job.from.keys * job.from.values),
             scratch.take<std::int32_t>(Job::sums ? places * job.width : 0), scratch.take<A>(places * job.width)};
   }
@@ -182,42 +190,48 @@ class running_weight {
   std::int64_t width_, w_;
 };
 
-/// Goes along all lines, from their initial states on and a stretch that is walked after the other, and tells `keep` of every
-/// element of U and its weight: after each stretch, and at the end. A thread an element, a block 256 of a line and head.
+/// Goes along a line, from its initial state on and a stretch that is walked after the other, and tells `keep` of a row of
+/// U, of up to 128 elements, and its weight: before each stretch, and of the end. By a warp.
 template <class Job, class Keep>
-__global__ void __launch_bounds__(256)
-    add_stretches_kernel(Job job, stretch_totals<typename Job::A> totals, Keep keep, std::int64_t blocks_of_item) {
-  const line_of_head at = job.line(blockIdx.x / blocks_of_item);
-  const int columns = static_cast<int>(job.from.values), size = static_cast<int>(job.from.keys) * columns;
-  const int element = static_cast<int>(blockIdx.x % blocks_of_item) * 256 + static_cast<int>(threadIdx.x);
-  if (element >= size) return;
-  const int i = element / columns, j = element % columns;
-  const std::int64_t walked = totals.stretches.count(at) - totals.stretches.left_out;
-  running_weight<Job> weight(job, at, Job::per_channel ? i : 0);
-  typename Job::A sum = job.begin(at, i, j);
-  for (std::int64_t s = 0; s < walked; ++s) {
-    const std::int64_t place = totals.stretches.places(at, s);
-    weight.add(totals, place);
-    sum = multiply_add(weight.of_carried, sum, weight.of_total * totals.sum[place * size + element]);
-    keep.after(at, s, i, j, sum, weight);
+struct add_stretches {
+  using A = typename Job::A;
+  static constexpr int own = 4;  // elements of a lane
+
+  Job job;
+  stretch_totals<A> totals;
+  Keep keep;
+
+  __device__ void operator()(const line_of_head& at, std::int64_t i) const {
+    const std::int64_t walked = totals.stretches.count(at) - totals.stretches.left_out, values = job.from.values;
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    running_weight<Job> weight(job, at, Job::per_channel ? i : 0);
+    A sum[own];
+    const auto each = [&](const auto& body) {
+#pragma unroll
+      for (int n = 0; n < own; ++n) {
+        if (lane + 32 * n < values) body(lane + 32 * n, sum[n]);
+      }
+    };
+    each([&](int j, A& x) { x = job.begin(at, i, j); });
+    for (std::int64_t s = 0; s < walked; ++s) {
+      each([&](int j, const A& x) { keep(at, s, false, i, j, x, weight); });
+      const std::int64_t place = totals.stretches.places(at, s);
+      weight.add(totals, place);
+      const A* const from = totals.sum + (place * job.from.keys + i) * values;
+      each([&](int j, A& x) { x = multiply_add(weight.of_carried, x, weight.of_total * from[j]); });
+    }
+    each([&](int j, const A& x) { keep(at, walked, true, i, j, x, weight); });
   }
-  keep.end(at, i, j, sum, weight);
-}
-
+};
 template <class Job, class Keep>
-void add_stretches(execution<cuda>& on, const char* operation, const Job& job,
-                   const stretch_totals<typename Job::A>& totals, const Keep& keep) {
-  const std::int64_t blocks_of_item = (job.from.keys * job.from.values + 255) / 256;
-  launch(on, operation, {job.from.items() * blocks_of_item, 256}, add_stretches_kernel<Job, Keep>, job, totals, keep,
-         blocks_of_item);
-}
+add_stretches(Job, stretch_totals<typename Job::A>, Keep) -> add_stretches<Job, Keep>;
 
-/// Keeps the states between stretches: [stretches of a head, H, ..].
+/// Keeps the states before the stretches of lines that are cut: [stretches of a head, H, ..].
 template <class Job>
 struct states_between {
   using A = typename Job::A;
 
-  places_of_lines places;
+  line_stretches stretches;
   typename Job::state_type states;
 
   static states_between of(execution<cuda>::scope& scratch, const Job& job, const line_stretches& stretches) {
@@ -225,16 +239,17 @@ struct states_between {
     const dynamic_view<3, A, cuda> weights{scratch.take<A>(all * heads * job.width), {{all, heads, job.width}}};
     const dynamic_view<4, A, cuda> sum{scratch.take<A>(all * heads * keys * e), {{all, heads, keys, e}}};
     if constexpr (Job::recurrence::framed) {
-      return {stretches.places,
+      return {stretches,
               {{scratch.take<std::int32_t>(all * heads * job.width), {{all, heads, job.width}}}, weights, sum, {}}};
     } else {
-      return {stretches.places, {sum, weights}};
+      return {stretches, {sum, weights}};
     }
   }
 
-  __device__ void after(const line_of_head& at, std::int64_t s, int i, int j, A sum,
-                        const running_weight<Job>& weight) const {
-    const std::int64_t entry = places.of_head(at, s + 1);
+  __device__ void operator()(const line_of_head& at, std::int64_t s, bool, std::int64_t i, std::int64_t j, A sum,
+                             const running_weight<Job>& weight) const {
+    if (!stretches.cuts(at)) return;
+    const std::int64_t entry = stretches.places.of_head(at, s);
     states.sum(entry, at.head, i, j) = sum;
     if (j != 0 || (!Job::per_channel && i != 0)) return;
     if constexpr (Job::recurrence::framed) {
@@ -244,7 +259,6 @@ struct states_between {
       states.decay(entry, at.head, i) = weight.z;
     }
   }
-  __device__ void end(const line_of_head&, int, int, A, const running_weight<Job>&) const {}
 };
 
 }  // namespace detail

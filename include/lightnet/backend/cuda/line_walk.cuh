@@ -3,6 +3,7 @@
 
 #include <lightnet/backend/cuda/causal_tiles.cuh>
 #include <lightnet/backend/cuda/walk_loaders.cuh>
+#include <lightnet/backend/cuda/walk_preparers.cuh>
 #include <lightnet/backend/cuda/walk_readers.cuh>
 #include <lightnet/backend/cuda/walk_readings.cuh>
 #include <lightnet/backend/cuda/walk_weighers.cuh>
@@ -11,15 +12,15 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// A walk along the lines on Hopper's matrix units, a block a line and head, or a stretch of one: some warps read
-/// tiles of 64 tokens (walk_loaders) and make their factors (walk_weighers), others multiply, a tile behind (walk_readers,
-/// walk_readings). Least traffic a token: every operand read once, every gradient or output written once; a gradient's R,
-/// which is float, besides. Tile: 64 tokens, all channels of the operands, in shared memory; the state in registers.
+/// A walk along the lines on Hopper's matrix units, a block a line and head, or a stretch of one: some warps read tiles of
+/// 64 tokens (walk_loaders) and make their factors (walk_weighers, walk_preparers), others multiply, a tile behind
+/// (walk_readers, walk_readings). Least traffic a token: every operand read once, every gradient or output written once; a
+/// gradient's R, which is float, besides. Tile: 64 tokens, all channels of the operands, in shared memory; the state in
+/// registers.
 template <walk_for What, class Job, class Outputs, int D>
 __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<What, Job, D>::blocks_of_processor)
     line_walk_kernel(const __grid_constant__ Job job, const __grid_constant__ Outputs out,
-                     const __grid_constant__ gradient_memory kept,
-                     const __grid_constant__ line_stretches stretches) {
+                     const __grid_constant__ gradient_memory kept, const __grid_constant__ line_stretches stretches) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using plan = walk_plan<What, Job, D>;
   extern __shared__ unsigned char shared_memory[];
@@ -29,12 +30,13 @@ __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<Wh
   if constexpr (plan::goes_back) {
     if (kept.redo[line.at.item] != 0) return;
   }
-  if constexpr (!plan::weighs) {
+  if constexpr (!plan::weighs && plan::reads) {
     if (line.tiles() == 0) return;
   }
   if (threadIdx.x == 0) shared.line = line;
   walk_loaders<What, Job, Outputs, D>::look({job, out, kept, line, shared});
-  if constexpr (plan::weighs) walk_weighers<What, Job, Outputs, D>::begin({job, out, kept, line, shared});
+  if constexpr (plan::weighs || plan::prepares)
+    walk_loaders<What, Job, Outputs, D>::begin({job, out, kept, line, shared});
   shared.begin();
   const walk_part<What, Job, Outputs, D> part{job, out, kept, shared.line, shared};
   // The compiler has to see that whole warps go one way.
@@ -43,6 +45,8 @@ __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<Wh
     if constexpr (plan::shares_registers) change_registers<plan::registers, plan::feeder_registers>();
     if constexpr (plan::weighs) {
       walk_weighers<What, Job, Outputs, D>(part).run();
+    } else if constexpr (plan::prepares) {
+      walk_preparers<What, Job, Outputs, D>(part).run();
     } else {
       walk_loaders<What, Job, Outputs, D>(part).run();
     }
@@ -82,7 +86,11 @@ void walk_lines(execution<cuda>& on, const char* operation, const Job& job, cons
 template <class Job>
 void add_up_stretches(execution<cuda>& on, const char* operation, const Job& job,
                       const stretch_totals<typename Job::A>& totals) {
-  if (on.takes_hopper()) return walk_lines<walk_for::totals>(on, operation, job, totals, totals.stretches);
+  if (on.takes_hopper()) {
+    // Weights that are the keys alone are known once the largest key is.
+    constexpr auto what = Job::tied && Job::sums ? walk_for::sums : walk_for::totals;
+    return walk_lines<what>(on, operation, job, totals, totals.stretches);
+  }
   run_causal_tiles<false>(on, operation, job, totals, totals.stretches);
 }
 
@@ -99,7 +107,7 @@ void run_lines(execution<cuda>& on, execution<cuda>::scope& scratch, const char*
     const auto totals = stretch_totals<typename Job::A>::of(scratch, job, but_last);
     const auto between = states_between<Job>::of(scratch, job, stretches);
     add_up_stretches(on, operation, job, totals);
-    add_stretches(on, operation, job, totals, between);
+    each_row_of_states(on, operation, job, add_stretches{job, totals, between});
     job.between = between.states;
   }
   if (on.takes_hopper()) return walk_lines<walk_for::outputs>(on, operation, job, outputs, stretches);
@@ -113,7 +121,7 @@ const unsigned* walk_gradients(execution<cuda>& on, execution<cuda>::scope& scra
   const auto& from = job.from;
   const gradient_memory kept = gradient_memory::of(scratch, job, from.keys <= 64 && from.values <= 64 ? 64 : 128);
   check_cuda(operation, "cudaMemsetAsync",
-             cudaMemsetAsync(kept.redo, 0, static_cast<std::size_t>(from.items()) * sizeof(unsigned), on.stream()));
+             cudaMemsetAsync(kept.redo, 0, static_cast<std::size_t>(from.items() + 1) * sizeof(unsigned), on.stream()));
   const auto whole = line_stretches::none(job);
   walk_lines<walk_for::factors>(on, operation, job, gradients, whole, kept);
   walk_lines<walk_for::queries>(on, operation, job, gradients, whole, kept);

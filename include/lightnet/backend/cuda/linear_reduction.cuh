@@ -3,7 +3,7 @@
 
 #include <lightnet/backend/cuda/product.cuh>
 #include <lightnet/backend/cuda/recurrence_pullback.cuh>
-#include <lightnet/backend/cuda/reduction_tiles.cuh>
+#include <lightnet/backend/cuda/reduction_gradients.cuh>
 #include <lightnet/backend/cuda/weigh.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -24,7 +24,6 @@ struct total_product {
   A* parts;
   std::int64_t segments;
 
-  __device__ line_of_head line(std::int64_t item) const { return pull.job.line(item); }
   __device__ void extents(const line_of_head& at, std::int64_t& m, std::int64_t& n, std::int64_t& k) const {
     m = pull.job.from.stored_keys;
     n = pull.job.from.values;
@@ -58,7 +57,6 @@ struct output_product {
   Pull pull;
   Outputs out;
 
-  __device__ line_of_head line(std::int64_t item) const { return pull.job.line(item); }
   __device__ void extents(const line_of_head& at, std::int64_t& m, std::int64_t& n, std::int64_t& k) const {
     m = at.line.length;
     n = pull.job.from.values;
@@ -80,7 +78,6 @@ struct factor_product {
   Pull pull;
   Gradients from;
 
-  __device__ line_of_head line(std::int64_t item) const { return pull.job.line(item); }
   __device__ void extents(const line_of_head& at, std::int64_t& m, std::int64_t& n, std::int64_t& k) const {
     m = at.line.length;
     n = pull.job.from.stored_keys;
@@ -110,7 +107,6 @@ struct value_product {
   Pull pull;
   Gradients to;
 
-  __device__ line_of_head line(std::int64_t item) const { return pull.job.line(item); }
   __device__ void extents(const line_of_head& at, std::int64_t& m, std::int64_t& n, std::int64_t& k) const {
     m = at.line.length;
     n = pull.job.from.values;
@@ -131,21 +127,21 @@ struct add_states {
   const typename Pull::A* parts;
   std::int64_t segments;
 
-  __device__ void operator()(std::int64_t n) const {
+  __device__ void operator()(const line_of_head& at, std::int64_t r) const {
     using A = typename Pull::A;
     const auto& job = pull.job;
-    using job_type = std::remove_cvref_t<decltype(job)>;
-    const std::int64_t columns = job.from.values, rows = job.from.stored_keys, j = n % columns, r = n / columns % rows;
-    const line_of_head at = job.line(n / columns / rows);
-    A sum = A(0);
-    for (std::int64_t s = 0; s < segments && s * tokens_of_sum < at.line.length; ++s) {
-      sum += parts[((at.item * segments + s) * rows + r) * columns + j];
+    const std::int64_t columns = job.from.values, rows = job.from.stored_keys;
+    const bool empty = job.begins_empty(at, r);
+    const A by = empty ? A(0) : from_initial_frame(job, at, job.weight_of_row(r));
+    for (std::int64_t j = threadIdx.x % 32; j < columns; j += 32) {
+      A sum = A(0);
+      for (std::int64_t s = 0; s < segments && s * tokens_of_sum < at.line.length; ++s) {
+        sum += parts[((at.item * segments + s) * rows + r) * columns + j];
+      }
+      if (!empty) sum = multiply_add(by, job.begin(at, r, j), sum);
+      pull.state[pull.in_state(at, r, j)] = sum;
+      if (to) to.sum(at.line.sequence, at.head, r, j) = ends_bad(job, at, j) ? limits<A>::not_a_number : sum;
     }
-    if (!job.begins_empty(at, r)) {
-      sum = multiply_add(from_initial_frame(job, at, job.weight_of_row(r)), job.begin(at, r, j), sum);
-    }
-    pull.state[n] = sum;
-    if (to) to.sum(at.line.sequence, at.head, r, j) = ends_bad(job, at, j) ? limits<A>::not_a_number : sum;
   }
 };
 
@@ -156,14 +152,15 @@ struct add_gradients {
   const typename Pull::A* parts;
   std::int64_t segments;
 
-  __device__ void operator()(std::int64_t n) const {
-    const std::int64_t size = pull.job.from.values * pull.job.from.stored_keys, item = n / size;
-    const std::int64_t length = pull.job.line(item).line.length;
-    typename Pull::A sum = 0;
-    for (std::int64_t s = 0; s < segments && s * tokens_of_sum < length; ++s) {
-      sum += parts[(item * segments + s) * size + n % size];
+  __device__ void operator()(const line_of_head& at, std::int64_t r) const {
+    const std::int64_t columns = pull.job.from.values, rows = pull.job.from.stored_keys;
+    for (std::int64_t j = threadIdx.x % 32; j < columns; j += 32) {
+      typename Pull::A sum = 0;
+      for (std::int64_t s = 0; s < segments && s * tokens_of_sum < at.line.length; ++s) {
+        sum += parts[((at.item * segments + s) * rows + r) * columns + j];
+      }
+      pull.d[pull.in_state(at, r, j)] += sum;
     }
-    pull.d[n] += sum;
   }
 };
 
@@ -174,6 +171,7 @@ __global__ void __launch_bounds__(256) pull_total_logits_kernel(Pull pull, Gradi
   using A = typename Pull::A;
   using job_type = std::remove_cvref_t<decltype(pull.job)>;
   const auto& job = pull.job;
+  if (job.nothing_wanted()) return;
   const std::int64_t index = (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
   if (index >= job.from.items() * job.width) return;
   const line_of_head at = job.line(index / job.width);
@@ -222,8 +220,7 @@ void reduce_states(execution<cuda>& on, const char* operation, typename Pull::A*
     multiply(on, operation, total_product<Pull, Gradients, false>{pull, gradients, parts, segments}, from.items(),
              from.stored_keys, from.values, longest, tokens_of_sum);
   }
-  for_each(on, operation, from.items() * from.stored_keys * from.values,
-           add_states<Pull, State>{pull, to, parts, segments});
+  each_row_of_states(on, operation, pull.job, add_states<Pull, State>{pull, to, parts, segments});
   if (to) {
     for_each(on, operation, from.items() * pull.job.width,
              store_weights_of_state<std::remove_cvref_t<decltype(pull.job)>>{pull.job, to});
@@ -271,7 +268,14 @@ void linear_reduction_backward(execution<cuda>& on, const recurrence_arguments<R
                                const recurrence_gradients<Dims, T, cuda>& gradients) {
   constexpr const char* operation = "scan_backward";
   execution<cuda>::scope scratch{on};
-  const auto job = weigh<Recurrence, Position>(on, scratch, arguments, true, operation);
+  const unsigned* left_over = nullptr;
+  if constexpr (takes_reduction_gradients<Recurrence, Position, T>) {
+    const auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
+    if (on.takes_hopper() && fits_causal_tiles(job) && !gradients.state && !gradients.final_state) {
+      left_over = walk_reduction_gradients(on, scratch, operation, job, gradients);
+    }
+  }
+  const auto job = weigh<Recurrence, Position>(on, scratch, arguments, true, operation, left_over);
   const auto pull = make_pullback(scratch, job);
   using job_type = std::remove_cv_t<decltype(job)>;
   using pull_type = std::remove_cv_t<decltype(pull)>;
@@ -286,7 +290,7 @@ void linear_reduction_backward(execution<cuda>& on, const recurrence_arguments<R
     multiply(on, operation, total_product<pull_type, gradients_type, true>{pull, gradients, parts, segments}, items,
              rows, columns, longest, tokens_of_sum);
   }
-  for_each(on, operation, items * rows * columns, add_gradients<pull_type>{pull, parts, segments});
+  each_row_of_states(on, operation, job, add_gradients<pull_type>{pull, parts, segments});
   const std::int64_t all_values = columns > 0 ? columns : 1, all_rows = rows > 0 ? rows : 1;
   multiply(on, operation, factor_product<pull_type, gradients_type, false>{pull, gradients}, items, longest, rows,
            columns, all_values);

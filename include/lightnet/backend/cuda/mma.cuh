@@ -21,6 +21,12 @@ __device__ inline std::uint32_t pack_bfloat16(float low, float high) {
 }
 __device__ inline float lower_bfloat16(std::uint32_t packed) { return __uint_as_float(packed << 16); }
 __device__ inline float upper_bfloat16(std::uint32_t packed) { return __uint_as_float(packed & 0xFFFF0000U); }
+/// The larger of each pair; NaN counts as nothing.
+__device__ inline std::uint32_t larger_bfloat16(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t larger;
+  asm("max.bf16x2 %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(b));
+  return larger;
+}
 
 /// Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8.
 __device__ inline void load_matrices(std::uint32_t (&to)[4], const void* row) {

@@ -159,48 +159,53 @@ class product_sums<float> {
 /// Terms are added in their order in chains of 64; a segment of them is a sum of its own. Tile: 64 x 64 sums in the
 /// registers of 256 threads, 32 terms in shared memory; every factor is read once a block that needs it.
 template <class Source>
-__global__ void __launch_bounds__(product_layout::threads) product_kernel(Source source, product_layout layout) {
+__global__ void __launch_bounds__(product_layout::threads)
+    product_kernel(Source source, product_layout layout, std::int64_t blocks) {
   using A = typename Source::A;
   constexpr int side = product_layout::side, depth = product_layout::depth;
   __shared__ A left[depth][side + 8], right[depth][side + 8];
-  std::int64_t block = blockIdx.x;
-  const std::int64_t first_n = block % layout.columns_across * side;
-  block /= layout.columns_across;
-  const std::int64_t first_m = block % layout.rows_across * side;
-  block /= layout.rows_across;
-  const std::int64_t part = block % layout.segments;
-  const line_of_head at = source.line(block / layout.segments);
-  std::int64_t m, n, k;
-  source.extents(at, m, n, k);
-  if (first_m >= m || first_n >= n) return;
-  const std::int64_t first_k = part * layout.segment;
-  const std::int64_t last_k = first_k + layout.segment < k ? first_k + layout.segment : k;
-  product_sums<A> sums;
-  for (std::int64_t at_k = first_k; at_k < last_k; at_k += depth) {
-    __syncthreads();
-    load_factors<Source::a_along_terms>([&](std::int64_t r) { return source.a(at, r); }, at_k, last_k, first_m, m,
-                                        left);
-    load_factors<Source::b_along_terms>([&](std::int64_t r) { return source.b(at, r); }, at_k, last_k, first_n, n,
-                                        right);
-    __syncthreads();
-    sums.multiply_add(left, right);
-    if ((at_k + depth) % product_layout::chain == 0) sums.end_chain();
+  if (source.pull.job.nothing_wanted()) return;
+  for (std::int64_t index = blockIdx.x; index < blocks; index += gridDim.x) {
+    std::int64_t block = index;
+    const std::int64_t first_n = block % layout.columns_across * side;
+    block /= layout.columns_across;
+    const std::int64_t first_m = block % layout.rows_across * side;
+    block /= layout.rows_across;
+    const std::int64_t part = block % layout.segments;
+    const line_of_head at = source.pull.job.line(block / layout.segments);
+    std::int64_t m, n, k;
+    source.extents(at, m, n, k);
+    if (at.left_alone || first_m >= m || first_n >= n) continue;
+    const std::int64_t first_k = part * layout.segment;
+    const std::int64_t last_k = first_k + layout.segment < k ? first_k + layout.segment : k;
+    product_sums<A> sums;
+    for (std::int64_t at_k = first_k; at_k < last_k; at_k += depth) {
+      __syncthreads();
+      load_factors<Source::a_along_terms>([&](std::int64_t r) { return source.a(at, r); }, at_k, last_k, first_m, m,
+                                          left);
+      load_factors<Source::b_along_terms>([&](std::int64_t r) { return source.b(at, r); }, at_k, last_k, first_n, n,
+                                          right);
+      __syncthreads();
+      sums.multiply_add(left, right);
+      if ((at_k + depth) % product_layout::chain == 0) sums.end_chain();
+    }
+    sums.end_chain();
+    sums.each([&](int row, int column, A sum) {
+      if (first_m + row < m && first_n + column < n) source.store(at, part, first_m + row, first_n + column, sum);
+    });
   }
-  sums.end_chain();
-  sums.each([&](int row, int column, A sum) {
-    if (first_m + row < m && first_n + column < n) source.store(at, part, first_m + row, first_n + column, sum);
-  });
 }
 
-/// The products of all lines and heads; `rows` and `columns` are the most that one of them has, and `terms` the most that
-/// are summed, in segments of `piece`.
+/// The products of all lines and heads of a job; `rows` and `columns` are the most that one of them has, and `terms` the most
+/// that are summed, in segments of `piece`.
 template <class Source>
 void multiply(execution<cuda>& on, const char* operation, const Source& source, std::int64_t items, std::int64_t rows,
               std::int64_t columns, std::int64_t terms, std::int64_t piece) {
   const std::int64_t segments = terms > 0 ? (terms + piece - 1) / piece : 1;
   const product_layout layout{product_layout::across(rows), product_layout::across(columns), segments, piece};
-  launch(on, operation, {items * segments * layout.rows_across * layout.columns_across, product_layout::threads},
-         product_kernel<Source>, source, layout);
+  const std::int64_t blocks = items * segments * layout.rows_across * layout.columns_across;
+  launch(on, operation, {source.pull.job.blocks_of(on, blocks), product_layout::threads}, product_kernel<Source>,
+         source, layout, blocks);
 }
 
 }  // namespace detail

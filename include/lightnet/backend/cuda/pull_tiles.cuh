@@ -18,7 +18,8 @@ struct pull_tiles_memory {
   std::int32_t* exponent;  // [items, chunks, d]: m before every 64 tokens
   float* normaliser;       // [items, chunks, d]: Z then, or 1 / Z of the decays before them
   float* reads;            // [B, H, N, d]: R / Z in the frame of their 64 tokens, or R for a decay
-  unsigned* redo;          // [items]: lines that climb too far, or hold what is no number, which are left to the sweeps
+  // [items + 1]: lines that climb too far, or hold what is no number, which are left to the sweeps; whether any is
+  unsigned* redo;
   std::int64_t chunks;
 };
 
@@ -73,7 +74,7 @@ __global__ void __launch_bounds__(256) keep_tiles_kernel(Job job, pull_tiles_mem
     __syncthreads();
     const bool wide = factors.begin(first, 0, count - 1);
     if (__syncthreads_or(wide || *bad_token != INT_MAX || (thread < D && bad_column[thread] != INT_MAX))) {
-      if (thread == 0) memory.redo[at.item] = 1;
+      if (thread == 0) memory.redo[at.item] = memory.redo[job.from.items()] = 1;
       return;
     }
     float by[weights_type::own];
@@ -368,9 +369,9 @@ const unsigned* run_pull_tiles(execution<cuda>& on, execution<cuda>::scope& scra
   const std::int64_t all = from.lines.batch * from.heads * job.tokens * job.width;
   const pull_tiles_memory memory{scratch.take<std::int32_t>(items * chunks * job.width),
                                  scratch.take<float>(items * chunks * job.width), scratch.take<float>(all),
-                                 scratch.take<unsigned>(items), chunks};
+                                 scratch.take<unsigned>(items + 1), chunks};
   check_cuda(operation, "cudaMemsetAsync",
-             cudaMemsetAsync(memory.redo, 0, static_cast<std::size_t>(items) * sizeof(unsigned), on.stream()));
+             cudaMemsetAsync(memory.redo, 0, static_cast<std::size_t>(items + 1) * sizeof(unsigned), on.stream()));
   const auto run = [&]<int D>() {
     using tiles = pull_tiles<D>;
     const launch_shape shape{items, tiles::threads, static_cast<std::size_t>(tiles::bytes)};

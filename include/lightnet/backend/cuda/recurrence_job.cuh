@@ -6,6 +6,7 @@
 #include <lightnet/core/concepts.hpp>
 #include <lightnet/core/math.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <type_traits>
@@ -51,7 +52,7 @@ __device__ auto row_of_elements(const Element& element) {
 struct line_of_head {
   token_line line;
   std::int64_t head, item;
-  bool left_alone = false;  // it is none of those that are worked on, and counts as empty
+  bool left_alone = false;    // it is none of those that are worked on, and counts as empty
   std::int64_t between = -1;  // it begins with this one of the states between stretches, not with the initial state
 };
 
@@ -81,15 +82,15 @@ struct recurrence_job {
   static constexpr A least_logit = A(-10000);                                       // a log decay that leaves nothing
 
   arguments from;
-  given_state between{};  // [.., H, ..]: what lines that are cut have come to
+  given_state between{};               // [.., H, ..]: what lines that are cut have come to
   std::int64_t tokens = 0, width = 0;  // N, and the weights of a token
   // [B, H, N, width]: a; what kappa is multiplied by, w 2^-m or, where that is the key, Z 2^-m; w 2^-m; 1 / Z
   A *keep = nullptr, *weight = nullptr, *own = nullptr, *inverse = nullptr;
   std::int32_t* exponent = nullptr;           // [items, width]: m after the last token
   A *normaliser = nullptr, *decay = nullptr;  // [items, width]: Z 2^-m then; the product of the decays
   unsigned long long *bad_token = nullptr, *bad_column = nullptr;  // [items], [items, e]: where NaN begins in a line
-  unsigned* poisoned = nullptr;                                    // [items]: whether it begins at all
-  const unsigned* wanted = nullptr;  // [items]: lines that are worked on, where not all of them are
+  unsigned* poisoned = nullptr;                                    // [items + 1]: whether it begins at all, in any
+  const unsigned* wanted = nullptr;  // [items + 1]: lines that are worked on, where not all are, and whether any is
   unsigned* bad_content = nullptr;   // of the execution: a decay of a head is out of range
   bool global = false;               // factors are those of the whole line: 1 / Z of its end, w in the frame of its end
 
@@ -97,6 +98,11 @@ struct recurrence_job {
     line_of_head at{from.lines[item / from.heads], item % from.heads, item, wanted != nullptr && wanted[item] == 0};
     if (at.left_alone) at.line.length = 0;
     return at;
+  }
+  __device__ bool nothing_wanted() const noexcept { return wanted != nullptr && wanted[from.items()] == 0; }
+  /// So many blocks for a kernel that works on them in turn, fewer where most lines are not wanted.
+  std::int64_t blocks_of(const execution<cuda>& on, std::int64_t blocks) const {
+    return wanted != nullptr ? std::min<std::int64_t>(blocks, 8 * on.processors()) : blocks;
   }
   /// The row of a token in arrays [B, H, N, ..].
   __device__ std::int64_t row(const line_of_head& at, std::int64_t token) const noexcept {
@@ -350,6 +356,23 @@ struct store_weights_of_state {
   }
 };
 
+/// body(at, i) for every row of the states of all lines that are worked on: a warp a row.
+template <class Job, class Body>
+__global__ void __launch_bounds__(256) each_row_of_states_kernel(Job job, Body body) {
+  if (job.nothing_wanted()) return;
+  const std::int64_t rows = job.from.items() * job.from.stored_keys, step = std::int64_t{8} * gridDim.x;
+  for (std::int64_t row = std::int64_t{8} * blockIdx.x + threadIdx.x / 32; row < rows; row += step) {
+    const std::int64_t item = row / job.from.stored_keys;
+    const line_of_head at = job.line(item);
+    if (!at.left_alone) body(at, row - item * job.from.stored_keys);
+  }
+}
+template <class Job, class Body>
+void each_row_of_states(execution<cuda>& on, const char* operation, const Job& job, const Body& body) {
+  const std::int64_t blocks = (job.from.items() * job.from.stored_keys + 7) / 8;
+  launch(on, operation, {job.blocks_of(on, blocks), 256}, each_row_of_states_kernel<Job, Body>, job, body);
+}
+
 /// Whether the state at the end of a line holds NaN in column j.
 template <class Job>
 __device__ bool ends_bad(const Job& job, const line_of_head& at, std::int64_t j) {
@@ -399,14 +422,14 @@ void take_line_memory(execution<cuda>& on, execution<cuda>::scope& scratch, cons
   }
   job.bad_token = scratch.take<unsigned long long>(items);
   job.bad_column = scratch.take<unsigned long long>(items * job.from.values);
-  job.poisoned = scratch.take<unsigned>(items);
+  job.poisoned = scratch.take<unsigned>(items + 1);
   const auto fill = [&](void* memory, int byte, std::int64_t bytes) {
     check_cuda(operation, "cudaMemsetAsync",
                cudaMemsetAsync(memory, byte, static_cast<std::size_t>(bytes), on.stream()));
   };
   fill(job.bad_token, 0xFF, items * 8);
   fill(job.bad_column, 0xFF, items * job.from.values * 8);
-  fill(job.poisoned, 0, items * 4);
+  fill(job.poisoned, 0, (items + 1) * 4);
 }
 
 }  // namespace detail

@@ -181,10 +181,13 @@ __device__ void pull_row(const Pull& pull, const Gradients& out, const line_of_h
 inline constexpr std::int64_t rows_of_pull = 64;
 template <class Pull, class Gradients>
 __global__ void __launch_bounds__(256) pull_rows_kernel(Pull pull, Gradients out, std::int64_t blocks_of_item) {
-  const line_of_head at = pull.job.line(blockIdx.x / blocks_of_item);
-  const std::int64_t first = blockIdx.x % blocks_of_item * rows_of_pull;
-  for (std::int64_t i = first + threadIdx.x / 32; i < first + rows_of_pull && i < at.line.length; i += 8) {
-    pull_row(pull, out, at, at.line.token(i));
+  if (pull.job.nothing_wanted()) return;
+  for (std::int64_t block = blockIdx.x; block < pull.job.from.items() * blocks_of_item; block += gridDim.x) {
+    const line_of_head at = pull.job.line(block / blocks_of_item);
+    const std::int64_t first = block % blocks_of_item * rows_of_pull;
+    for (std::int64_t i = first + threadIdx.x / 32; i < first + rows_of_pull && i < at.line.length; i += 8) {
+      pull_row(pull, out, at, at.line.token(i));
+    }
   }
 }
 
@@ -265,7 +268,8 @@ template <class Pull, class Gradients>
 void pull_rows(execution<cuda>& on, const char* operation, const Pull& pull, const Gradients& out) {
   using job_type = std::remove_cvref_t<decltype(pull.job)>;
   const std::int64_t blocks = (pull.job.from.lines.longest() + rows_of_pull - 1) / rows_of_pull;
-  launch(on, operation, {pull.job.from.items() * blocks, 256}, pull_rows_kernel<Pull, Gradients>, pull, out, blocks);
+  launch(on, operation, {pull.job.blocks_of(on, pull.job.from.items() * blocks), 256},
+         pull_rows_kernel<Pull, Gradients>, pull, out, blocks);
   if constexpr (job_type::position::encodes) {
     if (out.theta) {
       for_each(on, operation, pull.job.from.items() * out.theta.extent(2), pull_angles<Pull, Gradients>{pull, out});

@@ -16,8 +16,9 @@ struct totals_of_lines {
   typename Job::state_type to;
   A* sums;
 
-  __device__ void after(const line_of_head&, std::int64_t, int, int, A, const running_weight<Job>&) const {}
-  __device__ void end(const line_of_head& at, int i, int j, A sum, const running_weight<Job>& weight) const {
+  __device__ void operator()(const line_of_head& at, std::int64_t, bool ends, std::int64_t i, std::int64_t j, A sum,
+                             const running_weight<Job>& weight) const {
+    if (!ends) return;
     sums[(at.item * job.from.keys + i) * job.from.values + j] = sum;
     if (to) to.sum(at.line.sequence, at.head, i, j) = ends_bad(job, at, j) ? limits<A>::not_a_number : sum;
     if (j != 0 || (!Job::per_channel && i != 0)) return;
@@ -98,7 +99,21 @@ struct line_readings {
   const float* sum;  // [items, d, e]: U
 };
 
-/// The global traversal on the matrix units: what stretches of 1024 tokens add up to, their sum, and its reading.
+/// Tokens of a line whose sum is made by itself where the matrix units make it.
+inline constexpr std::int64_t tokens_of_stretch = 1024;
+
+/// Finds the totals of all lines (totals_of_lines), by what stretches of theirs add up to. Gives the stretches.
+template <class Job>
+line_stretches total_of_lines(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation,
+                              const Job& job, const typename Job::state_type& state, typename Job::A* sums) {
+  const auto stretches = line_stretches::of(job, tokens_of_stretch);
+  const auto totals = stretch_totals<typename Job::A>::of(scratch, job, stretches);
+  add_up_stretches(on, operation, job, totals);
+  each_row_of_states(on, operation, job, add_stretches{job, totals, totals_of_lines<Job>{job, state, sums}});
+  return stretches;
+}
+
+/// The global traversal on the matrix units: the total, and its reading.
 template <class Job, class Outputs>
 void run_reduction_tiles(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation, Job job,
                          const Outputs& outputs) {
@@ -106,11 +121,8 @@ void run_reduction_tiles(execution<cuda>& on, execution<cuda>::scope& scratch, c
   constexpr std::int64_t rows = 128;
   const auto& from = job.from;
   const std::int64_t items = from.items();
-  const auto stretches = line_stretches::of(job, 1024);
-  const auto totals = stretch_totals<A>::of(scratch, job, stretches);
   A* const states = scratch.take<A>(items * from.keys * from.values);
-  add_up_stretches(on, operation, job, totals);
-  add_stretches(on, operation, job, totals, totals_of_lines<Job>{job, outputs.state, states});
+  const line_stretches stretches = total_of_lines(on, scratch, operation, job, outputs.state, states);
   if (outputs.state) {
     for_each(on, operation, items * job.width, store_weights_of_state<Job>{job, outputs.state});
   }

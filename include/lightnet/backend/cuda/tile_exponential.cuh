@@ -36,8 +36,8 @@ class tile_exponential {
     float power;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(fraction_));
     // The last bits of n + whole are those of n; 127 below the frame, the exponent of a float is that of 0.
-    const float kept = fmaxf(shifted_, whole + static_cast<float>(frame - 127));
-    const auto exponent = static_cast<std::uint32_t>(__float_as_int(kept) - (whole_bits - 127 + frame));
+    const float lowest = whole + static_cast<float>(frame - 127), kept = fmaxf(shifted_, lowest);
+    const auto exponent = static_cast<std::uint32_t>(__float_as_int(kept) - __float_as_int(lowest));
     const float scaled = power * __uint_as_float(exponent << 23);
     return !Plain && empty_ ? 0.0F : scaled;
   }

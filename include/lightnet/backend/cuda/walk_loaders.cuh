@@ -38,14 +38,25 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
     if constexpr (plan::loads_incoming) each(memory::incoming_at, given.out_.o);
     if constexpr (What == walk_for::outputs || What == walk_for::readings) each_output(0, given.out_.o);
     if constexpr (What == walk_for::values) each_output(0, given.out_.v);
-    if constexpr (What == walk_for::queries) each_output(0, given.out_.q);
-    if constexpr (What == walk_for::keys) {
-      each_output(0, given.out_.k);
-      each_output(1, given.out_.logits);
-    }
+    if constexpr (What == walk_for::queries || What == walk_for::query_readings) each_output(0, given.out_.q);
+    if constexpr (What == walk_for::keys || What == walk_for::key_readings) each_output(0, given.out_.k);
+    if constexpr (What == walk_for::keys) each_output(1, given.out_.logits);
+    if constexpr (What == walk_for::key_readings) each_output(1, given.out_.v);
   }
 
-  /// Loads every tile, where nobody makes factors.
+  /// What is bad before the first tile: by all threads of the block, before they meet.
+  __device__ static void begin(const part& given) {
+    const bad_before<Job> known{given.job_, given.line_.at, What == walk_for::outputs};
+    const int thread = static_cast<int>(threadIdx.x), token = known.token(), column = known.column(thread);
+    const bool any = known.any();
+    if (thread < D) given.shared_.bad_column[thread] = column;
+    if (thread != 0) return;
+    given.shared_.bad_token = token;
+    given.shared_.bad_values = any;
+    given.shared_.wide_run = -1;
+  }
+
+  /// Loads every tile, where there is nothing else to do.
   __device__ void run() const {
     const int tiles = line_.tiles();
     int stage = 0;
@@ -77,9 +88,38 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
     return copied;
   }
 
+  /// Starts to read the tile of a turn, if there is one.
+  __device__ __forceinline__ void load_ahead(int turn, int tiles) const {
+    if (turn < tiles) load(turn, turn % plan::stages);
+    commit_copies();
+  }
+
+  /// Makes entries of v that are no numbers zero, and keeps where they were: of those that this thread has read.
+  __device__ void clean_values(const tile& v, int first) const {
+    std::uint32_t largest = 0;  // of pairs, without the signs
+    part::each_eight(anew(thread_), [&](int row, int column) {
+#pragma unroll
+      for (int r = row; r < row + 16; r += 4) {
+        const uint4 x = *reinterpret_cast<const uint4*>(v.part(r, column));
+        for (const std::uint32_t pair : {x.x, x.y, x.z, x.w}) largest = __vmaxu2(largest, pair & 0x7FFF7FFFU);
+      }
+    });
+    if (__vcmpgeu2(largest, 0x7F807F80U) == 0) return;
+    atomicOr(&shared_.bad_values, 1U);
+    part::each_eight(thread_, [&](int row, int column) {
+      for (int r = row; r < row + 16; r += 4) {
+        for (int c = column; c < column + 8; ++c) {
+          std::uint16_t& x = *v.at(r, c);
+          if ((x & 0x7F80U) != 0x7F80U) continue;
+          x = 0;
+          atomicMin(shared_.bad_column + c, first + r);
+        }
+      }
+    });
+  }
+
   const int thread_;
 
- private:
   template <class Sequence>
   __device__ __forceinline__ bool load(const Sequence& sequence, int number, int stage, int first,
                                        std::uint64_t on) const {

@@ -32,6 +32,7 @@ struct walk_memory {
   unsigned char outputs[Plan::reads ? operand_bytes : 1024];
   float extras[Plan::has_extra ? Plan::stages : 1][Plan::has_extra ? Plan::rows * Plan::extra_stride : 1];
   alignas(16) message messages[Plan::stages];
+  float of_parts[Plan::prepares ? Plan::feeders : 1][8];  // what those say that have the same channels
   float2 of_logits[Plan::weighs ? Plan::feeders : 1], of_weights[Plan::weighs ? Plan::feeders : 1];
   float2 first_logits[Plan::weighs && !Plan::goes_back ? Plan::feeders : 1];
   // Of a tile, and the threads that say so: its operands are there, and their factors, if any (feeders); nobody needs it
@@ -65,8 +66,7 @@ struct walk_memory {
   }
 
   // The number of an operand.
-  static constexpr int k_at = 0, v_at = 1, q_at = Plan::loads_q ? Plan::weighs + Plan::loads_v : 0;
-  static constexpr int incoming_at = 1 + Plan::loads_v + Plan::loads_q;
+  static constexpr int k_at = 0, v_at = Plan::has_k, q_at = v_at + Plan::loads_v, incoming_at = q_at + Plan::loads_q;
   __device__ tile k(int stage) { return {operands[stage][k_at]}; }
   __device__ tile v(int stage) { return {operands[stage][v_at]}; }
   __device__ tile q(int stage) { return {operands[stage][q_at]}; }
@@ -123,7 +123,7 @@ struct walk_part {
   template <class Body>
   __device__ __forceinline__ static void each_eight(int thread, const Body& body) {
     constexpr int panels = D / 64, blocks = 4 * panels, warps = plan::feeders / 32;
-    static_assert(!plan::weighs || blocks == warps);  // as channel_weights has them
+    static_assert(!(plan::weighs || plan::prepares) || blocks == warps);  // as channel_weights has them
     const int lane = thread % 32;
 #pragma unroll
     for (int n = 0; n < blocks; n += warps) {

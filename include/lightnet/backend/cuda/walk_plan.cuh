@@ -7,31 +7,49 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// What a walk along the lines, 64 tokens at a time, is for: the outputs of the forward call; what the tokens of a stretch
-/// add up to, and the outputs of queries that all read such a sum; the factors before every tile; or the gradients of the
-/// queries, of the keys and of the values.
-enum class walk_for { outputs, totals, readings, factors, queries, keys, values };
+/// What a walk along the lines, 64 tokens at a time, is for.
+enum class walk_for {
+  // The weights of a tile follow from those of the tiles before it:
+  outputs,  // of the forward call
+  totals,   // what the tokens of a stretch add up to
+  factors,  // m and Z before every tile, for the next three
+  queries,  // the gradients of these
+  keys,
+  values,
+  // Weights are known beforehand, or there are none; no tile waits for another:
+  sums,            // what a stretch adds up to, whose weights are the keys
+  readings,        // the outputs of queries that all read one sum, U
+  incoming_sums,   // D, the sum of what comes back to such queries
+  query_readings,  // their gradients, which read U
+  key_readings     // those of keys, which are the logits, and of values, which read D
+};
 
-/// How a walk uses the matrix units (see walk_readers):
+/// How a walk uses the matrix units (see walk_readers),
 ///   y^T = X read^T + column^T tri(read in^T)^T,   X <- by X + column^T in,
 /// which tiles of operands it loads, and what it is given. D: the channels of a tile, of the keys and of the values.
 template <walk_for What, class Job, int D>
 struct walk_plan {
-  static constexpr bool forward_call = What == walk_for::outputs || What == walk_for::totals;
-  static constexpr bool weighs = What != walk_for::readings;
-  static constexpr bool goes_back = What == walk_for::queries || What == walk_for::keys || What == walk_for::values;
+  static constexpr bool forward_call = What == walk_for::outputs || What == walk_for::totals || What == walk_for::sums;
+  static constexpr bool weighs = What <= walk_for::values;                                    // from tile to tile
+  static constexpr bool prepares = What == walk_for::sums || What == walk_for::key_readings;  // khat, in a known frame
+  static constexpr bool goes_back =
+      What == walk_for::queries || What == walk_for::keys || What == walk_for::values || What > walk_for::readings;
   static constexpr bool backwards = What == walk_for::keys || What == walk_for::values;
   static constexpr bool multiplies = What != walk_for::factors;
-  static constexpr bool reads = multiplies && What != walk_for::totals;  // there is a y
+  static constexpr bool adds_up = What == walk_for::totals || What == walk_for::sums || What == walk_for::incoming_sums;
+  static constexpr bool reads = multiplies && !adds_up;  // there is a y
   static constexpr bool keyed = Job::recurrence::kappa == kappa_of::key;
 
-  static constexpr bool loads_k = weighs && (keyed || Job::tied);
-  static constexpr bool loads_q = reads;
-  static constexpr bool loads_v = weighs && What != walk_for::values;
-  static constexpr bool loads_incoming = reads && weighs && What != walk_for::outputs;
+  static constexpr bool loads_k = weighs ? keyed || Job::tied : prepares;
+  static constexpr bool loads_v = weighs ? What != walk_for::values : prepares;
+  static constexpr bool loads_q = weighs ? reads : What == walk_for::readings || What == walk_for::incoming_sums;
+  static constexpr bool loads_incoming =
+      weighs ? reads && What != walk_for::outputs : What == walk_for::incoming_sums || What == walk_for::query_readings;
+  static constexpr bool cleans_values = loads_v && !goes_back;  // a gradient has no lines that are bad
   static constexpr bool has_extra = What == walk_for::queries || (What == walk_for::keys && keyed);
   /// X is [channels of the key, of the value], not its transpose: what scales a channel scales a row.
-  static constexpr bool scales_rows = What == walk_for::queries || What == walk_for::keys;
+  static constexpr bool scales_rows =
+      What == walk_for::queries || What == walk_for::keys || What == walk_for::query_readings;
   /// X is read in two parts of bfloat16, as it is not to be rounded: differences are made of what comes out.
   static constexpr bool splits_state = What == walk_for::queries || What == walk_for::keys;
   static constexpr factors_wanted factors{
@@ -42,16 +60,18 @@ struct walk_plan {
   };
 
   static constexpr int rows = 64, groups = D / 64;
-  static constexpr int readers = multiplies ? groups * 128 : 0, feeders = weighs ? 2 * D : D;
+  static constexpr int readers = multiplies ? groups * 128 : 0, feeders = weighs || prepares ? 2 * D : D;
   static constexpr int threads = readers + feeders;
-  static constexpr int tiles = weighs + loads_q + loads_v + loads_incoming;
+  static constexpr bool has_k = weighs || loads_k;
+  static constexpr int tiles = has_k + loads_v + loads_q + loads_incoming;
   static constexpr int stages = has_extra ? 2 : 3;  // tiles that are there or on their way
-  static constexpr int blocks_of_processor = (D == 64 && tiles <= 3) || !weighs || !multiplies ? 2 : 1;
+  static constexpr int blocks_of_processor =
+      (D == 64 && tiles <= 3) || What == walk_for::readings || What == walk_for::query_readings || !multiplies ? 2 : 1;
   // Registers of a thread: as many at first for all, then readers take some of the feeders', by groups of four warps.
   static constexpr int registers = 65536 / (blocks_of_processor * threads) / 8 * 8;
   static constexpr bool shares_registers = multiplies && blocks_of_processor * threads >= 512;
-  static constexpr int reader_registers = !weighs ? 96 : D == 64 ? 144 : 168;
-  static constexpr int feeder_registers = !weighs ? 48 : D == 64 ? 112 : 88;
+  static constexpr int reader_registers = weighs ? D == 64 ? 144 : 168 : !prepares ? 96 : D == 64 ? 112 : 152;
+  static constexpr int feeder_registers = weighs ? D == 64 ? 112 : 88 : !prepares ? 48 : D == 64 ? 136 : 96;
   static_assert(!shares_registers || readers * reader_registers + feeders * feeder_registers <= threads * registers);
   static constexpr int extra_stride = D + 4;  // so that lanes of four tokens meet in no bank
 };

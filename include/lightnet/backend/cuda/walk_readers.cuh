@@ -24,7 +24,9 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
   using typename part::plan, typename part::memory, typename part::tile, typename part::message;
   using part::rows, part::job_, part::out_, part::kept_, part::line_, part::shared_;
   using base::state_, base::group_, base::thread_, base::lane_, base::row_, base::rows_;
-  using base::each_register, base::each_of_state, base::keep_state, base::pack_state, base::pack_rest, base::uniform;
+  using typename base::four_pairs;
+  using base::pairs_of, base::each_register, base::each_of_state, base::keep_state, base::pack_state, base::pack_rest,
+      base::uniform;
 
   __device__ explicit walk_readers(const part& given) : base{given} {}
 
@@ -251,20 +253,6 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     }
   }
 
-  /// Two tokens and two rows of a tile as y has them, from t on.
-  struct four_pairs {
-    std::uint32_t pairs[4];
-    __device__ float operator[](int n) const {
-      return n % 2 == 0 ? lower_bfloat16(pairs[n / 2]) : upper_bfloat16(pairs[n / 2]);
-    }
-  };
-  __device__ four_pairs pairs_of(const tile& from, int t) const {
-    four_pairs all;
-    const int thread = anew(thread_), lane = thread % 32;
-    load_matrices_transposed(
-        all.pairs, from.part(t + lane / 16 * 8 + lane % 8, group_ * 64 + thread / 32 * 16 + lane / 8 % 2 * 8));
-    return all;
-  }
   /// 1 / Z or the weight of place n of the eight from t on.
   __device__ float extra_of(int stage, int t, int n) const {
     return shared_.extra(stage).at(t + n / 4 * 8 + lane_ % 4 * 2 + n % 2, row_ + n / 2 % 2 * 8);

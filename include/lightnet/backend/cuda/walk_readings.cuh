@@ -9,30 +9,134 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// The warps that multiply where all queries of a line read the same, X = (U / Z)^T: y^T = X q^T.
+/// The warps that multiply where no tile waits for another. Of each they take
+///   sums:            U^T += v^T khat;                 incoming_sums:  D^T += do^T q;
+///   readings:        o^T = (U / Z)^T q^T;             query_readings: dq^T = (U / Z) do^T;
+///   key_readings:    dk^T = khat (D v^T - r),         dv^T = D^T khat^T,
+/// U, Z, D and r being those of the whole line, D and r divided by Z. Operands are rounded to bfloat16, sums are float.
 template <walk_for What, class Job, class Outputs, int D>
 class walk_readings : walk_state<What, Job, Outputs, D> {
  public:
   using part = walk_part<What, Job, Outputs, D>;
   using base = walk_state<What, Job, Outputs, D>;
-  using typename part::memory, typename part::message;
-  using part::job_, part::out_, part::line_, part::shared_;
-  using base::group_, base::thread_, base::rows_;
+  using typename part::plan, typename part::memory, typename part::message, typename part::tile;
+  using typename base::four_pairs;
+  using part::rows, part::job_, part::out_, part::line_, part::shared_;
+  using base::state_, base::group_, base::thread_, base::lane_, base::row_, base::rows_, base::pairs_of;
 
   __device__ explicit walk_readings(const part& given) : base{given} {}
 
   __device__ void run() {
-    const std::int64_t keys = job_.from.keys, values = job_.from.values, item = line_.at.item;
-    base::each_of_state([&](float& x, int i, int j) {
-      x = 0;
-      if (i >= keys || j >= values) return;
-      x = out_.sum[(item * keys + i) * values + j];
-      if constexpr (Job::sums) x *= job_.inverse[item * job_.width + (Job::per_channel ? i : 0)];
+    if constexpr (plan::adds_up) {
+      add_up();
+    } else {
+      read();
+    }
+  }
+
+ private:
+  // --- Sums
+
+  __device__ void add_up() {
+    base::each_of_state([](float& x, int, int) { x = 0; });
+    each_tile([&](int, int stage) {
+      const tile in = What == walk_for::sums ? shared_.k(stage) : shared_.q(stage);
+      const tile column = What == walk_for::sums ? shared_.v(stage) : shared_.incoming(stage);
+      base::keep_state();
+      begin_products();
+#pragma unroll
+      for (int s = 0; s < rows; s += 16) {
+#pragma unroll
+        for (int panel = 0; panel < D / 64; ++panel) {
+          multiply_add_group(state_[panel], column.along_rows(s, group_ * 64), in.along_rows(s, panel * 64));
+        }
+      }
+      commit_products();
+      wait_for_products<0>();
+      base::keep_state();
+      shared_.emptied[stage].pass();
     });
-    std::uint32_t packed[D / 16][4];
-    base::pack_state(packed);
-    // What is bad anywhere in the line is bad everywhere.
+    const std::int64_t keys = job_.from.keys, values = job_.from.values;
+    base::each_of_state([&](float& x, int i, int j) {
+      if (i < keys && j < values) out_.sum[(line_.place * keys + i) * values + j] = x;
+    });
+  }
+
+  // --- Readings
+
+  __device__ void read() {
+    std::uint32_t x[D / 16][4], transposed[What == walk_for::key_readings ? D / 16 : 1][4];
+    float owed[2] = {};  // r of both rows
+    if constexpr (What == walk_for::key_readings) {
+      load_packed<true>(out_.incoming, false, x);
+      load_packed<false>(out_.incoming, false, transposed);
+      for (int side = 0; side < 2; ++side) {
+        const int i = row_ + side * 8;
+        if (i < job_.from.keys) owed[side] = out_.owed[line_.at.item * job_.width + i];
+      }
+    } else {
+      load_packed<plan::scales_rows>(out_.sum, Job::sums, x);
+    }
     message& bad = shared_.messages[0];
+    const bool any_bad = What == walk_for::readings && tell_bad(bad);
+    each_tile([&](int turn, int stage) {
+      const int first = part::first_of(turn);
+      const std::uint64_t on = part::tokens_on(first);
+      const run_of_rows run{first, 0, part::count_of(first) - 1, on, base::uniform(any_bad || on != ~std::uint64_t{0})};
+      memory::reading().meet();  // rows of the last tile are stored
+      float y[32];
+      if constexpr (What == walk_for::key_readings) {
+        multiply(x, shared_.v(stage), y);
+        const tile khat = shared_.k(stage);
+#pragma unroll
+        for (int t = 0; t < rows; t += 16) {
+          const four_pairs weights = pairs_of(khat, t);
+#pragma unroll
+          for (int n = 0; n < 8; ++n) {
+            float& dk = y[t / 2 + n];
+            dk = weights[n] * (dk - owed[n / 2 % 2]);
+          }
+        }
+        rows_.store(out_.k, 0, job_.from.keys, run, y, nullptr, out_.accumulate);
+        multiply(transposed, khat, y);
+        shared_.emptied[stage].pass();
+        memory::reading().meet();
+        rows_.store(out_.v, 1, job_.from.values, run, y, nullptr, out_.accumulate);
+      } else if constexpr (What == walk_for::query_readings) {
+        multiply(x, shared_.incoming(stage), y);
+        shared_.emptied[stage].pass();
+        rows_.store(out_.q, 0, job_.from.keys, run, y, nullptr, out_.accumulate);
+      } else {
+        multiply(x, shared_.q(stage), y);
+        shared_.emptied[stage].pass();
+        rows_.store(out_.o, 0, job_.from.values, run, y, run.odd ? &bad : nullptr, out_.accumulate);
+      }
+    });
+  }
+
+  /// X as products read it: U / Z, or what is divided already.
+  template <bool KeysAreRows>
+  __device__ void load_packed(const float* from, bool divides, std::uint32_t (&x)[D / 16][4]) const {
+    const std::int64_t keys = job_.from.keys, values = job_.from.values, item = line_.at.item;
+    const auto element = [&](int row, int column) {
+      const int i = KeysAreRows ? row : column, j = KeysAreRows ? column : row;
+      if (i >= keys || j >= values) return 0.0F;
+      const float y = from[(item * keys + i) * values + j];
+      return divides ? y * job_.inverse[item * job_.width + (Job::per_channel ? i : 0)] : y;
+    };
+#pragma unroll
+    for (int n = 0; n < D / 16; ++n) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const int row = row_ + e % 2 * 8, column = n * 16 + e / 2 * 8 + lane_ % 4 * 2;
+        x[n][e] = pack_bfloat16(element(row, column), element(row, column + 1));
+      }
+    }
+  }
+
+  /// What is bad anywhere in the line is bad everywhere.
+  __device__ bool tell_bad(message& bad) const {
+    const std::int64_t values = job_.from.values, item = line_.at.item;
     const auto whole = static_cast<unsigned long long>(line_.at.line.length);
     const bool all_bad = job_.bad_token[item] < whole;
     bool any_bad = all_bad;
@@ -42,29 +146,34 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
       any_bad = any_bad || is_bad;
     }
     if (thread_ == 0 && group_ == 0) bad.bad_token = INT_MAX;
-    any_bad = memory::reading().any(any_bad);
+    return memory::reading().any(any_bad);
+  }
+
+  /// y^T = X read^T.
+  template <int Count>
+  __device__ __forceinline__ static void multiply(const std::uint32_t (&x)[Count][4], const tile& read,
+                                                  float (&y)[32]) {
+#pragma unroll
+    for (int n = 0; n < 32; ++n) y[n] = 0;
+    keep_order(y);
+    begin_products();
+#pragma unroll
+    for (int i = 0; i < D; i += 16) multiply_add_group(y, x[i / 16], read.along_columns(0, i));
+    commit_products();
+    wait_for_products<0>();
+    keep_order(y);
+  }
+
+  /// Calls body(turn, stage) for every tile, once it is there.
+  template <class Body>
+  __device__ void each_tile(const Body& body) const {
     const int tiles = line_.tiles();
     int stage = 0;
     unsigned round = 0;
     for (int turn = 0; turn < tiles; ++turn) {
-      const int first = part::first_of(turn);
-      const std::uint64_t on = part::tokens_on(first);
-      const run_of_rows run{first, 0, part::count_of(first) - 1, on, base::uniform(any_bad || on != ~std::uint64_t{0})};
       shared_.full[stage].wait(round);
       publish_to_products();
-      memory::reading().meet();
-      float y[32];
-#pragma unroll
-      for (int n = 0; n < 32; ++n) y[n] = 0;
-      keep_order(y);
-      begin_products();
-#pragma unroll
-      for (int i = 0; i < D; i += 16) multiply_add_group(y, packed[i / 16], shared_.q(stage).along_columns(0, i));
-      commit_products();
-      wait_for_products<0>();
-      keep_order(y);
-      shared_.emptied[stage].pass();
-      rows_.store(out_.o, 0, values, run, y, run.odd ? &bad : nullptr, out_.accumulate);
+      body(turn, stage);
       stage = memory::next(stage);
       round += stage == 0;
     }

@@ -13,7 +13,7 @@ template <walk_for What, class Job, class Outputs, int D>
 class walk_state : protected walk_part<What, Job, Outputs, D> {
  protected:
   using part = walk_part<What, Job, Outputs, D>;
-  using typename part::plan;
+  using typename part::plan, typename part::tile;
 
   __device__ explicit walk_state(const part& given)
       : part{given},
@@ -72,6 +72,20 @@ class walk_state : protected walk_part<What, Job, Outputs, D> {
     }
   }
 
+  /// Two tokens and two rows of a tile as y has them, from t on.
+  struct four_pairs {
+    std::uint32_t pairs[4];
+    __device__ float operator[](int n) const {
+      return n % 2 == 0 ? lower_bfloat16(pairs[n / 2]) : upper_bfloat16(pairs[n / 2]);
+    }
+  };
+  __device__ four_pairs pairs_of(const tile& from, int t) const {
+    four_pairs all;
+    const int thread = anew(thread_), lane = thread % 32;
+    load_matrices_transposed(
+        all.pairs, from.part(t + lane / 16 * 8 + lane % 8, group_ * 64 + thread / 32 * 16 + lane / 8 % 2 * 8));
+    return all;
+  }
   const int group_, thread_, lane_, row_;  // the first row of X in this thread
   const walk_rows<plan, D> rows_;
   float state_[D / 64][32];

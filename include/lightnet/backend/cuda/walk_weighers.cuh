@@ -22,22 +22,10 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
 
   __device__ explicit walk_weighers(const part& given) : base{given} {}
 
-  /// What is known before the first tile: by all threads of the block, before they meet.
-  __device__ static void begin(const part& given) {
-    const bad_before<Job> known{given.job_, given.line_.at, What == walk_for::outputs};
-    const int thread = static_cast<int>(threadIdx.x), token = known.token(), column = known.column(thread);
-    const bool any = known.any();
-    if (thread < D) given.shared_.bad_column[thread] = column;
-    if (thread != 0) return;
-    given.shared_.bad_token = token;
-    given.shared_.bad_values = any;
-    given.shared_.wide_run = -1;
-  }
-
   __device__ void run() {
     const int tiles = line_.tiles();
     constexpr int stages = plan::stages, ahead = stages - 1;
-    for (int turn = 0; turn < ahead; ++turn) load_ahead(turn, tiles);
+    for (int turn = 0; turn < ahead; ++turn) base::load_ahead(turn, tiles);
     memory::feeding().meet();
     channel_weights<Job> weights(job_, line_.at, thread_, shared_.between_parts(), &shared_.bad_token,
                                  What != walk_for::totals);
@@ -47,7 +35,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
       weigh(weights, turn);
       // The place of the tile before is for the one that many ahead.
       if (plan::multiplies && turn > 0) shared_.emptied[(turn - 1) % stages].wait((turn - 1) / stages);
-      load_ahead(turn + ahead, tiles);
+      base::load_ahead(turn + ahead, tiles);
     }
     wait_for_copies();
     if constexpr (plan::multiplies) {
@@ -64,36 +52,6 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
   }
 
  private:
-  /// Starts to read the tile of a turn, if there is one.
-  __device__ __forceinline__ void load_ahead(int turn, int tiles) const {
-    if (turn < tiles) base::load(turn, turn % plan::stages);
-    commit_copies();
-  }
-
-  /// Makes entries of v that are no numbers zero, and keeps where they were: of those that this thread has read.
-  __device__ void clean_values(const tile& v, int first) const {
-    std::uint32_t largest = 0;  // of pairs, without the signs
-    part::each_eight(anew(thread_), [&](int row, int column) {
-#pragma unroll
-      for (int r = row; r < row + 16; r += 4) {
-        const uint4 x = *reinterpret_cast<const uint4*>(v.part(r, column));
-        for (const std::uint32_t pair : {x.x, x.y, x.z, x.w}) largest = __vmaxu2(largest, pair & 0x7FFF7FFFU);
-      }
-    });
-    if (__vcmpgeu2(largest, 0x7F807F80U) == 0) return;
-    atomicOr(&shared_.bad_values, 1U);
-    part::each_eight(thread_, [&](int row, int column) {
-      for (int r = row; r < row + 16; r += 4) {
-        for (int c = column; c < column + 8; ++c) {
-          std::uint16_t& x = *v.at(r, c);
-          if ((x & 0x7F80U) != 0x7F80U) continue;
-          x = 0;
-          atomicMin(shared_.bad_column + c, first + r);
-        }
-      }
-    });
-  }
-
   /// A tile, of which this warp's copies are there: its factors, and word to the readers.
   __device__ void weigh(channel_weights<Job>& weights, int turn) {
     const int stage = turn % plan::stages, first = part::first_of(turn);
@@ -107,7 +65,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
     }
     if constexpr (!plan::forward_call) carry_from(weights, first / rows);
     // A gradient has no lines with such entries.
-    if constexpr (plan::loads_v && !plan::goes_back) clean_values(shared_.v(stage), first);
+    if constexpr (plan::cleans_values) base::clean_values(shared_.v(stage), first);
     const auto load_again = [&](const auto& sequence, const tile& rows_of) {
       part::load_rows(sequence, line_, rows_of, first, on, thread_);
       wait_for_copies();
@@ -130,7 +88,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
             shared_.k(stage), shared_.q(stage), shared_.extra(stage), first, counted, cut, by);
         if constexpr (What == walk_for::factors) {  // a gradient leaves such lines to others
           const bool bad = thread_ == 0 && (shared_.bad_values != 0 || shared_.bad_token != INT_MAX);
-          if (!narrow || bad) kept_.redo[line_.at.item] = 1;
+          if (!narrow || bad) kept_.redo[line_.at.item] = kept_.redo[job_.from.items()] = 1;
         }
         if (!plan::forward_call || narrow) break;
         if constexpr (plan::loads_k) load_again(job_.from.k, shared_.k(stage));

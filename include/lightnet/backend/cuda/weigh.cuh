@@ -76,6 +76,7 @@ __global__ void __launch_bounds__(128) weigh_kernel(Job job) {
 /// Finds the first bad value of every column. A block a line, head and stretch of its tokens.
 template <class Job>
 __global__ void __launch_bounds__(256) find_bad_values_kernel(Job job, std::int64_t stretches, std::int64_t stretch) {
+  if (job.nothing_wanted()) return;
   const line_of_head at = job.line(blockIdx.x / stretches);
   const std::int64_t first = blockIdx.x % stretches * stretch, values = job.from.values;
   const std::int64_t last = first + stretch < at.line.length ? first + stretch : at.line.length;

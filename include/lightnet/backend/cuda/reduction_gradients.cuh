@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/backend/cuda/reduction_tiles.cuh>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+namespace detail {
+
+/// Which gradients of the global traversal Hopper's matrix units take: of weights that are the keys.
+template <class Recurrence, class Position, class T>
+inline constexpr bool takes_reduction_gradients =
+    takes_causal_tiles<Recurrence, Position, T>&& Recurrence::per_channel&& Recurrence::normaliser ==
+    normaliser_of::sum&& Recurrence::logits == logits_from::keys;
+
+/// What the walks of one gradient read and write.
+template <class Gradients>
+struct total_gradients {
+  decltype(Gradients::o) o;  // what comes back
+  decltype(Gradients::q) q, k, v;
+  bool accumulate;
+  float* sum;             // [items, d, e] U, to be read, or [places, d, e] the parts of D, to be written
+  const float* incoming;  // [items, d, e]: D / Z
+  const float* owed;      // [items, d]: r / Z
+};
+
+/// A row of D = qhat^T do, divided by Z, and what the tokens owe the normaliser, r_i = sum_j U_ij D_ij / Z_i: by a warp.
+/// Least traffic: the parts, U and D.
+template <class Job>
+struct add_incoming {
+  static constexpr int own = 4;  // elements of a lane
+
+  Job job;
+  line_stretches stretches;
+  const float *parts, *sums;
+  float *incoming, *owed;
+
+  __device__ void operator()(const line_of_head& at, std::int64_t i) const {
+    const std::int64_t keys = job.from.keys, values = job.from.values, row = at.item * keys + i;
+    const std::int64_t count = stretches.count(at), first = stretches.places(at, 0);
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const float by = job.inverse[at.item * job.width + i];
+    float d[own] = {}, u[own] = {}, r = 0;
+    const auto each = [&](const auto& body) {
+#pragma unroll
+      for (int n = 0; n < own; ++n) {
+        if (lane + 32 * n < values) body(n, lane + 32 * n);
+      }
+    };
+    each([&](int n, int j) { u[n] = sums[row * values + j]; });
+    for (std::int64_t s = 0; s < count; ++s) {
+      const float* const part = parts + ((first + s) * keys + i) * values;
+      each([&](int n, int j) { d[n] += part[j]; });
+    }
+    each([&](int n, int j) {
+      incoming[row * values + j] = by * d[n];
+      r = multiply_add(u[n], by * d[n], r);
+    });
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2) r += __shfl_xor_sync(~0U, r, offset);
+    if (lane == 0) owed[row] = by * r;
+  }
+};
+
+/// The gradients of a global traversal, in walks whose tiles wait for no other. Gives the lines that are left over.
+template <class Job, class Gradients>
+const unsigned* walk_reduction_gradients(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation,
+                                         Job job, const Gradients& gradients) {
+  job.global = true;
+  take_line_memory(on, scratch, operation, job);
+  const auto& from = job.from;
+  const std::int64_t items = from.items(), size = from.keys * from.values;
+  float *const sums = scratch.take<float>(items * size), *const incoming = scratch.take<float>(items * size),
+               *const owed = scratch.take<float>(items * from.keys);
+  const line_stretches stretches = total_of_lines(on, scratch, operation, job, {}, sums);
+  float* const parts = scratch.take<float>(stretches.places.count() * size);
+  gradient_memory kept;
+  kept.redo = job.poisoned;
+  total_gradients<Gradients> walked{gradients.o,          gradients.q, gradients.k, gradients.v,
+                                    gradients.accumulate, parts,       incoming,    owed};
+  walk_lines<walk_for::incoming_sums>(on, operation, job, walked, stretches, kept);
+  each_row_of_states(on, operation, job, add_incoming<Job>{job, stretches, parts, sums, incoming, owed});
+  walked.sum = sums;
+  if (gradients.q) walk_lines<walk_for::query_readings>(on, operation, job, walked, stretches, kept);
+  if (gradients.k || gradients.v) walk_lines<walk_for::key_readings>(on, operation, job, walked, stretches, kept);
+  return job.poisoned;
+}
+
+}  // namespace detail
+
+LIGHTNET_END_NAMESPACE
