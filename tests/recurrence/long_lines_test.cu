@@ -2,6 +2,7 @@
 // Lines that the kernels of bfloat16 cut into stretches, of 4096 tokens where there are more than 8192.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -118,6 +119,41 @@ TEST_CASE("long lines: what is no number reaches the tokens after it, over all s
             as_said && (reached ? std::isnan(came.state.sum[n]) : same({came.state.sum[n]}, {harmless.state.sum[n]}));
       }
       CHECK(as_said);
+    }
+  }
+}
+
+TEST_CASE("long lines: gradients of the global traversal are those of double, masked and packed") {
+  generator random(84);
+  for (const operation& op : cut_cases()) {
+    if (op.like.order != oracle::traversal::global) continue;
+    const operation& wide = find(op.name.substr(0, op.name.rfind(' ')) + " double");
+    for (int round = 0; round < 6; ++round) {
+      const question x = random_question(op, random,
+                                         {.masked = round % 2 == 1,
+                                          .packed = round % 3 == 2,
+                                          .logits = round == 4 ? 150.0 : 3.0,
+                                          .keys = random.one_of<std::int64_t>({10, 64, 70, 128}),
+                                          .values = random.one_of<std::int64_t>({12, 64, 128}),
+                                          .batch = 1,
+                                          .heads = 2,
+                                          .grid = {random.one_of<std::int64_t>({1024, 1025, 3001})},
+                                          .prefix = 0});
+      INFO(describe(op, x));
+      incoming to = random_incoming(op, x, random);
+      to.s.clear();
+      to.z.clear();
+      for (double& d : to.o) d = op.rounded(d);
+      const gradients expected = wide.backward(x, to), came = op.backward(x, to);
+      CHECK_FALSE(came.outside);
+      for (const auto part : {&gradients::q, &gradients::k, &gradients::v}) {
+        double largest = 0, error = 0;
+        for (std::size_t n = 0; n < (expected.*part).size(); ++n) {
+          largest = std::max(largest, std::abs((expected.*part)[n]));
+          error = std::max(error, std::abs((came.*part)[n] - (expected.*part)[n]));
+        }
+        CHECK(error <= 8 * op.storage_epsilon() * largest);
+      }
     }
   }
 }

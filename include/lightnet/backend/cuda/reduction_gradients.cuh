@@ -25,7 +25,8 @@ struct total_gradients {
 };
 
 /// A row of D = qhat^T do, divided by Z, and what the tokens owe the normaliser, r_i = sum_j U_ij D_ij / Z_i: by a warp.
-/// Least traffic: the parts, U and D.
+/// D is rounded to bfloat16 as it will be read: in D v - r, where terms nearly cancel, both have the same D. Least traffic:
+/// the parts, U and D.
 template <class Job>
 struct add_incoming {
   static constexpr int own = 4;  // elements of a lane
@@ -53,8 +54,9 @@ struct add_incoming {
       each([&](int n, int j) { d[n] += part[j]; });
     }
     each([&](int n, int j) {
-      incoming[row * values + j] = by * d[n];
-      r = multiply_add(u[n], by * d[n], r);
+      const float rounded = lower_bfloat16(pack_bfloat16(by * d[n], 0.0F));
+      incoming[row * values + j] = rounded;
+      r = multiply_add(u[n], rounded, r);
     });
 #pragma unroll
     for (int offset = 16; offset > 0; offset /= 2) r += __shfl_xor_sync(~0U, r, offset);
