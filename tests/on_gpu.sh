@@ -71,7 +71,9 @@ run_tests() {
 # Which cases are small enough, of programs that take long even without a tool.
 arguments_of() {
   case $1 in
-    recurrence) say '--test-case=scan: the bits depend neither on strides*,scan: extents of zero,merge_states: the id*' ;;
+    recurrence)
+      say '--test-case=scan: the bits depend neither on strides*,scan: extents of zero,merge_states: the id*,long lines: o*,long lines: g*'
+      ;;
     *) say '--test-case-exclude=*large*,*long*,full:*' ;;
   esac
 }

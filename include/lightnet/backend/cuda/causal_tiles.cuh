@@ -242,10 +242,11 @@ __global__ void __launch_bounds__(causal_tiles<D, E>::threads, 2)
   }
 }
 
-/// Heads of up to 128 keys and values, on lines that an int counts.
+/// Heads of up to 128 keys and values, some of each, on lines that an int counts.
 template <class Job>
 bool fits_causal_tiles(const Job& job) {
-  return job.from.keys <= 128 && job.from.values <= 128 && job.from.lines.longest() < INT_MAX;
+  return job.from.keys > 0 && job.from.keys <= 128 && job.from.values > 0 && job.from.values <= 128 &&
+         job.from.lines.longest() < INT_MAX;
 }
 
 /// Puts causal_tiles_kernel on the stream, in the smallest of its tiles.

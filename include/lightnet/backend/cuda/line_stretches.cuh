@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cuda/launch.cuh>
 #include <lightnet/backend/cuda/recurrence_job.cuh>
 
 #include <algorithm>
@@ -12,20 +11,24 @@ LIGHTNET_BEGIN_NAMESPACE
 namespace detail {
 
 /// Where lines keep something for every `tokens` of theirs: those of a head one line after another. Each packed sequence may
-/// leave one place empty.
+/// leave one place empty; where lines of up to 2 `tokens` have no place, as `long_alone` says, three places for every two
+/// times `tokens` are enough.
 struct places_of_lines {
   std::int64_t tokens = 1, heads = 1, of_line = 0, all = 0;  // places of the longest line, and of a head
-  bool packed = false;
+  bool packed = false, long_alone = false;
 
   template <class Job>
-  static places_of_lines of(const Job& job, std::int64_t tokens) {
+  static places_of_lines of(const Job& job, std::int64_t tokens, bool long_alone = false) {
     const auto& lines = job.from.lines;
     places_of_lines made;
     made.tokens = tokens;
     made.heads = job.from.heads;
     made.of_line = (lines.longest() + tokens - 1) / tokens;
     made.packed = static_cast<bool>(lines.cumulative_lengths);
-    made.all = made.packed ? lines.longest() / tokens + lines.sequences() : lines.count() * made.of_line;
+    made.long_alone = long_alone;
+    made.all = !made.packed ? lines.count() * made.of_line
+               : long_alone ? 3 * lines.longest() / (2 * tokens)
+                            : lines.longest() / tokens + lines.sequences();
     return made;
   }
 
@@ -33,7 +36,10 @@ struct places_of_lines {
   std::int64_t count() const noexcept { return heads * all; }
   /// That of a line among those of its head, and among all.
   __device__ std::int64_t of_head(const line_of_head& at, std::int64_t index) const {
-    return (packed ? at.line.origin / tokens + at.line.sequence : at.item / heads * of_line) + index;
+    const std::int64_t first = !packed      ? at.item / heads * of_line
+                               : long_alone ? 3 * at.line.origin / (2 * tokens)
+                                            : at.line.origin / tokens + at.line.sequence;
+    return first + index;
   }
   __device__ std::int64_t operator()(const line_of_head& at, std::int64_t index) const {
     return at.head * all + of_head(at, index);
@@ -63,11 +69,11 @@ struct line_stretches {
     const std::int64_t longest = std::max<std::int64_t>(job.from.lines.longest(), 1);
     return {places_of_lines::of(job, longest), longest};
   }
-  /// All lines in stretches of so many tokens, or those of more than `uncut`.
+  /// All lines in stretches of so many tokens, or those of more than `uncut`, at least twice as many.
   template <class Job>
   static line_stretches of(const Job& job, std::int64_t tokens, std::int64_t uncut = -1) {
     if (job.from.lines.longest() <= uncut) return none(job);
-    const auto places = places_of_lines::of(job, tokens);
+    const auto places = places_of_lines::of(job, tokens, uncut >= 2 * tokens);
     return {places, uncut, places.of_line};
   }
 
@@ -101,21 +107,16 @@ __device__ walked_line walked_line_of_block(const Job& job, const line_stretches
 // Where something is bad in a line: the positions from which it is NaN, INT_MAX for never. Stretches tell each other.
 
 template <class Job>
-__device__ void tell_bad_line(const Job& job, const line_of_head& at) {
-  atomicOr(job.poisoned + at.item, 1U);
-  atomicOr(job.poisoned + job.from.items(), 1U);
-}
-template <class Job>
 __device__ void tell_bad_token(const Job& job, const line_of_head& at, int position) {
   if (position == INT_MAX) return;
   atomicMin(job.bad_token + at.item, static_cast<unsigned long long>(position));
-  tell_bad_line(job, at);
+  job.tell_bad_line(at);
 }
 template <class Job>
 __device__ void tell_bad_column(const Job& job, const line_of_head& at, std::int64_t column, int position) {
   if (position == INT_MAX || column >= job.from.values) return;
   atomicMin(job.bad_column + at.item * job.from.values + column, static_cast<unsigned long long>(position));
-  tell_bad_line(job, at);
+  job.tell_bad_line(at);
 }
 /// What other stretches have told, if that is `wanted`. Without branches that threads take differently: after such ones the
 /// compiler keeps what all threads share in registers of each.
@@ -202,6 +203,7 @@ struct add_stretches {
   Keep keep;
 
   __device__ void operator()(const line_of_head& at, std::int64_t i) const {
+    if (!keep.wants(at)) return;
     const std::int64_t walked = totals.stretches.count(at) - totals.stretches.left_out, values = job.from.values;
     const int lane = static_cast<int>(threadIdx.x) % 32;
     running_weight<Job> weight(job, at, Job::per_channel ? i : 0);
@@ -246,9 +248,9 @@ struct states_between {
     }
   }
 
+  __device__ bool wants(const line_of_head& at) const { return stretches.cuts(at); }
   __device__ void operator()(const line_of_head& at, std::int64_t s, bool, std::int64_t i, std::int64_t j, A sum,
                              const running_weight<Job>& weight) const {
-    if (!stretches.cuts(at)) return;
     const std::int64_t entry = stretches.places.of_head(at, s);
     states.sum(entry, at.head, i, j) = sum;
     if (j != 0 || (!Job::per_channel && i != 0)) return;

@@ -175,6 +175,7 @@ __global__ void __launch_bounds__(256) pull_total_logits_kernel(Pull pull, Gradi
   const std::int64_t index = (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
   if (index >= job.from.items() * job.width) return;
   const line_of_head at = job.line(index / job.width);
+  if (at.left_alone) return;
   const std::int64_t w = index % job.width, lane = threadIdx.x % 32;
   A sum = A(0);
   for (std::int64_t i = lane; i < at.line.length; i += 32) {

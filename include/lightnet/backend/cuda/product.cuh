@@ -154,8 +154,8 @@ class product_sums<float> {
 };
 
 /// C[m, n] = sum_k a(k, m) b(k, n), a matrix product a line and head, from wherever a source finds its factors:
-///   extents(at, m, n, k), store(at, part, m, n, sum), a(at, k), a row along m, or, where a_along_terms, a(at, m), a row
-///   along k; b(at, k) or b(at, n) likewise.
+///   pull.job, extents(at, m, n, k), store(at, part, m, n, sum), a(at, k), a row along m, or, where a_along_terms, a(at, m),
+///   a row along k; b(at, k) or b(at, n) likewise.
 /// Terms are added in their order in chains of 64; a segment of them is a sum of its own. Tile: 64 x 64 sums in the
 /// registers of 256 threads, 32 terms in shared memory; every factor is read once a block that needs it.
 template <class Source>

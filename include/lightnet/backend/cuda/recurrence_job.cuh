@@ -99,8 +99,12 @@ struct recurrence_job {
     if (at.left_alone) at.line.length = 0;
     return at;
   }
+  __device__ void tell_bad_line(const line_of_head& at) const {
+    atomicOr(poisoned + at.item, 1U);
+    atomicOr(poisoned + from.items(), 1U);
+  }
   __device__ bool nothing_wanted() const noexcept { return wanted != nullptr && wanted[from.items()] == 0; }
-  /// So many blocks for a kernel that works on them in turn, fewer where most lines are not wanted.
+  /// So many blocks for a kernel that works on them in turn; fewer where it is likely that no line is wanted.
   std::int64_t blocks_of(const execution<cuda>& on, std::int64_t blocks) const {
     return wanted != nullptr ? std::min<std::int64_t>(blocks, 8 * on.processors()) : blocks;
   }

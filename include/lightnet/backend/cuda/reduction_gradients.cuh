@@ -11,7 +11,7 @@ namespace detail {
 template <class Recurrence, class Position, class T>
 inline constexpr bool takes_reduction_gradients =
     takes_causal_tiles<Recurrence, Position, T>&& Recurrence::per_channel&& Recurrence::normaliser ==
-    normaliser_of::sum&& Recurrence::logits == logits_from::keys;
+    normaliser_of::sum&& Recurrence::logits == logits_from::keys&& Recurrence::kappa == kappa_of::one;
 
 /// What the walks of one gradient read and write.
 template <class Gradients>
@@ -37,6 +37,7 @@ struct add_incoming {
   float *incoming, *owed;
 
   __device__ void operator()(const line_of_head& at, std::int64_t i) const {
+    if (job.poisoned[at.item] != 0) return;
     const std::int64_t keys = job.from.keys, values = job.from.values, row = at.item * keys + i;
     const std::int64_t count = stretches.count(at), first = stretches.places(at, 0);
     const int lane = static_cast<int>(threadIdx.x) % 32;

@@ -16,6 +16,7 @@ struct totals_of_lines {
   typename Job::state_type to;
   A* sums;
 
+  __device__ bool wants(const line_of_head&) const { return true; }
   __device__ void operator()(const line_of_head& at, std::int64_t, bool ends, std::int64_t i, std::int64_t j, A sum,
                              const running_weight<Job>& weight) const {
     if (!ends) return;

@@ -51,7 +51,8 @@ class walk_preparers : walk_loaders<What, Job, Outputs, D> {
  private:
   __device__ bool has(int e) const { return channel_ + e < job_.from.keys; }
 
-  /// The frame of the largest key of each channel. A thread reads what it has loaded itself.
+  /// The frame of the largest key of each channel; where that is infinite, all that comes of it is NaN anyhow. A thread
+  /// reads what it has loaded itself.
   __device__ void find_frame(int tiles) {
     constexpr int stages = plan::stages, ahead = stages - 1;
     const auto load_keys = [&](int turn) {

@@ -26,7 +26,6 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
     const int tiles = line_.tiles();
     constexpr int stages = plan::stages, ahead = stages - 1;
     for (int turn = 0; turn < ahead; ++turn) base::load_ahead(turn, tiles);
-    memory::feeding().meet();
     channel_weights<Job> weights(job_, line_.at, thread_, shared_.between_parts(), &shared_.bad_token,
                                  What != walk_for::totals);
     for (int turn = 0; turn < tiles; ++turn) {

@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(128) weigh_kernel(Job job) {
   }
   if (first_bad != ~0ULL) {
     atomicMin(job.bad_token + at.item, first_bad);
-    atomicOr(job.poisoned + at.item, 1U);
+    job.tell_bad_line(at);
     if (Job::recurrence::logits == logits_from::head) atomicOr(job.bad_content, 1U);
   }
 }
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(256) find_bad_values_kernel(Job job, std::int6
     const std::int64_t i = n / values, j = n % values, token = at.line.token(i);
     if (!job.on(at, token) || finite(Job::element(job.from.v, at, token, j))) continue;
     atomicMin(job.bad_column + at.item * values + j, static_cast<unsigned long long>(i));
-    atomicOr(job.poisoned + at.item, 1U);
+    job.tell_bad_line(at);
   }
 }
 
