@@ -11,8 +11,8 @@ LIGHTNET_BEGIN_NAMESPACE
 namespace detail {
 
 /// Where lines keep something for every `tokens` of theirs: those of a head one line after another. Each packed sequence may
-/// leave one place empty; where lines of up to 2 `tokens` have no place, as `long_alone` says, three places for every two
-/// times `tokens` are enough.
+/// leave one place empty. Where only lines of more than 2 `tokens` keep something (`long_alone`), three places for 2 `tokens`
+/// of all lines are enough, however many short ones there are.
 struct places_of_lines {
   std::int64_t tokens = 1, heads = 1, of_line = 0, all = 0;  // places of the longest line, and of a head
   bool packed = false, long_alone = false;
