@@ -20,7 +20,7 @@ struct gradient_memory {
   static gradient_memory of(execution<cuda>::scope& scratch, const Job& job, std::int64_t channels) {
     gradient_memory made;
     made.tiles = places_of_lines::of(job, 64);
-    const std::int64_t all = made.tiles.heads * made.tiles.all;
+    const std::int64_t all = made.tiles.count();
     made.exponent = scratch.take<std::int32_t>(all * job.width);
     made.normaliser = scratch.take<float>(all * job.width);
     made.reads = scratch.take<float>(all * channels * 64);

@@ -88,8 +88,7 @@ void add_up_stretches(execution<cuda>& on, const char* operation, const Job& job
                       const stretch_totals<typename Job::A>& totals) {
   if (on.takes_hopper()) {
     // Weights that are the keys alone are known once the largest key is.
-    constexpr bool keys_alone = Job::tied && Job::sums && Job::recurrence::kappa == kappa_of::one;
-    constexpr auto what = keys_alone ? walk_for::sums : walk_for::totals;
+    constexpr auto what = Job::keys_are_weights ? walk_for::sums : walk_for::totals;
     return walk_lines<what>(on, operation, job, totals, totals.stretches);
   }
   run_causal_tiles<false>(on, operation, job, totals, totals.stretches);

@@ -78,6 +78,7 @@ struct recurrence_job {
   static constexpr bool per_channel = Recurrence::per_channel;
   static constexpr bool tied = Recurrence::logits == logits_from::keys;
   static constexpr bool complement = Recurrence::kappa == kappa_of::complement;
+  static constexpr bool keys_are_weights = sums && tied && Recurrence::kappa == kappa_of::one;
   static constexpr bool normalise_first = per_channel && Position::mixes_channels;  // in a global traversal
   static constexpr A least_logit = A(-10000);                                       // a log decay that leaves nothing
 

@@ -9,9 +9,8 @@ namespace detail {
 
 /// Which gradients of the global traversal Hopper's matrix units take: of weights that are the keys.
 template <class Recurrence, class Position, class T>
-inline constexpr bool takes_reduction_gradients =
-    takes_causal_tiles<Recurrence, Position, T>&& Recurrence::per_channel&& Recurrence::normaliser ==
-    normaliser_of::sum&& Recurrence::logits == logits_from::keys&& Recurrence::kappa == kappa_of::one;
+inline constexpr bool takes_reduction_gradients = takes_causal_tiles<Recurrence, Position, T>&&
+    Recurrence::per_channel&& recurrence_job<Recurrence, Position, 1, T>::keys_are_weights;
 
 /// What the walks of one gradient read and write.
 template <class Gradients>
