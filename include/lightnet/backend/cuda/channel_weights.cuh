@@ -57,13 +57,7 @@ class channel_weights {
         thread_{thread},
         shared_{shared},
         bad_token_{bad_token} {
-    for (int e = 0; e < own; ++e) {
-      const auto begin = job.carried(at, own_weight(e), from_state && has(e));
-      m[e] = begin.m;
-      z[e] = begin.z;
-      gain[e] = 1.0F;
-      product[e] = begin.product;
-    }
+    begin_channels(job, at, from_state, *this);
   }
 
   __device__ bool has(int e) const { return channel + e < job_.from.keys; }

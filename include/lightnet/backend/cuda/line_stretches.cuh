@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cuda/recurrence_job.cuh>
+#include <lightnet/backend/cuda/line_states.cuh>
 
 #include <algorithm>
 #include <climits>
@@ -196,7 +196,6 @@ class running_weight {
 template <class Job, class Keep>
 struct add_stretches {
   using A = typename Job::A;
-  static constexpr int own = 4;  // elements of a lane
 
   Job job;
   stretch_totals<A> totals;
@@ -205,24 +204,18 @@ struct add_stretches {
   __device__ void operator()(const line_of_head& at, std::int64_t i) const {
     if (!keep.wants(at)) return;
     const std::int64_t walked = totals.stretches.count(at) - totals.stretches.left_out, values = job.from.values;
-    const int lane = static_cast<int>(threadIdx.x) % 32;
     running_weight<Job> weight(job, at, Job::per_channel ? i : 0);
-    A sum[own];
-    const auto each = [&](const auto& body) {
-#pragma unroll
-      for (int n = 0; n < own; ++n) {
-        if (lane + 32 * n < values) body(lane + 32 * n, sum[n]);
-      }
-    };
-    each([&](int j, A& x) { x = job.begin(at, i, j); });
+    A sum[elements_of_lane];
+    each_of_lane(values, [&](int n, int j) { sum[n] = job.begin(at, i, j); });
     for (std::int64_t s = 0; s < walked; ++s) {
-      each([&](int j, const A& x) { keep(at, s, false, i, j, x, weight); });
+      each_of_lane(values, [&](int n, int j) { keep(at, s, false, i, j, sum[n], weight); });
       const std::int64_t place = totals.stretches.places(at, s);
       weight.add(totals, place);
       const A* const from = totals.sum + (place * job.from.keys + i) * values;
-      each([&](int j, A& x) { x = multiply_add(weight.of_carried, x, weight.of_total * from[j]); });
+      each_of_lane(values,
+                   [&](int n, int j) { sum[n] = multiply_add(weight.of_carried, sum[n], weight.of_total * from[j]); });
     }
-    each([&](int j, const A& x) { keep(at, walked, true, i, j, x, weight); });
+    each_of_lane(values, [&](int n, int j) { keep(at, walked, true, i, j, sum[n], weight); });
   }
 };
 template <class Job, class Keep>

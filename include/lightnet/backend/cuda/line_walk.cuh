@@ -2,6 +2,7 @@
 #pragma once
 
 #include <lightnet/backend/cuda/causal_tiles.cuh>
+#include <lightnet/backend/cuda/line_states.cuh>
 #include <lightnet/backend/cuda/walk_loaders.cuh>
 #include <lightnet/backend/cuda/walk_preparers.cuh>
 #include <lightnet/backend/cuda/walk_readers.cuh>

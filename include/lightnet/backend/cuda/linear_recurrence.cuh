@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cuda/line_states.cuh>
 #include <lightnet/backend/cuda/line_walk.cuh>
 #include <lightnet/backend/cuda/sweep.cuh>
 #include <lightnet/backend/cuda/weigh.cuh>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cuda/line_states.cuh>
 #include <lightnet/backend/cuda/product.cuh>
 #include <lightnet/backend/cuda/recurrence_pullback.cuh>
 #include <lightnet/backend/cuda/reduction_gradients.cuh>

@@ -340,62 +340,16 @@ struct recurrence_job {
   }
 };
 
-/// Writes the weights of the final state. A thread a weight.
-template <class Job>
-struct store_weights_of_state {
-  Job job;
-  typename Job::state_type to;
-
-  __device__ void operator()(std::int64_t n) const {
-    using A = typename Job::A;
-    const line_of_head at = job.line(n / job.width);
-    const std::int64_t w = n % job.width, sequence = at.line.sequence;
-    const bool bad = job.bad_token[at.item] < static_cast<unsigned long long>(at.line.length);
-    const A nan = limits<A>::not_a_number;
-    if constexpr (Job::recurrence::framed) {
-      to.exponent(sequence, at.head, w) = job.exponent[n];
-      to.normaliser(sequence, at.head, w) = bad ? nan : job.normaliser[n];
-    } else if (to.decay) {
-      to.decay(sequence, at.head, w) = bad ? nan : job.decay[n];
-    }
-  }
-};
-
-/// body(at, i) for every row of the states of all lines that are worked on: a warp a row.
-template <class Job, class Body>
-__global__ void __launch_bounds__(256) each_row_of_states_kernel(Job job, Body body) {
-  if (job.nothing_wanted()) return;
-  const std::int64_t rows = job.from.items() * job.from.stored_keys, step = std::int64_t{8} * gridDim.x;
-  for (std::int64_t row = std::int64_t{8} * blockIdx.x + threadIdx.x / 32; row < rows; row += step) {
-    const std::int64_t item = row / job.from.stored_keys;
-    const line_of_head at = job.line(item);
-    if (!at.left_alone) body(at, row - item * job.from.stored_keys);
-  }
-}
-template <class Job, class Body>
-void each_row_of_states(execution<cuda>& on, const char* operation, const Job& job, const Body& body) {
-  const std::int64_t blocks = (job.from.items() * job.from.stored_keys + 7) / 8;
-  launch(on, operation, {job.blocks_of(on, blocks), 256}, each_row_of_states_kernel<Job, Body>, job, body);
-}
-
-/// Whether the state at the end of a line holds NaN in column j.
-template <class Job>
-__device__ bool ends_bad(const Job& job, const line_of_head& at, std::int64_t j) {
-  const auto length = static_cast<unsigned long long>(at.line.length);
-  return job.bad_token[at.item] < length || job.bad_column[at.item * job.from.values + j] < length;
-}
-
-/// The factor from the frame of the initial state to that of the total.
-template <class Job>
-__device__ typename Job::A from_initial_frame(const Job& job, const line_of_head& at, std::int64_t w) {
-  using A = typename Job::A;
-  if constexpr (!Job::sums) {
-    return A(1);
-  } else {
-    std::int32_t m = Job::recurrence::sink ? 0 : empty_exponent;
-    if (job.from.state) m = job.from.state.exponent(at.line.sequence, at.head, w);
-    if (m <= empty_exponent) return A(0);
-    return lower_by_power_of_two(A(1), m - job.exponent[at.item * job.width + w]);
+/// What the channels of a thread carry into a line, from its initial state or from nothing: the frame m, its normaliser z,
+/// 1 / Z of a decay, `gain`, and the product of all decays.
+template <class Job, class Weights>
+__device__ void begin_channels(const Job& job, const line_of_head& at, bool from_state, Weights& to) {
+  for (int e = 0; e < Weights::own; ++e) {
+    const auto begin = job.carried(at, to.own_weight(e), from_state && to.has(e));
+    to.m[e] = begin.m;
+    to.z[e] = begin.z;
+    to.gain[e] = 1.0F;
+    to.product[e] = begin.product;
   }
 }
 

@@ -28,8 +28,6 @@ struct total_gradients {
 /// the parts, U and D.
 template <class Job>
 struct add_incoming {
-  static constexpr int own = 4;  // elements of a lane
-
   Job job;
   line_stretches stretches;
   const float *parts, *sums;
@@ -39,28 +37,21 @@ struct add_incoming {
     if (job.poisoned[at.item] != 0) return;
     const std::int64_t keys = job.from.keys, values = job.from.values, row = at.item * keys + i;
     const std::int64_t count = stretches.count(at), first = stretches.places(at, 0);
-    const int lane = static_cast<int>(threadIdx.x) % 32;
     const float by = job.inverse[at.item * job.width + i];
-    float d[own] = {}, u[own] = {}, r = 0;
-    const auto each = [&](const auto& body) {
-#pragma unroll
-      for (int n = 0; n < own; ++n) {
-        if (lane + 32 * n < values) body(n, lane + 32 * n);
-      }
-    };
-    each([&](int n, int j) { u[n] = sums[row * values + j]; });
+    float d[elements_of_lane] = {}, u[elements_of_lane] = {}, r = 0;
+    each_of_lane(values, [&](int n, int j) { u[n] = sums[row * values + j]; });
     for (std::int64_t s = 0; s < count; ++s) {
       const float* const part = parts + ((first + s) * keys + i) * values;
-      each([&](int n, int j) { d[n] += part[j]; });
+      each_of_lane(values, [&](int n, int j) { d[n] += part[j]; });
     }
-    each([&](int n, int j) {
+    each_of_lane(values, [&](int n, int j) {
       const float rounded = lower_bfloat16(pack_bfloat16(by * d[n], 0.0F));
       incoming[row * values + j] = rounded;
       r = multiply_add(u[n], rounded, r);
     });
 #pragma unroll
     for (int offset = 16; offset > 0; offset /= 2) r += __shfl_xor_sync(~0U, r, offset);
-    if (lane == 0) owed[row] = by * r;
+    if (threadIdx.x % 32 == 0) owed[row] = by * r;
   }
 };
 

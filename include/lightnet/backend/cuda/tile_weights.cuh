@@ -46,13 +46,7 @@ class tile_weights {
     channel = (warp % (D / 64) * 32 + static_cast<int>(threadIdx.x) % 32) * own;
     part = warp / (D / 64);
     first_row = part * rows_of_part;
-    for (int e = 0; e < own; ++e) {
-      const auto begin = job.carried(at, own_weight(e), from_state && has(e));
-      m[e] = begin.m;
-      z[e] = begin.z;
-      gain[e] = 1.0F;
-      product[e] = begin.product;
-    }
+    begin_channels(job, at, from_state, *this);
   }
 
   __device__ bool has(int e) const { return channel + e < job_.from.keys; }
