@@ -129,8 +129,7 @@ class trainer {
                       .correct = counts_.view().slice(0, 0, 1),
                       .counted = counts_.view().slice(0, 1, 1),
                       .dlogits = dy_.view()});
-    typename execution<Device>::scope scratch{on};
-    T* const parts = scratch.template take<T>(shards * size);
+    T* const parts = shards > 1 ? parts_.data() : gradients_.view().data();
     runner_.run(on, shards, [&](execution<Device>& mine, std::int64_t index) {
       const typename detail::gradient_by<Input, T>::type dx{};
       const parameters_of<Model, T, Device> part{parts + index * size, extents<Model::parameter_count>{}};
@@ -138,7 +137,7 @@ class trainer {
                                                  shard(std::as_const(dy_).view(), rows, index), dx, part,
                                                  train_contexts_[static_cast<std::size_t>(index)]);
     });
-    detail::sum_parts(on, parts, shards, size, gradients_.view().data());
+    if (shards > 1) detail::sum_parts(on, parts, shards, size, gradients_.view().data());
     optimiser_.take_rate(on, options_.schedule);
     optimiser_.step(on, parameters_, gradients_);
   }
@@ -274,6 +273,7 @@ class trainer {
             place(parameters_.master().view()),
             place(parameters_.rounded().view()),
             place(gradients_.view()),
+            place(parts_),
             place(optimiser_.first_moment().view()),
             place(optimiser_.second_moment().view())};
   }
@@ -309,6 +309,11 @@ class trainer {
     check_batch("x", items, labels);
     resize(on, labels);
     largest_ = std::max(largest_, labels);
+    const std::int64_t shards = shards_of(labels);
+    if (shards > 1 && shards > parts_.extent(0)) {
+      on.synchronize();
+      parts_.resize({{shards, gradients_.size()}});
+    }
   }
 
   dynamic_view<2, const T, Device> logits() const { return y_.view(); }
@@ -357,6 +362,7 @@ class trainer {
   trainer_options options_;
   master_parameters<T, Device> parameters_;
   parameter_block<T, Device> gradients_;
+  tensor<rank<2>, T, Device> parts_;  // [shards, parameters]: the gradients of several
   adamw<T, Device> optimiser_;
   training_state state_;
   std::vector<typename Model::template context<train>> train_contexts_;  // one a shard
