@@ -3,6 +3,7 @@
 // in a graph.
 #include <lightnet/backend/cuda/gemm.cuh>
 
+#include "../few.hpp"
 #include "layer/device_numbers.cuh"
 
 namespace {
@@ -126,7 +127,7 @@ void check_one(ln::execution<cuda>& on, const question& q, double epsilon_of_pro
   const list<T> got = product<T>(on, q);
   const double error = error_of(q, got, epsilon_of_products);
   CHECK(error <= 1);
-  CHECK(numbers::same_bits(product<T>(on, q), got));
+  if (!few_will_do()) CHECK(numbers::same_bits(product<T>(on, q), got));
 }
 
 template <class T>
@@ -138,7 +139,9 @@ void check() {
                         {65, 129, 70}, {13, 21, 1025},  {5, 9, 4096}, {6, 11, 9001}, {33, 17, 5003}, {1, 7, 4500},
                         {9, 1, 4500},  {131, 257, 515}, {6, 7, 0},    {0, 7, 5},     {7, 0, 5}};
   ln::execution<cuda> on;
-  for (const size& s : sizes) {
+  const std::size_t apart = few_will_do() ? 4 : 1;
+  for (std::size_t i = 0; i < std::size(sizes); i += apart) {
+    const size& s = sizes[i];
     for (const make_layout a : {rows_apart, columns_apart}) {
       for (const make_layout b : {rows_apart, columns_apart}) {
         CAPTURE(a == rows_apart);
