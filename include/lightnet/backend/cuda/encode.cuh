@@ -12,7 +12,7 @@ namespace detail {
 
 /// How the heads of a token are encoded: `heads` by one thread, which reads `words` of 16 bytes before it writes one.
 struct encode_tile {
-  static constexpr int threads = 256, blocks = 3, heads = 8, words = 4;
+  static constexpr int threads = 256, blocks = 3, heads = 4, words = 4;
 };
 
 /// Channels of a head that are encoded by themselves, as a small row: those of a word of 16 bytes where the width doubles,
@@ -64,7 +64,7 @@ __device__ void read_channels(const A* from, A (&to)[Count]) {
 }
 
 // y = encoded x: [x cos, x sin], or pairs of channels turned. Traffic: x once, y once; the cosines and sines, which all
-// heads and sequences share, come from a cache. Tile: a part of up to 8 heads of a token for each thread.
+// heads and sequences share, come from a cache. Tile: a part of up to 4 heads of a token for each thread.
 template <class Position, class T>
 __global__ void __launch_bounds__(encode_tile::threads, encode_tile::blocks)
     encode_kernel(const __grid_constant__ encode_job<T> job, std::int64_t parts, std::int64_t items) {
