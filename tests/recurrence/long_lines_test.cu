@@ -138,7 +138,7 @@ TEST_CASE("long lines: gradients of the global traversal are those of float, mas
                                           .values = random.one_of<std::int64_t>({12, 64, 128}),
                                           .batch = 1,
                                           .heads = 2,
-                                          .grid = {random.one_of<std::int64_t>({1024, 1025, 3001})},
+                                          .grid = {random.one_of<std::int64_t>({2048, 2049, 5001})},
                                           .prefix = 0});
       INFO(describe(op, x));
       incoming to = random_incoming(op, x, random);
@@ -155,6 +155,36 @@ TEST_CASE("long lines: gradients of the global traversal are those of float, mas
         }
         CHECK(error <= 8 * op.storage_epsilon() * largest);
       }
+    }
+  }
+}
+
+TEST_CASE("long lines: weights that climb, slowly, by steps and out of nothing") {
+  generator random(85);
+  double (*const added[])(std::int64_t) = {
+      [](std::int64_t t) { return 0.4 * static_cast<double>(t); },
+      [](std::int64_t t) { return t < 700    ? 0.0
+                                  : t < 2100 ? 200.0
+                                             : 208.0; },
+      [](std::int64_t t) { return t < 150 ? -inf : 0.0; },
+  };
+  for (const operation& op : cut_cases()) {
+    if (!op.additive()) continue;
+    for (int shape = 0; shape < often(3); ++shape) {
+      question x =
+          random_question(op, random, {.keys = 20, .values = 16, .batch = 1, .heads = 2, .grid = {3001}, .prefix = 0});
+      numbers& logits = op.tied() ? x.p.k : x.p.logits;
+      const auto width = static_cast<std::int64_t>(logits.size()) / 3001;
+      for (std::int64_t n = 0; n < static_cast<std::int64_t>(logits.size()); ++n) {
+        double& logit = logits[static_cast<std::size_t>(n)];
+        logit = op.rounded(logit + added[shape](n / width));
+      }
+      INFO(describe(op, x));
+      const auto expected = oracle::naive_recurrence(x.p);
+      const answer came = op.forward(x);
+      CHECK(op.output_error(came.o, expected.o_long, expected.unit) <= op.tolerance());
+      if (op.stateful)
+        CHECK(op.state_error(mean_state(came.state, x.p), expected.s, expected.s_unit) <= op.tolerance());
     }
   }
 }

@@ -187,12 +187,7 @@ class channel_weights {
   /// The logits of token i of the part; with Plain, whether any of them is odd, else a bad one is remembered.
   template <bool Plain>
   __device__ void logits(int i, float (&x)[own], bool& odd) const {
-    constexpr float widest = 1e6F;
-    if constexpr (Job::tied) {
-      const std::uint32_t pair = *pair_of(keys_, i);
-      x[0] = lower_bfloat16(pair);
-      x[1] = upper_bfloat16(pair);
-    }
+    if constexpr (Job::tied) both_of(*pair_of(keys_, i), x);
 #pragma unroll
     for (int e = 0; e < own; ++e) {
       const auto read = [&] {
@@ -200,17 +195,38 @@ class channel_weights {
       };
       if constexpr (Plain) {
         x[e] = read();
-        odd = odd || !(Job::sums ? fabsf(x[e]) < widest : x[e] <= 0 && x[e] >= Job::least_logit);
+        odd = odd || !(Job::sums ? fabsf(x[e]) < 1e6F : x[e] <= 0 && x[e] >= Job::least_logit);
       } else {
         x[e] = checked(counts<Plain>(i, e), read, &odd);
       }
     }
+  }
+  __device__ static void both_of(std::uint32_t pair, float (&x)[own]) {
+    x[0] = lower_bfloat16(pair);
+    x[1] = upper_bfloat16(pair);
+  }
+
+  /// The same as `read_logits<true>`, of keys that are the logits.
+  __device__ bool read_plain_keys(float (&x)[rows_of_part][own], float (&all)[own], float (&first)[own]) const {
+    std::uint32_t largest = 0, magnitudes = 0;
+#pragma unroll
+    for (int i = 0; i < rows_of_part; ++i) {
+      const std::uint32_t pair = *pair_of(keys_, i);
+      both_of(pair, x[i]);
+      largest = i == 0 ? pair : larger_bfloat16(largest, pair);
+      magnitudes = larger_magnitudes(magnitudes, pair);
+    }
+    both_of(largest, all);
+    first[0] = x[0][0];
+    first[1] = x[0][1];
+    return !__any_sync(~0U, reach(magnitudes, wide_bfloat16));
   }
 
   /// Reads the logits of this part, for a decay the sums of what decays in it; with Plain, gives up where one of the warp's
   /// is odd. A bad one is remembered.
   template <bool Plain>
   __device__ bool read_logits(float (&x)[rows_of_part][own], float (&all)[own], float (&first)[own]) const {
+    if constexpr (Plain && Job::tied) return read_plain_keys(x, all, first);
     int bad_row = rows;
     bool odd = false;
 #pragma unroll

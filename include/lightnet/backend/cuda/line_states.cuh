@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cuda/map.cuh>
 #include <lightnet/backend/cuda/recurrence_job.cuh>
 
 // The states of the lines of a job.
@@ -30,31 +31,42 @@ struct store_weights_of_state {
   }
 };
 
-/// body(at, i) for every row of the states of all lines that are worked on: a warp a row.
+/// body(at, i) for every row of the states of all lines that are worked on, by eight lanes.
+inline constexpr int lanes_of_row = 8;
 template <class Job, class Body>
-__global__ void __launch_bounds__(256) each_row_of_states_kernel(Job job, Body body) {
+__global__ void __launch_bounds__(256) each_row_of_states_kernel(Job job, Body body, std::int64_t blocks_of_item) {
   if (job.nothing_wanted()) return;
-  const std::int64_t rows = job.from.items() * job.from.stored_keys, step = std::int64_t{8} * gridDim.x;
-  for (std::int64_t row = std::int64_t{8} * blockIdx.x + threadIdx.x / 32; row < rows; row += step) {
-    const std::int64_t item = row / job.from.stored_keys;
-    const line_of_head at = job.line(item);
-    if (!at.left_alone) body(at, row - item * job.from.stored_keys);
+  for (std::int64_t block = blockIdx.x; block < job.from.items() * blocks_of_item; block += gridDim.x) {
+    const divided of{block, blocks_of_item};
+    const line_of_head at = job.line(of.quotient);
+    const std::int64_t i = (of.rest * 256 + threadIdx.x) / lanes_of_row;
+    if (i < job.from.stored_keys && !at.left_alone) body(at, i);
   }
 }
 template <class Job, class Body>
 void each_row_of_states(execution<cuda>& on, const char* operation, const Job& job, const Body& body) {
-  const std::int64_t blocks = (job.from.items() * job.from.stored_keys + 7) / 8;
-  launch(on, operation, {job.blocks_of(on, blocks), 256}, each_row_of_states_kernel<Job, Body>, job, body);
+  const std::int64_t blocks = (job.from.stored_keys * lanes_of_row + 255) / 256;
+  launch(on, operation, {job.blocks_of(on, job.from.items() * blocks), 256}, each_row_of_states_kernel<Job, Body>, job,
+         body, blocks);
+}
+__device__ inline int lane_of_row() { return static_cast<int>(threadIdx.x) % lanes_of_row; }
+/// The sum over the lanes of a row.
+template <class A>
+__device__ A sum_of_row(A x) {
+  const unsigned lanes = 0xFFU << (threadIdx.x % 32 / lanes_of_row * lanes_of_row);
+#pragma unroll
+  for (int offset = lanes_of_row / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(lanes, x, offset);
+  return x;
 }
 
-/// The elements of a row of up to 128 that a lane has, each 32 after the one before: body(n, j) for the nth, element j.
-inline constexpr int elements_of_lane = 4;
+/// The elements of a row of up to 128 that a lane has: body(n, j) for the nth, element j.
+inline constexpr int elements_of_lane = 128 / lanes_of_row;
 template <class Body>
 __device__ void each_of_lane(std::int64_t count, const Body& body) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int n = 0; n < elements_of_lane; ++n) {
-    if (lane + 32 * n < count) body(n, lane + 32 * n);
+    const int j = lane_of_row() + n * lanes_of_row;
+    if (j < count) body(n, j);
   }
 }
 

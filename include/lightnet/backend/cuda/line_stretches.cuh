@@ -192,7 +192,7 @@ class running_weight {
 };
 
 /// Goes along a line, from its initial state on and a stretch that is walked after the other, and tells `keep` of a row of
-/// U, of up to 128 elements, and its weight: before each stretch, and of the end. By a warp.
+/// U, of up to 128 elements, and its weight: before each stretch, and of the end.
 template <class Job, class Keep>
 struct add_stretches {
   using A = typename Job::A;

@@ -134,7 +134,7 @@ struct add_states {
     const std::int64_t columns = job.from.values, rows = job.from.stored_keys;
     const bool empty = job.begins_empty(at, r);
     const A by = empty ? A(0) : from_initial_frame(job, at, job.weight_of_row(r));
-    for (std::int64_t j = threadIdx.x % 32; j < columns; j += 32) {
+    for (std::int64_t j = lane_of_row(); j < columns; j += lanes_of_row) {
       A sum = A(0);
       for (std::int64_t s = 0; s < segments && s * tokens_of_sum < at.line.length; ++s) {
         sum += parts[((at.item * segments + s) * rows + r) * columns + j];
@@ -155,7 +155,7 @@ struct add_gradients {
 
   __device__ void operator()(const line_of_head& at, std::int64_t r) const {
     const std::int64_t columns = pull.job.from.values, rows = pull.job.from.stored_keys;
-    for (std::int64_t j = threadIdx.x % 32; j < columns; j += 32) {
+    for (std::int64_t j = lane_of_row(); j < columns; j += lanes_of_row) {
       typename Pull::A sum = 0;
       for (std::int64_t s = 0; s < segments && s * tokens_of_sum < at.line.length; ++s) {
         sum += parts[((at.item * segments + s) * rows + r) * columns + j];

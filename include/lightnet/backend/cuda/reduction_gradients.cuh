@@ -23,7 +23,7 @@ struct total_gradients {
   const float* owed;      // [items, d]: r / Z
 };
 
-/// A row of D = qhat^T do, divided by Z, and what the tokens owe the normaliser, r_i = sum_j U_ij D_ij / Z_i: by a warp.
+/// A row of D = qhat^T do, divided by Z, and what the tokens owe the normaliser, r_i = sum_j U_ij D_ij / Z_i.
 /// D is rounded to bfloat16 as it will be read: in D v - r, where terms nearly cancel, both have the same D. Least traffic:
 /// the parts, U and D.
 template <class Job>
@@ -49,9 +49,8 @@ struct add_incoming {
       incoming[row * values + j] = rounded;
       r = multiply_add(u[n], rounded, r);
     });
-#pragma unroll
-    for (int offset = 16; offset > 0; offset /= 2) r += __shfl_xor_sync(~0U, r, offset);
-    if (threadIdx.x % 32 == 0) owed[row] = by * r;
+    r = sum_of_row(r);
+    if (lane_of_row() == 0) owed[row] = by * r;
   }
 };
 

@@ -102,7 +102,7 @@ struct line_readings {
 };
 
 /// Tokens of a line whose sum is made by itself where the matrix units make it.
-inline constexpr std::int64_t tokens_of_stretch = 1024;
+inline constexpr std::int64_t tokens_of_stretch = 2048;
 
 /// Finds the totals of all lines (totals_of_lines), by what stretches of theirs add up to. Gives the stretches.
 template <class Job>

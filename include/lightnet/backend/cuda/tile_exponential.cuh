@@ -36,9 +36,8 @@ class tile_exponential {
     float power;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(fraction_));
     // The last bits of n + whole are those of n; 127 below the frame, the exponent of a float is that of 0.
-    const float lowest = whole + static_cast<float>(frame - 127), kept = fmaxf(shifted_, lowest);
-    const auto exponent = static_cast<std::uint32_t>(__float_as_int(kept) - __float_as_int(lowest));
-    const float scaled = power * __uint_as_float(exponent << 23);
+    const int exponent = __viaddmax_s32(__float_as_int(shifted_), 127 - whole_bits - frame, 0);
+    const float scaled = power * __uint_as_float(static_cast<std::uint32_t>(exponent) << 23);
     return !Plain && empty_ ? 0.0F : scaled;
   }
 
@@ -49,6 +48,18 @@ class tile_exponential {
   float shifted_, fraction_;  // n + whole
   bool empty_;
 };
+
+/// e^x 2^-frame, for a frame that is not far below the exponent of e^x: in fewer operations, with digits that the frame decides.
+/// Next to a sum of such weights the error is a few units in the last place; one that is 2^-n has n times as much, relative to
+/// itself. 0 for -inf. With Plain, x is known to lie within 1e6 of zero; both give the same bits there.
+template <bool Plain>
+__device__ float exponential_in_frame(float x, float frame) {
+  constexpr float bound = 2.9e6F, log2_e = 1.44269504088896340736F, rest = 1.92596299112661746887e-8F;
+  const float bounded = Plain ? x : fminf(fmaxf(x, -bound), bound);
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(fmaf(bounded, rest, fmaf(bounded, log2_e, -frame))));
+  return !Plain && x < -limits<float>::largest ? 0.0F : power;
+}
 
 __device__ inline float tile_reciprocal(float x) {
   float y;

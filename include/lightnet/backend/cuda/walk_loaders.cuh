@@ -17,25 +17,23 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
   using part::rows, part::job_, part::out_, part::line_, part::shared_;
 
   __device__ explicit walk_loaders(const part& given)
-      : part{given}, thread_{anew(static_cast<int>(threadIdx.x) - plan::readers)} {}
+      : part{given},
+        thread_{anew(static_cast<int>(threadIdx.x) - plan::readers)},
+        place_{anew(static_cast<int>(tile{nullptr}.part(first_row(), column()) - tile{nullptr}.data))} {}
 
   /// Looks how the operands and outputs lie: by all threads of the block, before they meet.
   __device__ static void look(const part& given) {
     static_assert((plan::tiles + 2) * 32 <= plan::threads || What == walk_for::factors);
-    const auto each = [&](int number, const auto& sequence) {
+    given.each_operand([&](int number, const auto& sequence) {
       if (threadIdx.x != number * 32) return;
       given.shared_.even[number] = even_rows<const bfloat16>::of(sequence, given.line_.at, D);
-    };
+    });
     const auto each_output = [&]<class Sequence>(int number, const Sequence& sequence) {
       if (threadIdx.x != (plan::tiles + number) * 32) return;
       if constexpr (std::is_same_v<decltype(sequence.token(0, 0, 0)), bfloat16*>) {
         given.shared_.even_outputs[number] = even_rows<bfloat16>::of(sequence, given.line_.at, D);
       }
     };
-    if constexpr (plan::loads_k) each(memory::k_at, given.job_.from.k);
-    if constexpr (plan::loads_v) each(memory::v_at, given.job_.from.v);
-    if constexpr (plan::loads_q) each(memory::q_at, given.job_.from.q);
-    if constexpr (plan::loads_incoming) each(memory::incoming_at, given.out_.o);
     if constexpr (What == walk_for::outputs || What == walk_for::readings) each_output(0, given.out_.o);
     if constexpr (What == walk_for::values) each_output(0, given.out_.v);
     if constexpr (What == walk_for::queries || What == walk_for::query_readings) each_output(0, given.out_.q);
@@ -80,11 +78,16 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
   __device__ __forceinline__ bool load(int turn, int stage) const {
     const int first = part::first_of(turn);
     const std::uint64_t on = part::tokens_on(first);
-    bool copied = true;
-    if constexpr (plan::loads_k) copied &= load(job_.from.k, memory::k_at, stage, first, on);
-    if constexpr (plan::loads_v) copied &= load(job_.from.v, memory::v_at, stage, first, on);
-    if constexpr (plan::loads_q) copied &= load(job_.from.q, memory::q_at, stage, first, on);
-    if constexpr (plan::loads_incoming) copied &= load(out_.o, memory::incoming_at, stage, first, on);
+    bool copied = on == ~std::uint64_t{0};
+    part::each_operand([&](int number, const auto&) { copied = copied && shared_.even[number]; });
+    if (copied) {
+      const int position = first + first_row(), channel = column();
+      part::each_operand([&](int number, const auto&) { copy_rows(number, stage, position, channel); });
+    } else {
+      part::each_operand([&](int number, const auto& sequence) {
+        part::load_rows(sequence, line_, {shared_.operands[stage][number]}, first, on, thread_);
+      });
+    }
     return copied;
   }
 
@@ -94,17 +97,22 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
     commit_copies();
   }
 
+  /// Where this thread has eight channels of a row, `quarter` times four rows after its first, in a tile.
+  __device__ unsigned char* eight_of(const tile& of, int quarter) const {
+    return of.data + (quarter % 2 == 0 ? place_ : place_ ^ 64) + quarter * 4 * tile::row_bytes;
+  }
+
   /// Makes entries of v that are no numbers zero, and keeps where they were: of those that this thread has read.
   __device__ void clean_values(const tile& v, int first) const {
-    std::uint32_t largest = 0;  // of pairs, without the signs
+    std::uint32_t largest = 0;
     part::each_eight(anew(thread_), [&](int row, int column) {
 #pragma unroll
       for (int r = row; r < row + 16; r += 4) {
         const uint4 x = *reinterpret_cast<const uint4*>(v.part(r, column));
-        for (const std::uint32_t pair : {x.x, x.y, x.z, x.w}) largest = __vmaxu2(largest, pair & 0x7FFF7FFFU);
+        for (const std::uint32_t pair : {x.x, x.y, x.z, x.w}) largest = larger_magnitudes(largest, pair);
       }
     });
-    if (__vcmpgeu2(largest, 0x7F807F80U) == 0) return;
+    if (!reach(largest, infinite_bfloat16)) return;
     atomicOr(&shared_.bad_values, 1U);
     part::each_eight(thread_, [&](int row, int column) {
       for (int r = row; r < row + 16; r += 4) {
@@ -118,23 +126,26 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
     });
   }
 
-  const int thread_;
+  /// The first row, and the first of eight channels, that this thread reads of a tile.
+  __device__ int first_row() const { return part::row_of(anew(thread_)); }
+  __device__ int column() const { return part::column_of(anew(thread_)); }
 
-  template <class Sequence>
-  __device__ __forceinline__ bool load(const Sequence& sequence, int number, int stage, int first,
-                                       std::uint64_t on) const {
-    const tile to{shared_.operands[stage][number]};
+  const int thread_;
+  const int place_;  // where these lie in a tile
+
+ private:
+  /// Starts to copy this thread's rows of an operand that lies evenly, the first of them at a position.
+  __device__ __forceinline__ void copy_rows(int number, int stage, int position, int column) const {
     const even_rows<const bfloat16> even = shared_.even[number];
-    if (!even || on != ~std::uint64_t{0}) {
-      part::load_rows(sequence, line_, to, first, on, thread_);
-      return false;
-    }
-    part::each_eight(anew(thread_), [&](int row, int column) {
-      const bfloat16* from = even.first + (first + row) * even.step + column;
+    const tile to{shared_.operands[stage][number]};
 #pragma unroll
-      for (int r = row; r < row + 16; r += 4, from += 4 * even.step) copy_to_shared(to.part(r, column), from);
-    });
-    return true;
+    for (int block = 0; block < part::blocks; block += part::warps) {
+      const int below = block / part::panels * 16;
+#pragma unroll
+      for (int n = 0; n < 4; ++n) {
+        copy_to_shared(eight_of(to, n) + below * tile::row_bytes, even.row(position + below + 4 * n) + column);
+      }
+    }
   }
 };
 

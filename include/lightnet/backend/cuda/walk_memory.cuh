@@ -99,6 +99,15 @@ struct walk_part {
   const walked_line& line_;
   memory& shared_;
 
+  /// Calls body(number, sequence) for every operand that is loaded.
+  template <class Body>
+  __device__ __forceinline__ void each_operand(const Body& body) const {
+    if constexpr (plan::loads_k) body(memory::k_at, job_.from.k);
+    if constexpr (plan::loads_v) body(memory::v_at, job_.from.v);
+    if constexpr (plan::loads_q) body(memory::q_at, job_.from.q);
+    if constexpr (plan::loads_incoming) body(memory::incoming_at, out_.o);
+  }
+
   /// The first position of the tile of a turn, and how many tokens it has.
   __device__ int first_of(int turn) const {
     return line_.begin + (plan::backwards ? line_.tiles() - 1 - turn : turn) * rows;
@@ -118,18 +127,17 @@ struct walk_part {
     return on;
   }
 
-  /// Calls body(row, column) for what a thread of those that feed reads of a tile: the eight columns from there on of that
-  /// row and of three more, each four rows on. A warp reads the rows and channels whose factors it makes.
+  // What a thread of those that feed reads of a tile: of each block of 16 rows and 64 channels that its warp has, eight
+  // channels of a row and of three more, each four rows on. Where factors are made, a warp reads the rows and channels of its own.
+  static constexpr int panels = D / 64, blocks = 4 * panels, warps = plan::feeders / 32;
+  static_assert(!(plan::weighs || plan::prepares) || blocks == warps);  // as channel_weights has them
+  __device__ static int row_of(int thread) { return thread / 32 / panels * 16 + thread % 32 / 8; }
+  __device__ static int column_of(int thread) { return thread / 32 % panels * 64 + thread % 8 * 8; }
+  /// Calls body(row, column) for the first row, and the first channel, of each block.
   template <class Body>
   __device__ __forceinline__ static void each_eight(int thread, const Body& body) {
-    constexpr int panels = D / 64, blocks = 4 * panels, warps = plan::feeders / 32;
-    static_assert(!(plan::weighs || plan::prepares) || blocks == warps);  // as channel_weights has them
-    const int lane = thread % 32;
 #pragma unroll
-    for (int n = 0; n < blocks; n += warps) {
-      const int block = n + thread / 32;
-      body(block / panels * 16 + lane / 8, block % panels * 64 + lane % 8 * 8);
-    }
+    for (int n = 0; n < blocks; n += warps) body(row_of(thread) + n / panels * 16, column_of(thread));
   }
 
   /// Starts to read the rows of a tile, which lie anyhow, by the threads that feed. What is masked, and what lies beyond

@@ -9,35 +9,36 @@ LIGHTNET_BEGIN_NAMESPACE
 namespace detail {
 
 /// The warps that feed a walk (walk_loaders) whose weights need no other tile: they turn the keys, which are the logits, into
-/// khat. The frame is known or, of a sum, that of the largest key, which they look for first: the keys are read twice, soon
-/// enough for a cache to have them. A thread has eight channels and some of the tokens.
+/// khat. The frame is known or, of a sum, that of the first keys, and goes on only where later ones are far above it. A thread
+/// has eight channels and some of the tokens.
 template <walk_for What, class Job, class Outputs, int D>
 class walk_preparers : walk_loaders<What, Job, Outputs, D> {
  public:
   using part = walk_part<What, Job, Outputs, D>;
   using base = walk_loaders<What, Job, Outputs, D>;
-  using typename part::plan, typename part::memory, typename part::tile;
+  using typename part::plan, typename part::memory, typename part::tile, typename part::message;
   using part::rows, part::job_, part::out_, part::line_, part::shared_;
-  using base::thread_;
-  static constexpr int own = 8, panels = D / 64;
+  using base::thread_, part::panels;
+  static constexpr int own = 8;
+  static constexpr std::uint32_t lowest = 0xFF80FF80U;  // - infinity, twice
+  static constexpr float climb = 8;  // keys may lie 2^8 above the frame, which leaves room for values
 
-  __device__ explicit walk_preparers(const part& given)
-      : base{given}, channel_{thread_ / 32 % panels * 64 + thread_ % 8 * own} {}
+  __device__ explicit walk_preparers(const part& given) : base{given}, channel_{base::column()} {}
 
   __device__ void run() {
     const int tiles = line_.tiles();
     constexpr int stages = plan::stages, ahead = stages - 1;
-    if constexpr (What == walk_for::sums) {
-      find_frame(tiles);
-    } else {
-      for (int e = 0; e < own; ++e) m_[e] = has(e) ? job_.exponent[line_.at.item * job_.width + channel_ + e] : 0;
+    for (int e = 0; e < own; ++e) {
+      std::int32_t m = empty_exponent;
+      if constexpr (What != walk_for::sums) m = has(e) ? job_.exponent[line_.at.item * job_.width + channel_ + e] : 0;
+      frame_[e] = static_cast<float>(m);
     }
     for (int turn = 0; turn < ahead; ++turn) base::load_ahead(turn, tiles);
     for (int turn = 0; turn < tiles; ++turn) {
       const int stage = turn % stages, first = part::first_of(turn);
       wait_for_copies_but<ahead - 1>();
       if constexpr (plan::cleans_values) base::clean_values(shared_.v(stage), first);
-      prepare(shared_.k(stage), first, part::tokens_on(first));
+      prepare(shared_.k(stage), shared_.messages[stage], first, part::tokens_on(first));
       publish_to_products();
       shared_.full[stage].pass();
       // The place of the tile before is for the one that many ahead.
@@ -51,74 +52,63 @@ class walk_preparers : walk_loaders<What, Job, Outputs, D> {
  private:
   __device__ bool has(int e) const { return channel_ + e < job_.from.keys; }
 
-  /// The frame of the largest key of each channel; where that is infinite, all that comes of it is NaN anyhow. A thread
-  /// reads what it has loaded itself.
-  __device__ void find_frame(int tiles) {
-    constexpr int stages = plan::stages, ahead = stages - 1;
-    const auto load_keys = [&](int turn) {
-      if (turn < tiles) {
-        const int first = part::first_of(turn);
-        base::load(job_.from.k, memory::k_at, turn % stages, first, part::tokens_on(first));
-      }
-      commit_copies();
-    };
+  /// Goes on to the frame of the largest key so far, if these, of tokens four rows apart, or those of another thread lie too far
+  /// above it: with all that was summed.
+  __device__ __forceinline__ void follow(const uint4 (&keys)[4], std::uint64_t on, message& to) {
     std::uint32_t top[own / 2];
-    for (std::uint32_t& pair : top) pair = 0xFF80FF80U;  // - infinity
-    for (int turn = 0; turn < ahead; ++turn) load_keys(turn);
-    for (int turn = 0; turn < tiles; ++turn) {
-      wait_for_copies_but<ahead - 1>();
-      const tile keys = shared_.k(turn % stages);
-      const std::uint64_t on = part::tokens_on(part::first_of(turn));
-      part::each_eight(anew(thread_), [&](int row, int column) {
+    for (std::uint32_t& pair : top) pair = lowest;
 #pragma unroll
-        for (int r = row; r < row + 16; r += 4) {
-          const uint4 x = *reinterpret_cast<const uint4*>(keys.part(r, column));
-          if (on != ~std::uint64_t{0} && (on >> r & 1U) == 0) continue;
-          const std::uint32_t pairs[] = {x.x, x.y, x.z, x.w};
+    for (int n = 0; n < 4; ++n) {
+      if (on != ~std::uint64_t{0} && (on >> (base::first_row() + 4 * n) & 1U) == 0) continue;
+      const std::uint32_t pairs[] = {keys[n].x, keys[n].y, keys[n].z, keys[n].w};
 #pragma unroll
-          for (int n = 0; n < own / 2; ++n) top[n] = larger_bfloat16(top[n], pairs[n]);
-        }
-      });
-      load_keys(turn + ahead);
+      for (int i = 0; i < own / 2; ++i) top[i] = larger_bfloat16(top[i], pairs[i]);
     }
-    wait_for_copies();
-    float largest[own];
+    bool above = false;
+#pragma unroll
+    for (int i = 0; i < own / 2; ++i) above = above || larger_bfloat16(top[i], highest_[i]) != highest_[i];
+    above = memory::feeding().any(above);
+    if (thread_ == 0) to.rescales = above;
+    if (!above) return;
+    float largest[own], by[own];
     for (int e = 0; e < own; ++e) largest[e] = e % 2 == 0 ? lower_bfloat16(top[e / 2]) : upper_bfloat16(top[e / 2]);
     combine(largest, [](float a, float b) { return fmaxf(a, b); });
-    for (int e = 0; e < own; ++e) m_[e] = has(e) ? tile_exponential::of<false>(largest[e]).exponent() : 0;
+    for (int e = 0; e < own; ++e) {
+      const auto before = static_cast<std::int32_t>(frame_[e]);
+      const std::int32_t now = max(before, tile_exponential::of<false>(largest[e]).exponent());
+      by[e] = lower_by_power_of_two(1.0F, before - now);
+      z_[e] *= by[e];
+      frame_[e] = static_cast<float>(now);
+      largest[e] = now == empty_exponent ? -limits<float>::infinity : (frame_[e] + climb) * 0.69314718F;
+    }
+    for (int i = 0; i < own / 2; ++i) highest_[i] = pack_bfloat16(largest[2 * i], largest[2 * i + 1]);
+    if (thread_ % 32 < 8 && thread_ / 32 < panels) {
+      for (int e = 0; e < own; ++e) to.rescale[channel_ + e] = by[e];
+    }
   }
 
   /// khat in the place of the keys; zero where a token does not count.
-  __device__ __forceinline__ void prepare(const tile& keys, int first, std::uint64_t on) {
-    constexpr std::uint32_t wide = 0x49744974U;  // 1e6
-    part::each_eight(anew(thread_), [&](int row, int column) {
-      uint4 x[4];
-      std::uint32_t largest = 0;  // of pairs, without the signs
+  __device__ __forceinline__ void prepare(const tile& keys, message& to, int first, std::uint64_t on) {
+    uint4 x[4];
+    std::uint32_t largest = 0;
 #pragma unroll
-      for (int n = 0; n < 4; ++n) x[n] = *reinterpret_cast<const uint4*>(keys.part(row + 4 * n, column));
+    for (int n = 0; n < 4; ++n) x[n] = *reinterpret_cast<const uint4*>(base::eight_of(keys, n));
 #pragma unroll
-      for (int n = 0; n < 4; ++n) {
-        for (const std::uint32_t pair : {x[n].x, x[n].y, x[n].z, x[n].w}) {
-          largest = __vmaxu2(largest, pair & 0x7FFF7FFFU);
-        }
-      }
-      if (__vcmpgeu2(largest, wide) == 0 && on == ~std::uint64_t{0}) {
+    for (int n = 0; n < 4; ++n) {
+      for (const std::uint32_t pair : {x[n].x, x[n].y, x[n].z, x[n].w}) largest = larger_magnitudes(largest, pair);
+    }
+    if constexpr (What == walk_for::sums) follow(x, on, to);
+    if (!reach(largest, wide_bfloat16) && on == ~std::uint64_t{0}) {
 #pragma unroll
-        for (int n = 0; n < 4; ++n) {
-          *reinterpret_cast<uint4*>(keys.part(row + 4 * n, column)) = weigh<true>(x[n]);
-        }
-        return;
-      }
+      for (int n = 0; n < 4; ++n) *reinterpret_cast<uint4*>(base::eight_of(keys, n)) = weigh<true>(x[n]);
+      return;
+    }
 #pragma unroll 1
-      for (int r = row; r < row + 16; r += 4) {
-        auto* const place = reinterpret_cast<uint4*>(keys.part(r, column));
-        if ((on >> r & 1U) == 0) {
-          *place = uint4{};
-        } else {
-          *place = weigh<false>(*place, first + r);
-        }
-      }
-    });
+    for (int n = 0; n < 4; ++n) {
+      auto* const place = reinterpret_cast<uint4*>(base::eight_of(keys, n));
+      const int row = base::first_row() + 4 * n;
+      *place = (on >> row & 1U) == 0 ? uint4{} : weigh<false>(*place, first + row);
+    }
   }
 
   /// The weights of the eight keys of a token; without Plain none where any of them is bad, which is remembered.
@@ -131,7 +121,7 @@ class walk_preparers : walk_loaders<What, Job, Outputs, D> {
     for (int e = 0; e < own; ++e) {
       const float x = e % 2 == 0 ? lower_bfloat16(pairs[e / 2]) : upper_bfloat16(pairs[e / 2]);
       bad = bad || (!Plain && Job::bad_logit(x));
-      y[e] = tile_exponential::of<Plain>(x).template in_frame<Plain>(m_[e]);
+      y[e] = exponential_in_frame<Plain>(x, frame_[e]);
     }
     if (!Plain && bad) {
       atomicMin(&shared_.bad_token, position);
@@ -160,16 +150,17 @@ class walk_preparers : walk_loaders<What, Job, Outputs, D> {
     combine(z_, [](float a, float b) { return a + b; });
     for (int e = 0; e < own && thread_ % 32 < 8 && thread_ / 32 < panels; ++e) {
       if (!has(e)) continue;
-      out_.exponent[line_.place * job_.width + channel_ + e] = m_[e];
+      out_.exponent[line_.place * job_.width + channel_ + e] = static_cast<std::int32_t>(frame_[e]);
       out_.normaliser[line_.place * job_.width + channel_ + e] = z_[e];
     }
     if (thread_ == 0) tell_bad_token(job_, line_.at, shared_.bad_token);
     if (thread_ < D) tell_bad_column(job_, line_.at, thread_, shared_.bad_column[thread_]);
   }
 
-  const int channel_;  // the first of its channels
-  std::int32_t m_[own];
-  float z_[own] = {};  // Z of this thread's tokens
+  const int channel_;                                                  // the first of its channels
+  float frame_[own];                                                   // m, a whole number
+  float z_[own] = {};                                                  // Z of this thread's tokens
+  std::uint32_t highest_[own / 2] = {lowest, lowest, lowest, lowest};  // keys of a sum that lie no higher than that
 };
 
 }  // namespace detail

@@ -123,17 +123,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
       later_[0] *= by[0];
       later_[1] *= by[1];
     } else {
-#pragma unroll
-      for (int panel = 0; panel < D / 64; ++panel) {
-#pragma unroll
-        for (int n = 0; n < 32; n += 4) {
-          const float2 by = *reinterpret_cast<const float2*>(from.rescale + panel * 64 + n * 2 + lane_ % 4 * 2);
-          state_[panel][n] *= by.x;
-          state_[panel][n + 1] *= by.y;
-          state_[panel][n + 2] *= by.x;
-          state_[panel][n + 3] *= by.y;
-        }
-      }
+      base::scale_columns(from.rescale);
     }
   }
 

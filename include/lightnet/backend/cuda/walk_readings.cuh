@@ -40,6 +40,10 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
   __device__ void add_up() {
     base::each_of_state([](float& x, int, int) { x = 0; });
     each_tile([&](int, int stage) {
+      if constexpr (What == walk_for::sums) {
+        const message& from = shared_.messages[stage];
+        if (base::uniform(from.rescales != 0)) base::scale_columns(from.rescale);
+      }
       const tile in = What == walk_for::sums ? shared_.k(stage) : shared_.q(stage);
       const tile column = What == walk_for::sums ? shared_.v(stage) : shared_.incoming(stage);
       base::keep_state();

@@ -90,9 +90,9 @@ class walk_rows {
     const int c = thread % 8 * 8, first_column = group_ * 64 + c;
     const even_rows<bfloat16> even = shared_.even_outputs[number];
     if (even && !run.odd) {
-      bfloat16* at = even.first + (run.first + thread / 8) * even.step + first_column;
 #pragma unroll
-      for (int r = thread / 8; r < rows; r += 16, at += 16 * even.step) {
+      for (int r = thread / 8; r < rows; r += 16) {
+        bfloat16* const at = even.row(run.first + r) + first_column;
         uint4 x = *reinterpret_cast<const uint4*>(to.part(r, c));
         if (accumulate) x = sum_of(x, *reinterpret_cast<const uint4*>(at));
         *reinterpret_cast<uint4*>(at) = x;

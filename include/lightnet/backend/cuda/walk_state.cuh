@@ -49,6 +49,21 @@ class walk_state : protected walk_part<What, Job, Outputs, D> {
     for (int panel = 0; panel < D / 64; ++panel) keep_order(state_[panel]);
   }
 
+  /// Multiplies every column of X by a number of its own.
+  __device__ void scale_columns(const float* by) {
+#pragma unroll
+    for (int panel = 0; panel < D / 64; ++panel) {
+#pragma unroll
+      for (int n = 0; n < 32; n += 4) {
+        const float2 pair = *reinterpret_cast<const float2*>(by + panel * 64 + n * 2 + lane_ % 4 * 2);
+        state_[panel][n] *= pair.x;
+        state_[panel][n + 1] *= pair.y;
+        state_[panel][n + 2] *= pair.x;
+        state_[panel][n + 3] *= pair.y;
+      }
+    }
+  }
+
   /// X, rounded, as products read it.
   __device__ __forceinline__ void pack_state(std::uint32_t (&x)[D / 16][4]) {
 #pragma unroll

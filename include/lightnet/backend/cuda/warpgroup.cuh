@@ -9,6 +9,19 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
+/// The larger magnitudes of pairs of bfloat16, whose signs mean nothing; NaN where any of them is.
+__device__ inline std::uint32_t larger_magnitudes(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t larger;
+  asm("max.NaN.xorsign.abs.bf16x2 %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(b));
+  return larger;
+}
+/// Whether any of them is a bound, given twice, or more, or NaN.
+__device__ inline bool reach(std::uint32_t magnitudes, std::uint32_t bounds) {
+  return __vcmpgeu2(magnitudes & 0x7FFF7FFFU, bounds) != 0;
+}
+/// From here on keys are no plain ones: 1e6.
+inline constexpr std::uint32_t wide_bfloat16 = 0x49744974U, infinite_bfloat16 = 0x7F807F80U;
+
 // What four warps of a Hopper GPU do together (PTX, wgmma and the barriers of a block): D[64, N] += A[64, 16] B[16, N] in
 // bfloat16 with sums in float. B lies in shared memory, A there or in registers. Thread t of the four warps holds of D, for
 // every 8 columns from n on, the rows t / 32 * 16 + t % 32 / 4 and the 8th after it, of each the columns n + 2 (t % 4) and
