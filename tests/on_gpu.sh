@@ -37,7 +37,7 @@ build() {
   cmake -S . -B "$build" -G "${generator[0]}" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PROJECT_TOP_LEVEL_INCLUDES= -DLIGHTNET_CUDA=ON \
     -DLIGHTNET_TESTS=ON -DLIGHTNET_EXAMPLES=OFF -DLIGHTNET_BENCHMARKS=$benchmarks -DLIGHTNET_NATIVE=ON \
     -DCMAKE_CUDA_ARCHITECTURES=90a-real ${LIGHTNET_CUDA_FLAGS-} || { verdict "cmake fails"; return 1; }
-  [ $benchmarks = OFF ] || targets+=(bench_cuda)
+  [ $benchmarks = OFF ] || targets+=(bench_cuda lightnet_torch)
   # -k, so that what does compile can be tested.
   cmake --build "$build" -j "$jobs" --target "${targets[@]}" -- "${generator[@]:1}" || { verdict "does not compile"; return 1; }
   verdict "built"
@@ -72,7 +72,7 @@ run_tests() {
 arguments_of() {
   case $1 in
     recurrence)
-      say '--test-case=scan: the bits depend neither on strides*,scan: extents of zero,merge_states: the id*,long lines: o*,long lines: g*'
+      say '--test-case=scan: the bits depend neither on strides*,scan: extents of zero,merge_states: the id*,long lines: o*,long lines: weights*,long lines: g*'
       ;;
     *) say '--test-case-exclude=*large*,*long*,full:*' ;;
   esac
@@ -124,7 +124,14 @@ $(grep -cE '^(memcheck|racecheck|initcheck|synccheck) ' "$build/sanitize.txt") w
 
 bench() {
   [ $benchmarks = ON ] || { verdict "skipped: there are no CUDA benchmarks"; return 0; }
-  "$build/bench/bench_cuda" && verdict "ran"
+  "$build/bench/bench_cuda" || { verdict "bench_cuda fails"; return 1; }
+  if ! python3 -c 'import torch, fla' 2>/dev/null; then
+    verdict "ran, without peers: python3 lacks torch or fla"
+    return 0
+  fi
+  export LIGHTNET_TORCH=$build/bench/liblightnet_torch.so
+  python3 bench/torch/fla_layer_test.py || { verdict "fla's layer differs"; return 1; }
+  python3 bench/torch/compare.py && verdict "ran, beside its peers"
 }
 
 # --- What runs
