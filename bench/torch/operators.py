@@ -24,7 +24,8 @@ class _Tokens(ctypes.Structure):
         if x is None:
             return cls()
         four = ctypes.c_int64 * 4
-        return cls(x.data_ptr(), four(*x.shape), four(*x.stride()))
+        address = x.data_ptr() or 16  # of no elements it is null, which would say that there is no tensor
+        return cls(address, four(*x.shape), four(*x.stride()))
 
 
 class _Call(ctypes.Structure):
@@ -94,6 +95,7 @@ class _Additive(torch.autograd.Function):
         return o
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx, d_o):
         inputs = ctx.saved_tensors
         wanted = [torch.empty_like(x) if need else None for x, need in zip(inputs, ctx.needs_input_grad)]
@@ -129,4 +131,5 @@ def chunk_lightnet(q, k, v, scale=None, initial_state=None, output_final_state=F
 
         return of_fla(q, k, v, scale, initial_state, output_final_state, state_v_first, cu_seqlens)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    return additive(q if scale == 1 else q * scale, k, v, "causal", cu_seqlens), (None, None)
+    lengths = None if cu_seqlens is None else cu_seqlens.long()
+    return additive(q if scale == 1 else q * scale, k, v, "causal", lengths), (None, None)

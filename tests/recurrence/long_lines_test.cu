@@ -159,25 +159,31 @@ TEST_CASE("long lines: gradients of the global traversal are those of float, mas
   }
 }
 
-TEST_CASE("long lines: weights that climb, slowly, by steps and out of nothing") {
+TEST_CASE("long lines: weights that climb, slowly, by steps and out of nothing, or little enough that both count") {
   generator random(85);
-  double (*const added[])(std::int64_t) = {
-      [](std::int64_t t) { return 0.4 * static_cast<double>(t); },
-      [](std::int64_t t) { return t < 700    ? 0.0
-                                  : t < 2100 ? 200.0
-                                             : 208.0; },
-      [](std::int64_t t) { return t < 150 ? -inf : 0.0; },
+  struct climb {
+    double (*added)(std::int64_t token);
+    double range;  // of the logits besides
+  };
+  const climb climbs[] = {
+      {[](std::int64_t t) { return 0.4 * static_cast<double>(t); }, 3},
+      {[](std::int64_t t) { return t == 1900 ? 6.5 : 0.0; }, 0.3},
+      {[](std::int64_t t) { return t < 700    ? 0.0
+                                   : t < 2100 ? 200.0
+                                              : 208.0; }, 3},
+      {[](std::int64_t t) { return t < 150 ? -inf : 0.0; }, 3},
   };
   for (const operation& op : cut_cases()) {
     if (!op.additive()) continue;
-    for (int shape = 0; shape < often(3); ++shape) {
-      question x =
-          random_question(op, random, {.keys = 20, .values = 16, .batch = 1, .heads = 2, .grid = {3001}, .prefix = 0});
+    for (int n = 0; n < often(4); ++n) {
+      question x = random_question(
+          op, random,
+          {.logits = climbs[n].range, .keys = 20, .values = 16, .batch = 1, .heads = 2, .grid = {3001}, .prefix = 0});
       numbers& logits = op.tied() ? x.p.k : x.p.logits;
-      const auto width = static_cast<std::int64_t>(logits.size()) / 3001;
-      for (std::int64_t n = 0; n < static_cast<std::int64_t>(logits.size()); ++n) {
-        double& logit = logits[static_cast<std::size_t>(n)];
-        logit = op.rounded(logit + added[shape](n / width));
+      const std::size_t width = logits.size() / 3001;
+      // Every second weight, so that they do not climb alike.
+      for (std::size_t i = 0; i < logits.size(); i += 2) {
+        logits[i] = op.rounded(logits[i] + climbs[n].added(static_cast<std::int64_t>(i / width)));
       }
       INFO(describe(op, x));
       const auto expected = oracle::naive_recurrence(x.p);
