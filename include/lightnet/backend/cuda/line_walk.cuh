@@ -88,7 +88,7 @@ template <class Job>
 void add_up_stretches(execution<cuda>& on, const char* operation, const Job& job,
                       const stretch_totals<typename Job::A>& totals) {
   if (on.takes_hopper()) {
-    // Weights that are the keys alone are known once the largest key is.
+    // Weights that are the keys alone need no others: their frame seldom goes on.
     constexpr auto what = Job::keys_are_weights ? walk_for::sums : walk_for::totals;
     return walk_lines<what>(on, operation, job, totals, totals.stretches);
   }

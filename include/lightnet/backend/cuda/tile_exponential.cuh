@@ -12,17 +12,20 @@ namespace detail {
 /// Frames within one run of rows stay this close, so that nothing overflows: 64 / ln 2.
 inline constexpr std::int32_t widest_run = 92;
 
+/// Logits further from zero are taken for that; log2(e), and what float leaves of it.
+inline constexpr float farthest_logit = 2.9e6F, log2_e = 1.44269504088896340736F,
+                       log2_e_rest = 1.92596299112661746887e-8F;
+
 /// e^x as 2^(n + fraction), the fraction within 1/2 of zero, by a few units in the last place: 0 for -inf. With Plain, x is
 /// known to lie within 1e6 of zero; both give the same bits there.
 class tile_exponential {
  public:
   template <bool Plain>
   __device__ static tile_exponential of(float x) {
-    constexpr float bound = 2.9e6F, log2_e = 1.44269504088896340736F, rest = 1.92596299112661746887e-8F;
-    const float bounded = Plain ? x : fminf(fmaxf(x, -bound), bound);
+    const float bounded = Plain ? x : fminf(fmaxf(x, -farthest_logit), farthest_logit);
     tile_exponential power;
     power.shifted_ = fmaf(bounded, log2_e, whole);
-    power.fraction_ = fmaf(bounded, rest, fmaf(bounded, log2_e, whole - power.shifted_));
+    power.fraction_ = fmaf(bounded, log2_e_rest, fmaf(bounded, log2_e, whole - power.shifted_));
     power.empty_ = !Plain && x < -limits<float>::largest;
     return power;
   }
@@ -54,10 +57,9 @@ class tile_exponential {
 /// itself. 0 for -inf. With Plain, x is known to lie within 1e6 of zero; both give the same bits there.
 template <bool Plain>
 __device__ float exponential_in_frame(float x, float frame) {
-  constexpr float bound = 2.9e6F, log2_e = 1.44269504088896340736F, rest = 1.92596299112661746887e-8F;
-  const float bounded = Plain ? x : fminf(fmaxf(x, -bound), bound);
+  const float bounded = Plain ? x : fminf(fmaxf(x, -farthest_logit), farthest_logit);
   float power;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(fmaf(bounded, rest, fmaf(bounded, log2_e, -frame))));
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(fmaf(bounded, log2_e_rest, fmaf(bounded, log2_e, -frame))));
   return !Plain && x < -limits<float>::largest ? 0.0F : power;
 }
 

@@ -16,7 +16,7 @@ struct walk_memory {
   using tile = swizzled_tile<Plan::rows>;
   static constexpr int operand_bytes = tile::bytes(D);
 
-  /// What the weighers say about a tile.
+  /// What the weighers say about a tile; the preparers of a sum, how to rescale what it is added to.
   struct message {
     float rescale[D];
     int bad_column[D];  // the position from which a column is NaN

@@ -16,7 +16,7 @@ enum class walk_for {
   queries,  // the gradients of these
   keys,
   values,
-  // Weights are known beforehand, or there are none; no tile waits for another:
+  // A weight needs no other, or there are none; tiles wait for another only where the frame of a sum goes on:
   sums,            // what a stretch adds up to, whose weights are the keys
   readings,        // the outputs of queries that all read one sum, U
   incoming_sums,   // D, the sum of what comes back to such queries
@@ -30,8 +30,9 @@ enum class walk_for {
 template <walk_for What, class Job, int D>
 struct walk_plan {
   static constexpr bool forward_call = What == walk_for::outputs || What == walk_for::totals || What == walk_for::sums;
-  static constexpr bool weighs = What <= walk_for::values;                                    // from tile to tile
-  static constexpr bool prepares = What == walk_for::sums || What == walk_for::key_readings;  // khat, in a known frame
+  static constexpr bool weighs = What <= walk_for::values;  // from tile to tile
+  static constexpr bool prepares =
+      What == walk_for::sums || What == walk_for::key_readings;  // khat, from the keys alone
   static constexpr bool goes_back =
       What == walk_for::queries || What == walk_for::keys || What == walk_for::values || What > walk_for::readings;
   static constexpr bool backwards = What == walk_for::keys || What == walk_for::values;

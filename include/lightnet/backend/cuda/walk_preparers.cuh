@@ -17,11 +17,12 @@ class walk_preparers : walk_loaders<What, Job, Outputs, D> {
   using part = walk_part<What, Job, Outputs, D>;
   using base = walk_loaders<What, Job, Outputs, D>;
   using typename part::plan, typename part::memory, typename part::tile, typename part::message;
-  using part::rows, part::job_, part::out_, part::line_, part::shared_;
+  using part::job_, part::out_, part::line_, part::shared_;
   using base::thread_, part::panels;
   static constexpr int own = 8;
   static constexpr std::uint32_t lowest = 0xFF80FF80U;  // - infinity, twice
-  static constexpr float climb = 8;  // keys may lie 2^8 above the frame, which leaves room for values
+  // Weights may be 2^8 before the frame goes on; 2^12 of keys so large that bfloat16 has no nearer ones.
+  static constexpr float climb = 8;
 
   __device__ explicit walk_preparers(const part& given) : base{given}, channel_{base::column()} {}
 
