@@ -24,13 +24,12 @@ import fla.layers.lightnet  # noqa: E402
 from fla.ops.lightnet import chunk_lightnet as of_fla  # noqa: E402
 
 from operators import chunk_lightnet as ours  # noqa: E402
+from reference import additive_in_double  # noqa: E402
 
 
 def in_double(q, k, v, scale=None, **_):
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    weights = torch.exp(k.double())
-    sums = torch.cumsum(weights.unsqueeze(4) * v.double().unsqueeze(3), 1)
-    o = torch.einsum("bthd,bthde->bthe", scale * q.double() / torch.cumsum(weights, 1), sums)
+    o = additive_in_double(scale * q.double(), k, v)
     return o.to(q.dtype), (None, None)
 
 
