@@ -41,9 +41,11 @@ struct places_of_lines {
                                             : at.line.origin / tokens + at.line.sequence;
     return first + index;
   }
+  /// Lines that keep but one thing each keep it in the order of items.
   __device__ std::int64_t operator()(const line_of_head& at, std::int64_t index) const {
-    return at.head * all + of_head(at, index);
+    return one_a_line() ? at.item : at.head * all + of_head(at, index);
   }
+  LIGHTNET_HOST_DEVICE bool one_a_line() const noexcept { return of_line == 1 && !packed; }
 };
 
 /// The part of a line and head that a block walks.
@@ -149,6 +151,16 @@ struct stretch_totals {
   std::int32_t* exponent;  // [places, width]: m
   A* normaliser;           // [places, width]: Z, or the product of the decays
 
+  /// Those of weight w.
+  struct weight {
+    std::int32_t exponent;
+    A normaliser;
+  };
+  template <class Job>
+  __device__ weight weight_of(const Job& job, std::int64_t place, std::int64_t w) const {
+    return {Job::sums ? exponent[place * job.width + w] : 0, normaliser[place * job.width + w]};
+  }
+
   template <class Job>
   static stretch_totals of(execution<cuda>::scope& scratch, const Job& job, const line_stretches& stretches) {
     const std::int64_t places = stretches.places.count();
@@ -167,28 +179,24 @@ class running_weight {
   A z;                                   // Z, or the product
   A of_carried = A(1), of_total = A(1);  // take what was carried, and what the last stretch adds, to this frame
 
-  __device__ running_weight(const Job& job, const line_of_head& at, std::int64_t w) : width_{job.width}, w_{w} {
+  __device__ running_weight(const Job& job, const line_of_head& at, std::int64_t w) {
     const auto begin = job.carried(at, w);
     m = begin.m;
     z = Job::sums ? begin.z : begin.product;
   }
 
-  __device__ void add(const stretch_totals<A>& totals, std::int64_t place) {
-    const A other = totals.normaliser[place * width_ + w_];
+  __device__ void add(const typename stretch_totals<A>::weight& of_stretch) {
     if constexpr (Job::sums) {
-      const std::int32_t of_stretch = totals.exponent[place * width_ + w_], before = m;
-      m = of_stretch > m ? of_stretch : m;
+      const std::int32_t before = m;
+      m = of_stretch.exponent > m ? of_stretch.exponent : m;
       of_carried = lower_by_power_of_two(A(1), before - m);
-      of_total = lower_by_power_of_two(A(1), of_stretch - m);
-      z = multiply_add(of_carried, z, of_total * other);
+      of_total = lower_by_power_of_two(A(1), of_stretch.exponent - m);
+      z = multiply_add(of_carried, z, of_total * of_stretch.normaliser);
     } else {
-      of_carried = other;
-      z *= other;
+      of_carried = of_stretch.normaliser;
+      z *= of_stretch.normaliser;
     }
   }
-
- private:
-  std::int64_t width_, w_;
 };
 
 /// Goes along a line, from its initial state on and a stretch that is walked after the other, and tells `keep` of a row of
@@ -204,16 +212,31 @@ struct add_stretches {
   __device__ void operator()(const line_of_head& at, std::int64_t i) const {
     if (!keep.wants(at)) return;
     const std::int64_t walked = totals.stretches.count(at) - totals.stretches.left_out, values = job.from.values;
-    running_weight<Job> weight(job, at, Job::per_channel ? i : 0);
+    const std::int64_t w = Job::per_channel ? i : 0, first = totals.stretches.places(at, 0);
+    running_weight<Job> weight(job, at, w);
     A sum[elements_of_lane];
     each_of_lane(values, [&](int n, int j) { sum[n] = job.begin(at, i, j); });
-    for (std::int64_t s = 0; s < walked; ++s) {
-      each_of_lane(values, [&](int n, int j) { keep(at, s, false, i, j, sum[n], weight); });
-      const std::int64_t place = totals.stretches.places(at, s);
-      weight.add(totals, place);
-      const A* const from = totals.sum + (place * job.from.keys + i) * values;
-      each_of_lane(values,
-                   [&](int n, int j) { sum[n] = multiply_add(weight.of_carried, sum[n], weight.of_total * from[j]); });
+    constexpr int ahead = 2;  // stretches that are read at a time
+    for (std::int64_t s = 0; s < walked; s += ahead) {
+      A total[ahead][elements_of_lane];
+      typename stretch_totals<A>::weight of_total[ahead];
+#pragma unroll
+      for (int a = 0; a < ahead; ++a) {
+        if (s + a >= walked) break;
+        const std::int64_t place = first + s + a;
+        of_total[a] = totals.weight_of(job, place, w);
+        const A* const from = totals.sum + (place * job.from.keys + i) * values;
+        each_of_lane(values, [&](int n, int j) { total[a][n] = from[j]; });
+      }
+#pragma unroll
+      for (int a = 0; a < ahead; ++a) {
+        if (s + a >= walked) break;
+        each_of_lane(values, [&](int n, int j) { keep(at, s + a, false, i, j, sum[n], weight); });
+        weight.add(of_total[a]);
+        each_of_lane(values, [&](int n, int) {
+          sum[n] = multiply_add(weight.of_carried, sum[n], weight.of_total * total[a][n]);
+        });
+      }
     }
     each_of_lane(values, [&](int n, int j) { keep(at, walked, true, i, j, sum[n], weight); });
   }

@@ -104,11 +104,30 @@ struct line_readings {
 /// Tokens of a line whose sum is made by itself where the matrix units make it.
 inline constexpr std::int64_t tokens_of_stretch = 2048;
 
+/// 1 / Z of the lines.
+template <class Job>
+struct invert_normalisers {
+  Job job;
+
+  __device__ void operator()(std::int64_t n) const {
+    using A = typename Job::A;
+    job.inverse[n] = job.normaliser[n] == A(0) ? A(0) : A(1) / job.normaliser[n];
+  }
+};
+
 /// Finds the totals of all lines (totals_of_lines), by what stretches of theirs add up to. Gives the stretches.
 template <class Job>
 line_stretches total_of_lines(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation,
                               const Job& job, const typename Job::state_type& state, typename Job::A* sums) {
   const auto stretches = line_stretches::of(job, tokens_of_stretch);
+  // A stretch may be all there is of a line.
+  if (!Job::recurrence::sink && stretches.places.one_a_line() && !job.from.state && !state) {
+    using totals_type = stretch_totals<typename Job::A>;
+    add_up_stretches(on, operation, job,
+                     totals_type{stretches, sums, job.exponent, Job::sums ? job.normaliser : job.decay});
+    if constexpr (Job::sums) for_each(on, operation, job.from.items() * job.width, invert_normalisers<Job>{job});
+    return stretches;
+  }
   const auto totals = stretch_totals<typename Job::A>::of(scratch, job, stretches);
   add_up_stretches(on, operation, job, totals);
   each_row_of_states(on, operation, job, add_stretches{job, totals, totals_of_lines<Job>{job, state, sums}});

@@ -102,30 +102,6 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
     return of.data + (quarter % 2 == 0 ? place_ : place_ ^ 64) + quarter * 4 * tile::row_bytes;
   }
 
-  /// Makes entries of v that are no numbers zero, and keeps where they were: of those that this thread has read.
-  __device__ void clean_values(const tile& v, int first) const {
-    std::uint32_t largest = 0;
-    part::each_eight(anew(thread_), [&](int row, int column) {
-#pragma unroll
-      for (int r = row; r < row + 16; r += 4) {
-        const uint4 x = *reinterpret_cast<const uint4*>(v.part(r, column));
-        for (const std::uint32_t pair : {x.x, x.y, x.z, x.w}) largest = larger_magnitudes(largest, pair);
-      }
-    });
-    if (!reach(largest, infinite_bfloat16)) return;
-    atomicOr(&shared_.bad_values, 1U);
-    part::each_eight(thread_, [&](int row, int column) {
-      for (int r = row; r < row + 16; r += 4) {
-        for (int c = column; c < column + 8; ++c) {
-          std::uint16_t& x = *v.at(r, c);
-          if ((x & 0x7F80U) != 0x7F80U) continue;
-          x = 0;
-          atomicMin(shared_.bad_column + c, first + r);
-        }
-      }
-    });
-  }
-
   /// The first row, and the first of eight channels, that this thread reads of a tile.
   __device__ int first_row() const { return part::row_of(anew(thread_)); }
   __device__ int column() const { return part::column_of(anew(thread_)); }

@@ -19,11 +19,10 @@ struct walk_memory {
   /// What the weighers say about a tile; the preparers of a sum, how to rescale what it is added to.
   struct message {
     float rescale[D];
-    int bad_column[D];  // the position from which a column is NaN
     std::uint64_t on;
     int start, last, bad_token;
-    unsigned rescales;      // whether any of `rescale` is not 1
-    bool again, bad, ends;  // more runs follow in this tile; something is bad; no tile any more
+    unsigned rescales;  // whether any of `rescale` is not 1
+    bool again, ends;   // more runs follow in this tile; no tile any more
   };
 
   unsigned char operands[Plan::stages][Plan::tiles][operand_bytes];
@@ -43,7 +42,7 @@ struct walk_memory {
   walked_line line;
   even_rows<const bfloat16> even[Plan::tiles];  // of the operands
   even_rows<bfloat16> even_outputs[2];
-  int bad_column[D];
+  int bad_column[D];  // the position from which a column is NaN
   int bad_token, wide_run, run_end;
   unsigned bad_values;  // whether any column is bad
 
@@ -138,6 +137,38 @@ struct walk_part {
   __device__ __forceinline__ static void each_eight(int thread, const Body& body) {
 #pragma unroll
     for (int n = 0; n < blocks; n += warps) body(row_of(thread) + n / panels * 16, column_of(thread));
+  }
+
+  /// Makes entries of v that are no numbers zero, and keeps where they were: by all threads that feed, or that multiply, each
+  /// those that it has.
+  __device__ void clean_values(const tile& v, int first, int thread) const {
+    std::uint32_t largest = 0;
+    each_eight(anew(thread), [&](int row, int column) {
+#pragma unroll
+      for (int r = row; r < row + 16; r += 4) {
+        const uint4 x = *reinterpret_cast<const uint4*>(v.part(r, column));
+        for (const std::uint32_t pair : {x.x, x.y, x.z, x.w}) largest = larger_magnitudes(largest, pair);
+      }
+    });
+    if (!__any_sync(~0U, reach(largest, infinite_bfloat16))) return;
+    clean_odd_values(shared_, v, first, thread);
+  }
+
+  /// The same where there are such entries: not inlined, for the registers that it would take from products.
+  __device__ __noinline__ static void clean_odd_values(memory& shared, tile v, int first, int thread) {
+    each_eight(thread, [&](int row, int column) {
+#pragma unroll 1
+      for (int r = row; r < row + 16; r += 4) {
+#pragma unroll 1
+        for (int c = column; c < column + 8; ++c) {
+          std::uint16_t& x = *v.at(r, c);
+          if ((x & 0x7F80U) != 0x7F80U) continue;
+          x = 0;
+          atomicMin(shared.bad_column + c, first + r);
+          atomicOr(&shared.bad_values, 1U);
+        }
+      }
+    });
   }
 
   /// Starts to read the rows of a tile, which lie anyhow, by the threads that feed. What is masked, and what lies beyond

@@ -38,7 +38,6 @@ class walk_preparers : walk_loaders<What, Job, Outputs, D> {
     for (int turn = 0; turn < tiles; ++turn) {
       const int stage = turn % stages, first = part::first_of(turn);
       wait_for_copies_but<ahead - 1>();
-      if constexpr (plan::cleans_values) base::clean_values(shared_.v(stage), first);
       prepare(shared_.k(stage), shared_.messages[stage], first, part::tokens_on(first));
       publish_to_products();
       shared_.full[stage].pass();
@@ -155,7 +154,6 @@ class walk_preparers : walk_loaders<What, Job, Outputs, D> {
       out_.normaliser[line_.place * job_.width + channel_ + e] = z_[e];
     }
     if (thread_ == 0) tell_bad_token(job_, line_.at, shared_.bad_token);
-    if (thread_ < D) tell_bad_column(job_, line_.at, thread_, shared_.bad_column[thread_]);
   }
 
   const int channel_;                                                  // the first of its channels

@@ -53,18 +53,26 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         }
       };
       if constexpr (plan::reads) {
-        const int index = plan::backwards ? tiles - 1 - turn : turn;
-        const run_of_rows run{
-            line_.begin + index * rows, from.start, from.last, from.on,
-            uniform(from.bad || from.on != ~std::uint64_t{0} || from.last + 1 != rows || from.start != 0)};
+        const int index = plan::backwards ? tiles - 1 - turn : turn, first = line_.begin + index * rows;
         float y[32];
-        multiply(stage, y);
+        const bool bad = multiply(stage, first, y);
+        const run_of_rows run{first,
+                              from.start,
+                              from.last,
+                              from.on,
+                              bad || uniform(from.bad_token != INT_MAX || from.on != ~std::uint64_t{0} ||
+                                             from.last + 1 != rows || from.start != 0),
+                              from.bad_token};
         // What a store needs of the tile is read before the weighers get it back.
         const bool early = What == walk_for::values || (What == walk_for::outputs && !run.odd);
         if (early) let_go();
         write(stage, run, index, y);
         if (!early) let_go();
+        if (bad) memory::reading().meet();  // before anybody looks for more
       } else {
+        part::clean_values(column(stage), line_.begin + turn * rows, group_ * 128 + thread_);
+        publish_to_products();
+        memory::reading().meet();
         keep_state();
         begin_products();
         add_to_state(stage);
@@ -141,6 +149,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
       each_of_state([&](float& x, int i, int j) {
         if (i < keys && j < values) out_.sum[(line_.place * keys + i) * values + j] = x;
       });
+      base::tell_bad_columns();
     }
   }
 
@@ -158,8 +167,9 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     }
   }
 
-  /// y^T of a tile, and X after it.
-  __device__ __forceinline__ void multiply(int stage, float (&y)[32]) {
+  /// y^T of a tile that begins at a position, and X after it. Whether any column of v is bad.
+  __device__ __forceinline__ bool multiply(int stage, int first, float (&y)[32]) {
+    if constexpr (plan::cleans_values) part::clean_values(column(stage), first, group_ * 128 + thread_);
     const tile reads = read(stage), scores{shared_.scores}, rest_of_scores{shared_.rest_of_scores()};
     constexpr int columns = rows / plan::groups;  // of the scores, which the groups share
     if constexpr (plan::splits_state)
@@ -223,19 +233,21 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     }
     add_to_state(stage);
     commit_products();
+    const bool bad = plan::cleans_values && uniform(shared_.bad_values != 0);
     wait_for_products<0>();
     keep_order(y);
     keep_state();
     memory::reading().meet();  // nobody reads the scores any more, nor the operands
+    return bad;
   }
 
   // --- What comes out, as walk_rows has it
 
   __device__ void write(int stage, const run_of_rows& run, int index, float (&y)[32]) {
     if constexpr (What == walk_for::outputs) {
-      rows_.store(out_.o, 0, job_.from.values, run, y, run.odd ? &shared_.messages[stage] : nullptr, out_.accumulate);
+      rows_.store(out_.o, 0, job_.from.values, run, y, run.odd, out_.accumulate);
     } else if constexpr (What == walk_for::values) {
-      rows_.store(out_.v, 0, job_.from.values, run, y, nullptr, out_.accumulate);
+      rows_.store(out_.v, 0, job_.from.values, run, y, false, out_.accumulate);
     } else if constexpr (What == walk_for::queries) {
       write_queries(stage, run, index, y);
     } else {
@@ -272,7 +284,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         *reinterpret_cast<float2*>(terms + in_reads(t, n)) = float2{r[0], r[1]};
       }
     }
-    rows_.store(out_.q, 0, job_.from.keys, run, y, nullptr, out_.accumulate);
+    rows_.store(out_.q, 0, job_.from.keys, run, y, false, out_.accumulate);
   }
 
   __device__ void write_keys(int stage, const run_of_rows& run, int index, float (&y)[32]) {
@@ -326,13 +338,13 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
       later_sum_[side] += static_cast<double>(sum[side]);
     }
     if constexpr (plan::keyed) {
-      rows_.store(out_.k, 0, job_.from.keys, run, dkappa, nullptr, out_.accumulate);
+      rows_.store(out_.k, 0, job_.from.keys, run, dkappa, false, out_.accumulate);
       memory::group(group_).meet();
     }
     if constexpr (Job::tied) {
-      rows_.store(out_.k, 0, job_.from.keys, run, y, nullptr, out_.accumulate);
+      rows_.store(out_.k, 0, job_.from.keys, run, y, false, out_.accumulate);
     } else {
-      rows_.store(out_.logits, 1, job_.from.keys, run, y, nullptr, out_.accumulate);
+      rows_.store(out_.logits, 1, job_.from.keys, run, y, false, out_.accumulate);
     }
   }
 

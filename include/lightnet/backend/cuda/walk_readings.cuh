@@ -39,8 +39,11 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
 
   __device__ void add_up() {
     base::each_of_state([](float& x, int, int) { x = 0; });
-    each_tile([&](int, int stage) {
+    each_tile([&](int turn, int stage) {
       if constexpr (What == walk_for::sums) {
+        part::clean_values(shared_.v(stage), part::first_of(turn), group_ * 128 + thread_);
+        publish_to_products();
+        memory::reading().meet();
         const message& from = shared_.messages[stage];
         if (base::uniform(from.rescales != 0)) base::scale_columns(from.rescale);
       }
@@ -64,6 +67,7 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
     base::each_of_state([&](float& x, int i, int j) {
       if (i < keys && j < values) out_.sum[(line_.place * keys + i) * values + j] = x;
     });
+    if constexpr (What == walk_for::sums) base::tell_bad_columns();
   }
 
   // --- Readings
@@ -81,8 +85,7 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
     } else {
       load_packed<plan::scales_rows>(out_.sum, Job::sums, x);
     }
-    message& bad = shared_.messages[0];
-    const bool any_bad = What == walk_for::readings && tell_bad(bad);
+    const bool any_bad = What == walk_for::readings && look_for_bad();
     each_tile([&](int turn, int stage) {
       const int first = part::first_of(turn);
       const std::uint64_t on = part::tokens_on(first);
@@ -101,19 +104,19 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
             dk = weights[n] * (dk - owed[n / 2 % 2]);
           }
         }
-        rows_.store(out_.k, 0, job_.from.keys, run, y, nullptr, out_.accumulate);
+        rows_.store(out_.k, 0, job_.from.keys, run, y, false, out_.accumulate);
         multiply(transposed, khat, y);
         shared_.emptied[stage].pass();
         memory::reading().meet();
-        rows_.store(out_.v, 1, job_.from.values, run, y, nullptr, out_.accumulate);
+        rows_.store(out_.v, 1, job_.from.values, run, y, false, out_.accumulate);
       } else if constexpr (What == walk_for::query_readings) {
         multiply(x, shared_.incoming(stage), y);
         shared_.emptied[stage].pass();
-        rows_.store(out_.q, 0, job_.from.keys, run, y, nullptr, out_.accumulate);
+        rows_.store(out_.q, 0, job_.from.keys, run, y, false, out_.accumulate);
       } else {
         multiply(x, shared_.q(stage), y);
         shared_.emptied[stage].pass();
-        rows_.store(out_.o, 0, job_.from.values, run, y, run.odd ? &bad : nullptr, out_.accumulate);
+        rows_.store(out_.o, 0, job_.from.values, run, y, run.odd, out_.accumulate);
       }
     });
   }
@@ -139,17 +142,16 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
   }
 
   /// What is bad anywhere in the line is bad everywhere.
-  __device__ bool tell_bad(message& bad) const {
+  __device__ bool look_for_bad() const {
     const std::int64_t values = job_.from.values, item = line_.at.item;
     const auto whole = static_cast<unsigned long long>(line_.at.line.length);
     const bool all_bad = job_.bad_token[item] < whole;
     bool any_bad = all_bad;
     for (std::int64_t j = thread_; j < values; j += 128) {
       const bool is_bad = all_bad || job_.bad_column[item * values + j] < whole;
-      if (group_ == 0) bad.bad_column[j] = is_bad ? 0 : INT_MAX;
+      if (group_ == 0) shared_.bad_column[j] = is_bad ? 0 : INT_MAX;
       any_bad = any_bad || is_bad;
     }
-    if (thread_ == 0 && group_ == 0) bad.bad_token = INT_MAX;
     return memory::reading().any(any_bad);
   }
 

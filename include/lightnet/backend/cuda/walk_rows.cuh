@@ -4,15 +4,19 @@
 #include <lightnet/backend/cuda/even_rows.cuh>
 #include <lightnet/backend/cuda/walk_memory.cuh>
 
+#include <climits>
+
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// Rows [start, last] of the tile at a position; odd: not all 64 of them, or some are masked or bad.
+/// Rows [start, last] of the tile at a position; odd: not all 64 of them, or some are masked or bad. All are bad from a
+/// position on, and those of a column from one of its own on.
 struct run_of_rows {
   int first, start, last;
   std::uint64_t on;
   bool odd;
+  int bad_token = INT_MAX;
 };
 
 /// How the warps that multiply write the rows of a tile. They have them transposed, y^T[channels, tokens]: y[t / 2 .. t / 2
@@ -22,7 +26,6 @@ class walk_rows {
  public:
   using memory = walk_memory<Plan, D>;
   using tile = typename memory::tile;
-  using message = typename memory::message;
   static constexpr int rows = Plan::rows;
 
   __device__ walk_rows(const walked_line& line, memory& shared)
@@ -34,21 +37,21 @@ class walk_rows {
         row_{group_ * 64 + thread_ / 32 * 16 + lane_ / 4} {}
 
   /// Writes y of a run of rows to `channels` of a sequence, which is the output `number`, if it is given: zero where a token is masked, NaN where
-  /// something bad reached it, by `odd`. The warps that multiply have met since they wrote rows.
+  /// something bad reached it, if it is `poisoned`. The warps that multiply have met since they wrote rows.
   template <class Sequence>
   __device__ void store(const Sequence& sequence, int number, std::int64_t channels, const run_of_rows& run,
-                        const float (&y)[32], const message* odd, bool accumulate) const {
+                        const float (&y)[32], bool poisoned, bool accumulate) const {
     using U = std::remove_pointer_t<decltype(sequence.token(0, 0, 0))>;
     if (!sequence) return;
     if constexpr (std::is_same_v<U, bfloat16>) {
-      store_rows(sequence, number, channels, run, y, odd, accumulate);
+      store_rows(sequence, number, channels, run, y, poisoned, accumulate);
     } else {
 #pragma unroll
       for (int n = 0; n < 32; ++n) {
         const int r = n / 4 * 8 + lane_ % 4 * 2 + n % 2, column = row_ + n / 2 % 2 * 8;
         if (r < run.start || r > run.last || column >= channels) continue;
         U* const row = sequence.token(line_.at.line.batch, line_.at.head, line_.at.line.token(run.first + r));
-        store_one(row[column * sequence.channel_stride()], run, r, column, y[n], odd, accumulate);
+        store_one(row[column * sequence.channel_stride()], run, r, column, y[n], poisoned, accumulate);
       }
     }
   }
@@ -63,11 +66,11 @@ class walk_rows {
   }
 
   template <class U>
-  __device__ void store_one(U& to, const run_of_rows& run, int r, int column, float x, const message* odd,
+  __device__ void store_one(U& to, const run_of_rows& run, int r, int column, float x, bool poisoned,
                             bool accumulate) const {
     const int position = run.first + r;
     const bool masked = (run.on >> r & 1U) == 0;
-    const bool bad = odd != nullptr && (position >= odd->bad_token || position >= odd->bad_column[column]);
+    const bool bad = poisoned && (position >= run.bad_token || position >= shared_.bad_column[column]);
     if (masked) x = 0;
     if (bad && !masked) x = limits<float>::not_a_number;
     to = static_cast<U>(accumulate ? static_cast<float>(to) + x : x);
@@ -76,7 +79,7 @@ class walk_rows {
   /// The same by way of shared memory, so that whole rows are written, 16 bytes a thread.
   template <class Sequence>
   __device__ void store_rows(const Sequence& sequence, int number, std::int64_t channels, const run_of_rows& run,
-                             const float (&y)[32], const message* odd, bool accumulate) const {
+                             const float (&y)[32], bool poisoned, bool accumulate) const {
     const tile to{shared_.outputs + group_ * tile::panel_bytes};
     const int thread = anew(thread_), lane = thread % 32;
 #pragma unroll
@@ -104,7 +107,7 @@ class walk_rows {
       for (int e = 0; e < 8 && first_column + e < channels; ++e) {
         const int column = first_column + e;
         store_one(row[column * sequence.channel_stride()], run, r, column,
-                  static_cast<float>(bfloat16::from_bits(*to.at(r, c + e))), odd, accumulate);
+                  static_cast<float>(bfloat16::from_bits(*to.at(r, c + e))), poisoned, accumulate);
       }
     }
   }

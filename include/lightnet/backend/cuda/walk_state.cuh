@@ -26,6 +26,12 @@ class walk_state : protected walk_part<What, Job, Outputs, D> {
   /// A condition that all lanes of a warp know alike, as the compiler has to see for what lies around products.
   __device__ static bool uniform(bool yes) { return __shfl_sync(~0U, static_cast<int>(yes), 0) != 0; }
 
+  /// Tells other stretches which columns of v are bad. All that multiply have met since they looked.
+  __device__ void tell_bad_columns() const {
+    const int column = group_ * 128 + thread_;
+    if (column < D) tell_bad_column(part::job_, part::line_.at, column, part::shared_.bad_column[column]);
+  }
+
   /// Calls body(x, panel, n) for every element of X in this thread.
   template <class Body>
   __device__ void each_register(const Body& body) {

@@ -43,7 +43,6 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
       if (thread_ == 0) to.rescales = 0;
       memory::feeding().meet();
       send_rescale(to, weights, weights.gain);
-      send_bad(to);
       if (thread_ == 0) to.ends = true;
       shared_.full[stage].pass();
       if constexpr (plan::forward_call) store(weights);
@@ -63,8 +62,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
       to.ends = false;
     }
     if constexpr (!plan::forward_call) carry_from(weights, first / rows);
-    // A gradient has no lines with such entries.
-    if constexpr (plan::cleans_values) base::clean_values(shared_.v(stage), first);
+    if constexpr (plan::cleans_values && !plan::multiplies) part::clean_values(shared_.v(stage), first, thread_);
     const auto load_again = [&](const auto& sequence, const tile& rows_of) {
       part::load_rows(sequence, line_, rows_of, first, on, thread_);
       wait_for_copies();
@@ -101,23 +99,15 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
       send_rescale(to, weights, plan::backwards ? later_by_ : by);
       later_by_[0] = by[0];
       later_by_[1] = by[1];
-      send_bad(to);
       if (thread_ == 0) {
         to.start = start;
         to.last = last;
+        to.bad_token = shared_.bad_token;  // all have met since they looked
         to.again = last + 1 < count;
       }
       publish_to_products();
       shared_.full[stage].pass();
     }
-  }
-
-  /// What is bad so far. All have met since they looked.
-  __device__ void send_bad(message& to) const {
-    if (thread_ < D) to.bad_column[thread_] = shared_.bad_column[thread_];
-    if (thread_ != 0) return;
-    to.bad_token = shared_.bad_token;
-    to.bad = shared_.bad_values != 0 || shared_.bad_token != INT_MAX;
   }
 
   /// What takes the state to the frame of a tile.
@@ -171,7 +161,6 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
         out_.normaliser[place] = Job::sums ? weights.z[e] : weights.product[e];
       });
       if (thread_ == 0) tell_bad_token(job_, at, shared_.bad_token);
-      if (thread_ < D) tell_bad_column(job_, at, thread_, shared_.bad_column[thread_]);
     }
   }
 
