@@ -59,7 +59,7 @@ struct step_of_items {
       const A own = bad ? nan : lower_by_power_of_two(power.mantissa, power.exponent - frame);
       const A keep = lower_by_power_of_two(A(1), m - frame);
       const A z = empty ? own : multiply_add(keep, before, own);
-      return {empty ? A(-1) : keep, job_type::running ? z : own, z == A(0) ? A(0) : A(1) / z, frame, z};
+      return {empty ? A(-1) : keep, job_type::running ? z : own, inverse_of(z), frame, z};
     } else {
       return {bad ? nan : Recurrence::with_sign ? x : exponential(x), A(1), A(1), 0, A(1)};
     }

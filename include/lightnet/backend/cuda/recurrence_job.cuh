@@ -21,6 +21,12 @@ __device__ inline bool finite(A x) noexcept {
   return x - x == A(0);
 }
 
+/// 1 / Z; 0 for the normaliser of an empty channel.
+template <class A>
+__device__ inline A inverse_of(A z) noexcept {
+  return z == A(0) ? A(0) : A(1) / z;
+}
+
 /// A row of numbers: what memory has of element i, and the number that this becomes. They are apart so that much can be on
 /// its way at once.
 template <class Fetch, class Value>

@@ -66,7 +66,7 @@ struct begin_gradient {
     if (at.left_alone) return;
     const std::int64_t w = n % job.width, step = job_type::per_channel ? job.from.keys : 1;
     A by = A(1), sum = A(0);
-    if constexpr (job_type::sums) by = job.normaliser[n] == A(0) ? A(0) : A(1) / job.normaliser[n];
+    if constexpr (job_type::sums) by = inverse_of(job.normaliser[n]);
     for (std::int64_t i = w; i < job.from.stored_keys; i += step) {
       for (std::int64_t j = 0; j < job.from.values; ++j) {
         const A ds = out.final_state ? out.final_state.sum(at.line.sequence, at.head, i, j) : A(0);

@@ -28,7 +28,7 @@ struct totals_of_lines {
     if constexpr (Job::sums) {
       job.exponent[n] = weight.m;
       job.normaliser[n] = weight.z;
-      job.inverse[n] = weight.z == A(0) ? A(0) : A(1) / weight.z;
+      job.inverse[n] = inverse_of(weight.z);
     } else {
       job.decay[n] = weight.z;
     }
@@ -109,10 +109,7 @@ template <class Job>
 struct invert_normalisers {
   Job job;
 
-  __device__ void operator()(std::int64_t n) const {
-    using A = typename Job::A;
-    job.inverse[n] = job.normaliser[n] == A(0) ? A(0) : A(1) / job.normaliser[n];
-  }
+  __device__ void operator()(std::int64_t n) const { job.inverse[n] = inverse_of(job.normaliser[n]); }
 };
 
 /// Finds the totals of all lines (totals_of_lines), by what stretches of theirs add up to. Gives the stretches.

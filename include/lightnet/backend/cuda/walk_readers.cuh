@@ -70,9 +70,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         if (!early) let_go();
         if (bad) memory::reading().meet();  // before anybody looks for more
       } else {
-        part::clean_values(column(stage), line_.begin + turn * rows, group_ * 128 + thread_);
-        publish_to_products();
-        memory::reading().meet();
+        base::clean_values_and_meet(column(stage), part::first_of(turn));
         keep_state();
         begin_products();
         add_to_state(stage);
@@ -169,7 +167,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
 
   /// y^T of a tile that begins at a position, and X after it. Whether any column of v is bad.
   __device__ __forceinline__ bool multiply(int stage, int first, float (&y)[32]) {
-    if constexpr (plan::cleans_values) part::clean_values(column(stage), first, group_ * 128 + thread_);
+    if constexpr (plan::cleans_values) base::clean_values(column(stage), first);
     const tile reads = read(stage), scores{shared_.scores}, rest_of_scores{shared_.rest_of_scores()};
     constexpr int columns = rows / plan::groups;  // of the scores, which the groups share
     if constexpr (plan::splits_state)

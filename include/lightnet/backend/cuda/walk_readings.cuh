@@ -41,9 +41,7 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
     base::each_of_state([](float& x, int, int) { x = 0; });
     each_tile([&](int turn, int stage) {
       if constexpr (What == walk_for::sums) {
-        part::clean_values(shared_.v(stage), part::first_of(turn), group_ * 128 + thread_);
-        publish_to_products();
-        memory::reading().meet();
+        base::clean_values_and_meet(shared_.v(stage), part::first_of(turn));
         const message& from = shared_.messages[stage];
         if (base::uniform(from.rescales != 0)) base::scale_columns(from.rescale);
       }

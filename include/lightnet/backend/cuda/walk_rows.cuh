@@ -36,8 +36,9 @@ class walk_rows {
         lane_{thread_ % 32},
         row_{group_ * 64 + thread_ / 32 * 16 + lane_ / 4} {}
 
-  /// Writes y of a run of rows to `channels` of a sequence, which is the output `number`, if it is given: zero where a token is masked, NaN where
-  /// something bad reached it, if it is `poisoned`. The warps that multiply have met since they wrote rows.
+  /// Writes y of a run of rows to `channels` of a sequence, which is the output `number`, if it is given: zero where a token
+  /// is masked, NaN where something bad reached it, if it is `poisoned`. The warps that multiply have met since they wrote
+  /// rows.
   template <class Sequence>
   __device__ void store(const Sequence& sequence, int number, std::int64_t channels, const run_of_rows& run,
                         const float (&y)[32], bool poisoned, bool accumulate) const {

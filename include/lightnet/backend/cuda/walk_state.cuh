@@ -26,6 +26,16 @@ class walk_state : protected walk_part<What, Job, Outputs, D> {
   /// A condition that all lanes of a warp know alike, as the compiler has to see for what lies around products.
   __device__ static bool uniform(bool yes) { return __shfl_sync(~0U, static_cast<int>(yes), 0) != 0; }
 
+  /// Makes the values of a tile that begins at a position fit for products, by all that multiply; a product reads them once
+  /// these have met.
+  __device__ void clean_values(const tile& v, int first) const { part::clean_values(v, first, group_ * 128 + thread_); }
+  /// The same where nothing else has them meet.
+  __device__ void clean_values_and_meet(const tile& v, int first) const {
+    clean_values(v, first);
+    publish_to_products();
+    part::memory::reading().meet();
+  }
+
   /// Tells other stretches which columns of v are bad. All that multiply have met since they looked.
   __device__ void tell_bad_columns() const {
     const int column = group_ * 128 + thread_;

@@ -62,6 +62,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
       to.ends = false;
     }
     if constexpr (!plan::forward_call) carry_from(weights, first / rows);
+    // Where nobody multiplies, nobody else looks.
     if constexpr (plan::cleans_values && !plan::multiplies) part::clean_values(shared_.v(stage), first, thread_);
     const auto load_again = [&](const auto& sequence, const tile& rows_of) {
       part::load_rows(sequence, line_, rows_of, first, on, thread_);

@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(128) weigh_kernel(Job job) {
         job.keep[place] = a;
         job.weight[place] = Job::running ? sum : own;
         if constexpr (Job::running) job.own[place] = own;
-        if (!job.global) job.inverse[place] = sum == A(0) ? A(0) : A(1) / sum;
+        if (!job.global) job.inverse[place] = inverse_of(sum);
       } else {
         const A a = Job::recurrence::with_sign ? x : exponential(x < Job::least_logit ? Job::least_logit : x);
         product *= a;
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(128) weigh_kernel(Job job) {
   if constexpr (Job::sums) {
     job.exponent[index] = m;
     job.normaliser[index] = z;
-    if (job.global) job.inverse[index] = z == A(0) ? A(0) : A(1) / z;
+    if (job.global) job.inverse[index] = inverse_of(z);
   } else {
     job.decay[index] = product;
   }
