@@ -147,7 +147,7 @@ struct bad_before {
 template <class A>
 struct stretch_totals {
   line_stretches stretches;
-  A* sum;                  // [places, d, e]: U, or S
+  A* sum;                  // [places, d', e]: U, or S
   std::int32_t* exponent;  // [places, width]: m
   A* normaliser;           // [places, width]: Z, or the product of the decays
 
@@ -164,7 +164,7 @@ struct stretch_totals {
   template <class Job>
   static stretch_totals of(execution<cuda>::scope& scratch, const Job& job, const line_stretches& stretches) {
     const std::int64_t places = stretches.places.count();
-    return {stretches, scratch.take<A>(places * job.from.keys * job.from.values),
+    return {stretches, scratch.take<A>(places * job.from.stored_keys * job.from.values),
             scratch.take<std::int32_t>(Job::sums ? places * job.width : 0), scratch.take<A>(places * job.width)};
   }
 };
@@ -212,7 +212,7 @@ struct add_stretches {
   __device__ void operator()(const line_of_head& at, std::int64_t i) const {
     if (!keep.wants(at)) return;
     const std::int64_t walked = totals.stretches.count(at) - totals.stretches.left_out, values = job.from.values;
-    const std::int64_t w = Job::per_channel ? i : 0, first = totals.stretches.places(at, 0);
+    const std::int64_t w = job.weight_of_row(i), first = totals.stretches.places(at, 0);
     running_weight<Job> weight(job, at, w);
     A sum[elements_of_lane];
     each_of_lane(values, [&](int n, int j) { sum[n] = job.begin(at, i, j); });
@@ -225,7 +225,7 @@ struct add_stretches {
         if (s + a >= walked) break;
         const std::int64_t place = first + s + a;
         of_total[a] = totals.weight_of(job, place, w);
-        const A* const from = totals.sum + (place * job.from.keys + i) * values;
+        const A* const from = totals.sum + (place * job.from.stored_keys + i) * values;
         each_of_lane(values, [&](int n, int j) { total[a][n] = from[j]; });
       }
 #pragma unroll
@@ -253,9 +253,10 @@ struct states_between {
   typename Job::state_type states;
 
   static states_between of(execution<cuda>::scope& scratch, const Job& job, const line_stretches& stretches) {
-    const std::int64_t all = stretches.places.all, heads = job.from.heads, keys = job.from.keys, e = job.from.values;
+    const std::int64_t all = stretches.places.all, heads = job.from.heads;
+    const std::int64_t rows = job.from.stored_keys, e = job.from.values;
     const dynamic_view<3, A, cuda> weights{scratch.take<A>(all * heads * job.width), {{all, heads, job.width}}};
-    const dynamic_view<4, A, cuda> sum{scratch.take<A>(all * heads * keys * e), {{all, heads, keys, e}}};
+    const dynamic_view<4, A, cuda> sum{scratch.take<A>(all * heads * rows * e), {{all, heads, rows, e}}};
     if constexpr (Job::recurrence::framed) {
       return {stretches,
               {{scratch.take<std::int32_t>(all * heads * job.width), {{all, heads, job.width}}}, weights, sum, {}}};
@@ -269,12 +270,14 @@ struct states_between {
                              const running_weight<Job>& weight) const {
     const std::int64_t entry = stretches.places.of_head(at, s);
     states.sum(entry, at.head, i, j) = sum;
-    if (j != 0 || (!Job::per_channel && i != 0)) return;
+    const auto keep_weight = [&](const auto& to, auto x) {  // that of the first row that has it
+      if (j == 0 && i < to.extent(2)) to(entry, at.head, i) = x;
+    };
     if constexpr (Job::recurrence::framed) {
-      states.exponent(entry, at.head, i) = weight.m;
-      states.normaliser(entry, at.head, i) = weight.z;
+      keep_weight(states.exponent, weight.m);
+      keep_weight(states.normaliser, weight.z);
     } else {
-      states.decay(entry, at.head, i) = weight.z;
+      keep_weight(states.decay, weight.z);
     }
   }
 };

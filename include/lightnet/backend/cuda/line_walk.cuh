@@ -64,6 +64,37 @@ __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<Wh
 #endif
 }
 
+/// Whether walks take what causal tiles take, too, with an encoding that doubles the channels: of up to 64.
+template <class Recurrence, class Position, class T>
+inline constexpr bool takes_encoding_walks =
+    Position::encodes && !Position::mixes_channels && takes_causal_tiles<Recurrence, no_position, T>;
+template <class Job>
+bool fits_encoding_walks(const execution<cuda>& on, const Job& job) {
+  return on.takes_hopper() && fits_causal_tiles(job) && job.from.keys <= 64 && job.from.values <= 64;
+}
+
+/// Packs the angles of a job: channels that it does not have stay as they are, times one.
+template <class Job>
+struct pack_angles {
+  Job job;
+  std::uint32_t* to;
+
+  __device__ void operator()(std::int64_t n) const {
+    const std::int64_t row = n / Job::packed_channels, i = n % Job::packed_channels, tokens = job.from.cosine.extent(1);
+    const bool has = i < job.from.cosine.extent(2);
+    const float16 c{has ? job.from.cosine(row / tokens, row % tokens, i) : 1.0F};
+    const float16 s{has ? job.from.sine(row / tokens, row % tokens, i) : 0.0F};
+    to[n] = c.bits() | static_cast<std::uint32_t>(s.bits()) << 16;
+  }
+};
+template <class Job>
+void take_packed_angles(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation, Job& job) {
+  const std::int64_t count = job.from.cosine.extent(0) * job.from.cosine.extent(1) * Job::packed_channels;
+  auto* const packed = scratch.take<std::uint32_t>(count);
+  for_each(on, operation, count, pack_angles<Job>{job, packed});
+  job.packed_angles = packed;
+}
+
 /// Puts a walk on the stream, in the smallest of its tiles: heads of up to 128 keys and values.
 template <walk_for What, class Job, class Outputs>
 void walk_lines(execution<cuda>& on, const char* operation, const Job& job, const Outputs& outputs,
@@ -76,9 +107,9 @@ void walk_lines(execution<cuda>& on, const char* operation, const Job& job, cons
     launch(on, operation, {job.from.items() * stretches.blocks_of_line, plan::threads, bytes},
            line_walk_kernel<What, Job, Outputs, D>, job, outputs, kept, stretches);
   };
-  if (job.from.keys <= 64 && job.from.values <= 64) {
+  if (Job::position::encodes || (job.from.keys <= 64 && job.from.values <= 64)) {
     run.template operator()<64>();
-  } else {
+  } else if constexpr (!Job::position::encodes) {
     run.template operator()<128>();
   }
 }
@@ -89,10 +120,10 @@ void add_up_stretches(execution<cuda>& on, const char* operation, const Job& job
                       const stretch_totals<typename Job::A>& totals) {
   if (on.takes_hopper()) {
     // Weights that are the keys alone need no others: their frame seldom goes on.
-    constexpr auto what = Job::keys_are_weights ? walk_for::sums : walk_for::totals;
-    return walk_lines<what>(on, operation, job, totals, totals.stretches);
+    constexpr bool alone = Job::keys_are_weights && !Job::position::encodes;
+    return walk_lines < alone ? walk_for::sums : walk_for::totals > (on, operation, job, totals, totals.stretches);
   }
-  run_causal_tiles<false>(on, operation, job, totals, totals.stretches);
+  if constexpr (!Job::position::encodes) run_causal_tiles<false>(on, operation, job, totals, totals.stretches);
 }
 
 /// The outputs and the final state of a causal pass. Long lines are cut: their totals, what has come before each stretch, and
@@ -112,7 +143,7 @@ void run_lines(execution<cuda>& on, execution<cuda>::scope& scratch, const char*
     job.between = between.states;
   }
   if (on.takes_hopper()) return walk_lines<walk_for::outputs>(on, operation, job, outputs, stretches);
-  run_causal_tiles<true>(on, operation, job, outputs, stretches);
+  if constexpr (!Job::position::encodes) run_causal_tiles<true>(on, operation, job, outputs, stretches);
 }
 
 /// The gradients of a causal pass, in four walks. Gives the lines that are left over.

@@ -99,6 +99,14 @@ void linear_recurrence_forward(execution<cuda>& on, const recurrence_arguments<R
     const auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
     if (fits_causal_tiles(job)) return run_lines(on, scratch, operation, job, outputs);
   }
+  if constexpr (takes_encoding_walks<Recurrence, Position, T>) {
+    execution<cuda>::scope scratch{on};
+    auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
+    if (fits_encoding_walks(on, job)) {
+      take_packed_angles(on, scratch, operation, job);
+      return run_lines(on, scratch, operation, job, outputs);
+    }
+  }
   forward_pass<Recurrence, Position>(on, arguments, outputs, operation);
 }
 

@@ -251,6 +251,15 @@ void linear_reduction_forward(execution<cuda>& on, const recurrence_arguments<Re
       return run_reduction_tiles(on, scratch, operation, job, outputs);
     }
   }
+  if constexpr (takes_encoding_walks<Recurrence, Position, T>) {
+    auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
+    if (fits_encoding_walks(on, job)) {
+      job.global = true;
+      take_line_memory(on, scratch, operation, job);
+      take_packed_angles(on, scratch, operation, job);
+      return run_reduction_tiles(on, scratch, operation, job, outputs);
+    }
+  }
   const auto job = weigh<Recurrence, Position>(on, scratch, arguments, true, operation);
   using job_type = std::remove_cv_t<decltype(job)>;
   using pull_type = pullback_job<job_type>;

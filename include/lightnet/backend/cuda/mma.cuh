@@ -21,6 +21,14 @@ __device__ inline std::uint32_t pack_bfloat16(float low, float high) {
 }
 __device__ inline float lower_bfloat16(std::uint32_t packed) { return __uint_as_float(packed << 16); }
 __device__ inline float upper_bfloat16(std::uint32_t packed) { return __uint_as_float(packed & 0xFFFF0000U); }
+/// Two numbers of float16.
+__device__ inline float2 both_float16(std::uint32_t packed) {
+  float2 pair;
+  asm("{\n.reg .b16 low, high;\nmov.b32 {low, high}, %2;\ncvt.f32.f16 %0, low;\ncvt.f32.f16 %1, high;\n}"
+      : "=f"(pair.x), "=f"(pair.y)
+      : "r"(packed));
+  return pair;
+}
 /// The larger of each pair; NaN counts as nothing.
 __device__ inline std::uint32_t larger_bfloat16(std::uint32_t a, std::uint32_t b) {
   std::uint32_t larger;

@@ -8,7 +8,7 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// Keeps the totals of lines: U in `sums` [items, d, e], (m, Z) in the job, and both in the final state where it is asked for.
+/// Keeps the totals of lines: U in `sums` [items, d', e], (m, Z) in the job, and both in the final state where it is asked for.
 template <class Job>
 struct totals_of_lines {
   using A = typename Job::A;
@@ -21,9 +21,9 @@ struct totals_of_lines {
   __device__ void operator()(const line_of_head& at, std::int64_t, bool ends, std::int64_t i, std::int64_t j, A sum,
                              const running_weight<Job>& weight) const {
     if (!ends) return;
-    sums[(at.item * job.from.keys + i) * job.from.values + j] = sum;
+    sums[(at.item * job.from.stored_keys + i) * job.from.values + j] = sum;
     if (to) to.sum(at.line.sequence, at.head, i, j) = ends_bad(job, at, j) ? limits<A>::not_a_number : sum;
-    if (j != 0 || (!Job::per_channel && i != 0)) return;
+    if (j != 0 || i >= job.width) return;  // the first row of a weight tells of it
     const std::int64_t n = at.item * job.width + i;
     if constexpr (Job::sums) {
       job.exponent[n] = weight.m;
@@ -98,7 +98,7 @@ template <class Sequence>
 struct line_readings {
   Sequence o;
   bool accumulate;
-  const float* sum;  // [items, d, e]: U
+  const float* sum;  // [items, d', e]: U
 };
 
 /// Tokens of a line whose sum is made by itself where the matrix units make it.
@@ -136,10 +136,9 @@ template <class Job, class Outputs>
 void run_reduction_tiles(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation, Job job,
                          const Outputs& outputs) {
   using A = typename Job::A;
-  constexpr std::int64_t rows = 128;
   const auto& from = job.from;
   const std::int64_t items = from.items();
-  A* const states = scratch.take<A>(items * from.keys * from.values);
+  A* const states = scratch.take<A>(items * from.stored_keys * from.values);
   const line_stretches stretches = total_of_lines(on, scratch, operation, job, outputs.state, states);
   if (outputs.state) {
     for_each(on, operation, items * job.width, store_weights_of_state<Job>{job, outputs.state});
@@ -149,16 +148,19 @@ void run_reduction_tiles(execution<cuda>& on, execution<cuda>::scope& scratch, c
     return walk_lines<walk_for::readings>(on, operation, job, readings{outputs.o, outputs.accumulate, states},
                                           stretches);
   }
-  const std::int64_t blocks = (from.lines.longest() + rows - 1) / rows;
-  const auto read = [&]<int D, int E>() {
-    const std::size_t bytes = 2 * (rows * bfloat16_tile::padded(D) + D * bfloat16_tile::padded(E));
-    launch(on, operation, {items * blocks, 256, bytes}, read_tiles_kernel<Job, Outputs, D, E>, job, outputs, states,
-           blocks);
-  };
-  if (from.keys <= 64 && from.values <= 64) {
-    read.template operator()<64, 64>();
-  } else {
-    read.template operator()<128, 128>();
+  if constexpr (!Job::position::encodes) {
+    constexpr std::int64_t rows = 128;
+    const std::int64_t blocks = (from.lines.longest() + rows - 1) / rows;
+    const auto read = [&]<int D, int E>() {
+      const std::size_t bytes = 2 * (rows * bfloat16_tile::padded(D) + D * bfloat16_tile::padded(E));
+      launch(on, operation, {items * blocks, 256, bytes}, read_tiles_kernel<Job, Outputs, D, E>, job, outputs, states,
+             blocks);
+    };
+    if (from.keys <= 64 && from.values <= 64) {
+      read.template operator()<64, 64>();
+    } else {
+      read.template operator()<128, 128>();
+    }
   }
 }
 

@@ -18,7 +18,7 @@ struct walk_memory {
 
   /// What the weighers say about a tile; the preparers of a sum, how to rescale what it is added to.
   struct message {
-    float rescale[D];
+    float rescale[Plan::stored];
     std::uint64_t on;
     int start, last, bad_token;
     unsigned rescales;  // whether any of `rescale` is not 1
@@ -26,8 +26,9 @@ struct walk_memory {
   };
 
   unsigned char operands[Plan::stages][Plan::tiles][operand_bytes];
+  unsigned char sines[Plan::encodes ? Plan::has_k + Plan::reads : 1][Plan::encodes ? operand_bytes : 1024];
   unsigned char scores[Plan::reads && Plan::weighs ? tile::bytes(64) : 1024];
-  unsigned char second_scores[Plan::reads && Plan::weighs && !Plan::splits_state ? tile::bytes(64) : 1024];
+  unsigned char second_scores[Plan::reads && Plan::weighs && !Plan::outputs_for_scores ? tile::bytes(64) : 1024];
   unsigned char outputs[Plan::reads ? operand_bytes : 1024];
   float extras[Plan::has_extra ? Plan::stages : 1][Plan::has_extra ? Plan::rows * Plan::extra_stride : 1];
   alignas(16) message messages[Plan::stages];
@@ -70,12 +71,14 @@ struct walk_memory {
   __device__ tile v(int stage) { return {operands[stage][v_at]}; }
   __device__ tile q(int stage) { return {operands[stage][q_at]}; }
   __device__ tile incoming(int stage) { return {operands[stage][incoming_at]}; }
+  /// Where an encoding puts what goes with the sines, of one tile; what goes with the cosines takes the place of the factors.
+  __device__ tile sines_of_k() { return {sines[0]}; }
+  __device__ tile sines_of_q() { return {sines[Plan::encodes && Plan::has_k ? 1 : 0]}; }
   __device__ float_rows extra(int stage) { return {extras[Plan::has_extra ? stage : 0], Plan::extra_stride}; }
 
   __device__ static int next(int stage) { return stage + 1 == Plan::stages ? 0 : stage + 1; }
 
-  /// Who splits the state has no memory left: there it lies where outputs are made ready.
-  __device__ unsigned char* rest_of_scores() { return Plan::splits_state ? outputs : second_scores; }
+  __device__ unsigned char* rest_of_scores() { return Plan::outputs_for_scores ? outputs : second_scores; }
 
   __device__ part_exchange between_parts() { return {of_logits, first_logits, of_weights, &wide_run, feeding()}; }
   __device__ static warps_barrier feeding() { return {1, Plan::feeders}; }

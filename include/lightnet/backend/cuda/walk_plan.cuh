@@ -40,6 +40,10 @@ struct walk_plan {
   static constexpr bool adds_up = What == walk_for::totals || What == walk_for::sums || What == walk_for::incoming_sums;
   static constexpr bool reads = multiplies && !adds_up;  // there is a y
   static constexpr bool keyed = Job::recurrence::kappa == kappa_of::key;
+  static constexpr bool encodes = Job::position::encodes;
+  /// The channels of khat, of qhat and of the state: with an encoding, those of the cosines and then those of the sines.
+  static constexpr int stored = encodes ? 2 * D : D;
+  static_assert(!encodes || (D == 64 && (forward_call ? weighs : What == walk_for::readings)));
 
   static constexpr bool loads_k = weighs ? keyed || Job::tied : prepares;
   static constexpr bool loads_v = weighs ? What != walk_for::values : prepares;
@@ -51,6 +55,8 @@ struct walk_plan {
   /// X is [channels of the key, of the value], not its transpose: what scales a channel scales a row.
   static constexpr bool scales_rows =
       What == walk_for::queries || What == walk_for::keys || What == walk_for::query_readings;
+  /// Outputs are made ready where scores lie, so that two blocks have the memory they need, or one.
+  static constexpr bool outputs_for_scores = encodes || What == walk_for::queries || What == walk_for::keys;
   /// X is read in two parts of bfloat16, as it is not to be rounded: differences are made of what comes out.
   static constexpr bool splits_state = What == walk_for::queries || What == walk_for::keys;
   static constexpr factors_wanted factors{
@@ -71,8 +77,8 @@ struct walk_plan {
   // Registers of a thread: as many at first for all, then readers take some of the feeders', by groups of four warps.
   static constexpr int registers = 65536 / (blocks_of_processor * threads) / 8 * 8;
   static constexpr bool shares_registers = multiplies && blocks_of_processor * threads >= 512;
-  static constexpr int reader_registers = weighs ? D == 64 ? 144 : 168 : !prepares ? 96 : D == 64 ? 112 : 152;
-  static constexpr int feeder_registers = weighs ? D == 64 ? 112 : 88 : !prepares ? 48 : D == 64 ? 136 : 96;
+  static constexpr int reader_registers = weighs ? stored == 64 ? 144 : 168 : !prepares ? 96 : D == 64 ? 112 : 152;
+  static constexpr int feeder_registers = weighs ? stored == 64 ? 112 : 88 : !prepares ? 48 : D == 64 ? 136 : 96;
   static_assert(!shares_registers || readers * reader_registers + feeders * feeder_registers <= threads * registers);
   static constexpr int extra_stride = D + 4;  // so that lanes of four tokens meet in no bank
 };

@@ -31,14 +31,18 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
   __device__ explicit walk_readers(const part& given) : base{given} {}
 
   __device__ void run() {
-    each_of_state([](float& x, int, int) { x = 0; });
+    each_register([](float& x, int, int) { x = 0; });
     if constexpr (What == walk_for::outputs || What == walk_for::queries) {
       if (job_.initial(line_.at)) load_state();
     }
     const int tiles = line_.tiles();
     int turn = 0;
     unsigned rounds = 0;  // a bit a stage: of how many messages there it has read
+    typename base::angles angles;
     for (int stage = 0;;) {
+      if constexpr (plan::encodes) {
+        if (turn < tiles) angles = base::angles_of(part::first_of(turn));
+      }
       shared_.full[stage].wait(rounds >> stage);
       rounds ^= 1U << stage;
       const message& from = shared_.messages[stage];
@@ -52,6 +56,9 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
           shared_.emptied[stage].pass();
         }
       };
+      if constexpr (plan::encodes) {
+        base::encode(angles, stage);
+      }
       if constexpr (plan::reads) {
         const int index = plan::backwards ? tiles - 1 - turn : turn, first = line_.begin + index * rows;
         float y[32];
@@ -110,12 +117,10 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
 
   __device__ void load_state() {
     const auto& from = job_.initial(line_.at);
-    const std::int64_t keys = job_.from.keys, values = job_.from.values;
     const std::int64_t sequence = job_.sequence_of(line_.at), head = line_.at.head;
-    each_of_state([&](float& x, int i, int j) {
-      if (i >= keys || j >= values) return;
+    each_of_state([&](float& x, std::int64_t i, int j) {
       if constexpr (Job::recurrence::framed) {  // what an empty channel holds does not count
-        if (from.exponent(sequence, head, Job::per_channel ? i : 0) <= empty_exponent) return;
+        if (from.exponent(sequence, head, job_.weight_of_row(i)) <= empty_exponent) return;
       }
       x = from.sum(sequence, head, i, j);
     });
@@ -135,18 +140,14 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
 
   /// The final state, or what a stretch adds up to.
   __device__ void store_state() {
-    const std::int64_t keys = job_.from.keys, values = job_.from.values;
     if constexpr (What == walk_for::outputs) {
       if (!out_.state || !line_.ends) return;
-      each_of_state([&](float& x, int i, int j) {
-        if (i >= keys || j >= values) return;
+      each_of_state([&](float& x, std::int64_t i, int j) {
         const bool bad = shared_.bad_token < line_.length || shared_.bad_column[j] < line_.length;
         out_.state.sum(line_.at.line.sequence, line_.at.head, i, j) = bad ? limits<float>::not_a_number : x;
       });
     } else {
-      each_of_state([&](float& x, int i, int j) {
-        if (i < keys && j < values) out_.sum[(line_.place * keys + i) * values + j] = x;
-      });
+      base::store_sum();
       base::tell_bad_columns();
     }
   }
@@ -158,9 +159,10 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
 #pragma unroll
     for (int s = 0; s < rows; s += 16) {
 #pragma unroll
-      for (int panel = 0; panel < D / 64; ++panel) {
+      for (int panel = 0; panel < base::state_panels; ++panel) {
+        const tile of_panel = panel * 64 < D ? in(stage) : shared_.sines_of_k();
         multiply_add_group(state_[panel], column(stage).along_rows(s, group_ * 64),
-                           in(stage).along_rows(s, panel * 64));
+                           of_panel.along_rows(s, panel * 64 % D));
       }
     }
   }
@@ -170,8 +172,8 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     if constexpr (plan::cleans_values) base::clean_values(column(stage), first);
     const tile reads = read(stage), scores{shared_.scores}, rest_of_scores{shared_.rest_of_scores()};
     constexpr int columns = rows / plan::groups;  // of the scores, which the groups share
-    if constexpr (plan::splits_state)
-      memory::reading().meet();  // outputs of the last tile are stored: scores lie there
+    if constexpr (plan::encodes) publish_to_products();
+    if constexpr (plan::outputs_for_scores) memory::reading().meet();  // outputs of the last tile are stored
     float p[columns / 2];
 #pragma unroll
     for (int n = 0; n < columns / 2; ++n) p[n] = 0;
@@ -181,19 +183,23 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     for (int i = 0; i < D; i += 16) {
       multiply_add_group(p, reads.along_columns(0, i), in(stage).along_columns(group_ * columns, i));
     }
+    if constexpr (plan::encodes) {
+#pragma unroll
+      for (int i = 0; i < D; i += 16) {
+        multiply_add_group(p, shared_.sines_of_q().along_columns(0, i), shared_.sines_of_k().along_columns(0, i));
+      }
+    }
     commit_products();
-    std::uint32_t x[D / 16][4];
-    if constexpr (!plan::splits_state) pack_state(x);
+    constexpr bool reads_early = !plan::splits_state && !plan::encodes;  // else later, for lack of registers
+    typename base::packed_state x;
+    if constexpr (reads_early) pack_state(x);
 #pragma unroll
     for (int n = 0; n < 32; ++n) y[n] = 0;
     wait_for_products<0>();
     keep_order(p);
     keep_order(y);
-    const auto read_state = [&] {
-#pragma unroll
-      for (int i = 0; i < D; i += 16) multiply_add_group(y, x[i / 16], reads.along_columns(0, i));
-    };
-    if constexpr (!plan::splits_state) {
+    const auto read_state = [&] { base::multiply_factors(x, reads, y); };
+    if constexpr (reads_early) {
       begin_products();
       read_state();
       commit_products();
@@ -221,9 +227,10 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     }
     publish_to_products();
     memory::reading().meet();
+    if constexpr (plan::encodes) pack_state(x);
     keep_state();
     begin_products();
-    if constexpr (plan::splits_state) read_state();
+    if constexpr (!reads_early) read_state();
 #pragma unroll
     for (int s = 0; s < rows; s += 16) {
       multiply_add_group(y, column(stage).along_rows(s, group_ * 64), rest_of_scores.along_columns(0, s));

@@ -20,7 +20,7 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
   using part = walk_part<What, Job, Outputs, D>;
   using base = walk_state<What, Job, Outputs, D>;
   using typename part::plan, typename part::memory, typename part::message, typename part::tile;
-  using typename base::four_pairs;
+  using typename base::four_pairs, typename base::packed_state;
   using part::rows, part::job_, part::out_, part::line_, part::shared_;
   using base::state_, base::group_, base::thread_, base::lane_, base::row_, base::rows_, base::pairs_of;
 
@@ -38,7 +38,7 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
   // --- Sums
 
   __device__ void add_up() {
-    base::each_of_state([](float& x, int, int) { x = 0; });
+    base::each_register([](float& x, int, int) { x = 0; });
     each_tile([&](int turn, int stage) {
       if constexpr (What == walk_for::sums) {
         base::clean_values_and_meet(shared_.v(stage), part::first_of(turn));
@@ -61,17 +61,14 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
       base::keep_state();
       shared_.emptied[stage].pass();
     });
-    const std::int64_t keys = job_.from.keys, values = job_.from.values;
-    base::each_of_state([&](float& x, int i, int j) {
-      if (i < keys && j < values) out_.sum[(line_.place * keys + i) * values + j] = x;
-    });
+    base::store_sum();
     if constexpr (What == walk_for::sums) base::tell_bad_columns();
   }
 
   // --- Readings
 
   __device__ void read() {
-    std::uint32_t x[D / 16][4], transposed[What == walk_for::key_readings ? D / 16 : 1][4];
+    packed_state x, transposed;
     float owed[2] = {};  // r of both rows
     if constexpr (What == walk_for::key_readings) {
       load_packed<true>(out_.incoming, false, x);
@@ -121,16 +118,17 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
 
   /// X as products read it: U / Z, or what is divided already.
   template <bool KeysAreRows>
-  __device__ void load_packed(const float* from, bool divides, std::uint32_t (&x)[D / 16][4]) const {
-    const std::int64_t keys = job_.from.keys, values = job_.from.values, item = line_.at.item;
+  __device__ void load_packed(const float* from, bool divides, packed_state& x) const {
+    const std::int64_t values = job_.from.values, item = line_.at.item;
     const auto element = [&](int row, int column) {
-      const int i = KeysAreRows ? row : column, j = KeysAreRows ? column : row;
-      if (i >= keys || j >= values) return 0.0F;
-      const float y = from[(item * keys + i) * values + j];
-      return divides ? y * job_.inverse[item * job_.width + (Job::per_channel ? i : 0)] : y;
+      const std::int64_t i = base::row_of_state(KeysAreRows ? row : column);
+      const int j = KeysAreRows ? column : row;
+      if (i < 0 || j >= values) return 0.0F;
+      const float y = from[(item * job_.from.stored_keys + i) * values + j];
+      return divides ? y * job_.inverse[item * job_.width + job_.weight_of_row(i)] : y;
     };
 #pragma unroll
-    for (int n = 0; n < D / 16; ++n) {
+    for (int n = 0; n < plan::stored / 16; ++n) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const int row = row_ + e % 2 * 8, column = n * 16 + e / 2 * 8 + lane_ % 4 * 2;
@@ -154,15 +152,12 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
   }
 
   /// y^T = X read^T.
-  template <int Count>
-  __device__ __forceinline__ static void multiply(const std::uint32_t (&x)[Count][4], const tile& read,
-                                                  float (&y)[32]) {
+  __device__ __forceinline__ void multiply(const packed_state& x, const tile& read, float (&y)[32]) const {
 #pragma unroll
     for (int n = 0; n < 32; ++n) y[n] = 0;
     keep_order(y);
     begin_products();
-#pragma unroll
-    for (int i = 0; i < D; i += 16) multiply_add_group(y, x[i / 16], read.along_columns(0, i));
+    base::multiply_factors(x, read, y);
     commit_products();
     wait_for_products<0>();
     keep_order(y);
@@ -175,7 +170,10 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
     int stage = 0;
     unsigned round = 0;
     for (int turn = 0; turn < tiles; ++turn) {
+      typename base::angles angles;
+      if constexpr (plan::encodes) angles = base::angles_of(part::first_of(turn));
       shared_.full[stage].wait(round);
+      if constexpr (plan::encodes) base::encode(angles, stage);
       publish_to_products();
       body(turn, stage);
       stage = memory::next(stage);

@@ -14,6 +14,7 @@ class walk_state : protected walk_part<What, Job, Outputs, D> {
  protected:
   using part = walk_part<What, Job, Outputs, D>;
   using typename part::plan, typename part::tile;
+  static constexpr int state_panels = plan::stored / 64;  // of 64 columns
 
   __device__ explicit walk_state(const part& given)
       : part{given},
@@ -36,6 +37,65 @@ class walk_state : protected walk_part<What, Job, Outputs, D> {
     part::memory::reading().meet();
   }
 
+  /// The packed angles of what this thread encodes of a tile: of four rows, eight channels.
+  struct angles {
+    uint4 of_row[4][2];
+  };
+  /// Those of a tile that begins at a position, on their way from memory.
+  __device__ __forceinline__ angles angles_of(int first) const {
+    angles read;
+    const auto& at = part::line_.at;
+    const int thread = anew(thread_), row = part::row_of(thread), last = part::line_.length - 1 - first;
+    const std::uint32_t* const of_first = part::job_.packed(at, at.line.token(first)) + part::column_of(thread);
+    const std::int64_t step = at.line.step * part::job_.packed_channels;
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+      const int r = row + 4 * n < last ? row + 4 * n : last;
+      const auto* const from = reinterpret_cast<const uint4*>(of_first + r * step);
+      read.of_row[n][0] = from[0];
+      read.of_row[n][1] = from[1];
+    }
+    return read;
+  }
+  /// Encodes khat and qhat of a tile, by all that multiply: there comes what goes with the cosines.
+  __device__ __forceinline__ void encode(const angles& of, int stage) const {
+    const int thread = anew(thread_), row = part::row_of(thread), column = part::column_of(thread);
+    const int place = static_cast<int>(tile{nullptr}.part(row, column) - tile{nullptr}.data);
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+      const int at = (n % 2 == 0 ? place : place ^ 64) + n * 4 * tile::row_bytes;
+      float2 turn[8];  // cosine and sine
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const uint4 packed = of.of_row[n][half];
+        turn[half * 4] = both_float16(packed.x);
+        turn[half * 4 + 1] = both_float16(packed.y);
+        turn[half * 4 + 2] = both_float16(packed.z);
+        turn[half * 4 + 3] = both_float16(packed.w);
+      }
+      if constexpr (plan::has_k) {
+        encode_eight(turn, part::shared_.k(stage).data + at, part::shared_.sines_of_k().data + at);
+      }
+      if constexpr (plan::reads) {
+        encode_eight(turn, part::shared_.q(stage).data + at, part::shared_.sines_of_q().data + at);
+      }
+    }
+  }
+  __device__ __forceinline__ static void encode_eight(const float2 (&turn)[8], unsigned char* factors,
+                                                      unsigned char* sines) {
+    const uint4 given = *reinterpret_cast<const uint4*>(factors);
+    const std::uint32_t pairs[4] = {given.x, given.y, given.z, given.w};
+    std::uint32_t cosine[4], sine[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float x = lower_bfloat16(pairs[i]), y = upper_bfloat16(pairs[i]);
+      cosine[i] = pack_bfloat16(x * turn[2 * i].x, y * turn[2 * i + 1].x);
+      sine[i] = pack_bfloat16(x * turn[2 * i].y, y * turn[2 * i + 1].y);
+    }
+    *reinterpret_cast<uint4*>(factors) = uint4{cosine[0], cosine[1], cosine[2], cosine[3]};
+    *reinterpret_cast<uint4*>(sines) = uint4{sine[0], sine[1], sine[2], sine[3]};
+  }
+
   /// Tells other stretches which columns of v are bad. All that multiply have met since they looked.
   __device__ void tell_bad_columns() const {
     const int column = group_ * 128 + thread_;
@@ -46,29 +106,44 @@ class walk_state : protected walk_part<What, Job, Outputs, D> {
   template <class Body>
   __device__ void each_register(const Body& body) {
 #pragma unroll
-    for (int panel = 0; panel < D / 64; ++panel) {
+    for (int panel = 0; panel < state_panels; ++panel) {
 #pragma unroll
       for (int n = 0; n < 32; ++n) body(state_[panel][n], panel, n);
     }
   }
-  /// Calls body(x, i, j) for every element of X in this thread, channel i of the key and j of the value.
+  /// The row of a state that is at a row, or column, of X; negative where it has none.
+  __device__ std::int64_t row_of_state(int place) const {
+    const std::int64_t keys = part::job_.from.keys;
+    return place % D < keys ? place / D * keys + place % D : -1;
+  }
+  /// Calls body(x, i, j) for every element of X in this thread that a state has: its row i, channel j of the value.
   template <class Body>
   __device__ void each_of_state(const Body& body) {
+    const std::int64_t values = part::job_.from.values;
     each_register([&](float& x, int panel, int n) {
       const int row = row_ + n / 2 % 2 * 8, col = panel * 64 + n / 4 * 8 + lane_ % 4 * 2 + n % 2;
-      body(x, plan::scales_rows ? row : col, plan::scales_rows ? col : row);
+      const std::int64_t i = row_of_state(plan::scales_rows ? row : col);
+      const int j = plan::scales_rows ? col : row;
+      if (i >= 0 && j < values) body(x, i, j);
     });
+  }
+
+  /// Writes X as what a stretch adds up to.
+  __device__ void store_sum() {
+    const std::int64_t rows = part::job_.from.stored_keys, values = part::job_.from.values;
+    each_of_state(
+        [&](float& x, std::int64_t i, int j) { part::out_.sum[(part::line_.place * rows + i) * values + j] = x; });
   }
 
   __device__ void keep_state() {
 #pragma unroll
-    for (int panel = 0; panel < D / 64; ++panel) keep_order(state_[panel]);
+    for (int panel = 0; panel < state_panels; ++panel) keep_order(state_[panel]);
   }
 
   /// Multiplies every column of X by a number of its own.
   __device__ void scale_columns(const float* by) {
 #pragma unroll
-    for (int panel = 0; panel < D / 64; ++panel) {
+    for (int panel = 0; panel < state_panels; ++panel) {
 #pragma unroll
       for (int n = 0; n < 32; n += 4) {
         const float2 pair = *reinterpret_cast<const float2*>(by + panel * 64 + n * 2 + lane_ % 4 * 2);
@@ -81,9 +156,10 @@ class walk_state : protected walk_part<What, Job, Outputs, D> {
   }
 
   /// X, rounded, as products read it.
-  __device__ __forceinline__ void pack_state(std::uint32_t (&x)[D / 16][4]) {
+  using packed_state = std::uint32_t[plan::stored / 16][4];
+  __device__ __forceinline__ void pack_state(packed_state& x) {
 #pragma unroll
-    for (int i = 0; i < D / 16; ++i) {
+    for (int i = 0; i < plan::stored / 16; ++i) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         x[i][e] = pack_bfloat16(state_[i / 4][i % 4 * 8 + e * 2], state_[i / 4][i % 4 * 8 + e * 2 + 1]);
@@ -92,14 +168,22 @@ class walk_state : protected walk_part<What, Job, Outputs, D> {
   }
 
   /// What is left of X beside those, likewise.
-  __device__ __forceinline__ void pack_rest(std::uint32_t (&x)[D / 16][4]) {
+  __device__ __forceinline__ void pack_rest(packed_state& x) {
 #pragma unroll
-    for (int i = 0; i < D / 16; ++i) {
+    for (int i = 0; i < plan::stored / 16; ++i) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const float* const pair = state_[i / 4] + i % 4 * 8 + e * 2;
         x[i][e] = pack_bfloat16(pair[0] - lower_bfloat16(x[i][e]), pair[1] - upper_bfloat16(x[i][e]));
       }
+    }
+  }
+
+  /// y^T += X read^T, X packed; with an encoding, `read` is what goes with the cosines.
+  __device__ __forceinline__ void multiply_factors(const packed_state& x, const tile& read, float (&y)[32]) const {
+#pragma unroll
+    for (int i = 0; i < plan::stored; i += 16) {
+      multiply_add_group(y, x[i / 16], (i < D ? read : part::shared_.sines_of_q()).along_columns(0, i % D));
     }
   }
 
@@ -119,7 +203,7 @@ class walk_state : protected walk_part<What, Job, Outputs, D> {
   }
   const int group_, thread_, lane_, row_;  // the first row of X in this thread
   const walk_rows<plan, D> rows_;
-  float state_[D / 64][32];
+  float state_[state_panels][32];
 };
 
 }  // namespace detail

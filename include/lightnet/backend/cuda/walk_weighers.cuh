@@ -114,7 +114,10 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
   /// What takes the state to the frame of a tile.
   __device__ static void send_rescale(message& to, const channel_weights<Job>& weights, const float (&by)[2]) {
     if (weights.part != 0) return;
-    *reinterpret_cast<float2*>(to.rescale + weights.channel) = float2{by[0], by[1]};
+#pragma unroll
+    for (int half = 0; half < plan::stored; half += D) {
+      *reinterpret_cast<float2*>(to.rescale + half + weights.channel) = float2{by[0], by[1]};
+    }
     if (by[0] != 1.0F || by[1] != 1.0F) atomicOr(&to.rescales, 1U);
   }
 
