@@ -176,6 +176,13 @@ void linear_recurrence_backward(execution<cuda>& on, const recurrence_arguments<
                                     : run_pull_tiles(on, scratch, operation, job, gradients);
     }
   }
+  if constexpr (takes_encoding_walks<Recurrence, Position, T> && takes_pull_tiles<Recurrence, no_position, T>) {
+    auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
+    if (fits_encoding_walks(on, job) && !gradients.state && !gradients.final_state && !gradients.theta) {
+      take_packed_angles(on, scratch, operation, job);
+      left_over = walk_gradients(on, scratch, operation, job, gradients);
+    }
+  }
   const auto job = weigh<Recurrence, Position>(on, scratch, arguments, false, operation, left_over);
   const auto pull = make_pullback(scratch, job);
   using pull_type = std::remove_cv_t<decltype(pull)>;

@@ -43,7 +43,13 @@ struct walk_plan {
   static constexpr bool encodes = Job::position::encodes;
   /// The channels of khat, of qhat and of the state: with an encoding, those of the cosines and then those of the sines.
   static constexpr int stored = encodes ? 2 * D : D;
-  static_assert(!encodes || (D == 64 && (forward_call ? weighs : What == walk_for::readings)));
+  static_assert(!encodes || D == 64);
+  static constexpr bool encodes_k =
+      encodes && (What == walk_for::outputs || What == walk_for::totals || What == walk_for::queries ||
+                  What == walk_for::values || What == walk_for::key_readings);
+  static constexpr bool encodes_q =
+      encodes && (What == walk_for::outputs || What == walk_for::readings || What == walk_for::keys ||
+                  What == walk_for::values || What == walk_for::incoming_sums);
 
   static constexpr bool loads_k = weighs ? keyed || Job::tied : prepares;
   static constexpr bool loads_v = weighs ? What != walk_for::values : prepares;
@@ -66,7 +72,11 @@ struct walk_plan {
       .weights = What == walk_for::keys && keyed,
   };
 
-  static constexpr int rows = 64, groups = D / 64;
+  static constexpr int rows_of_x = scales_rows ? stored : D, columns_of_x = scales_rows ? D : stored;
+  /// What comes out has a half that goes with the cosines and one that goes with the sines, each of a group of warps.
+  static constexpr bool joins_halves = encodes && scales_rows;
+
+  static constexpr int rows = 64, groups = rows_of_x / 64;
   static constexpr int readers = multiplies ? groups * 128 : 0, feeders = weighs || prepares ? 2 * D : D;
   static constexpr int threads = readers + feeders;
   static constexpr bool has_k = weighs || loads_k;
@@ -81,6 +91,8 @@ struct walk_plan {
   static constexpr int feeder_registers = weighs ? stored == 64 ? 112 : 88 : !prepares ? 48 : D == 64 ? 136 : 96;
   static_assert(!shares_registers || readers * reader_registers + feeders * feeder_registers <= threads * registers);
   static constexpr int extra_stride = D + 4;  // so that lanes of four tokens meet in no bank
+  /// Numbers of a tile, one for each token and channel.
+  static constexpr int extra_numbers = rows * extra_stride;
 };
 
 }  // namespace detail

@@ -80,7 +80,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         base::clean_values_and_meet(column(stage), part::first_of(turn));
         keep_state();
         begin_products();
-        add_to_state(stage);
+        base::add_to_state(column(stage), first_column(), in(stage), in_sines());
         commit_products();
         wait_for_products<0>();
         keep_state();
@@ -107,11 +107,18 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     return shared_.q(stage);
   }
   __device__ tile column(int stage) const {
-    if constexpr (What == walk_for::queries) return shared_.k(stage);
-    if constexpr (What == walk_for::keys) return shared_.q(stage);
+    // Of halves, each group has one.
+    if constexpr (What == walk_for::queries) return joins_sines() ? shared_.sines_of_k() : shared_.k(stage);
+    if constexpr (What == walk_for::keys) return joins_sines() ? shared_.sines_of_q() : shared_.q(stage);
     if constexpr (What == walk_for::values) return shared_.incoming(stage);
     return shared_.v(stage);
   }
+
+  __device__ bool joins_sines() const { return plan::joins_halves && group_ != 0; }
+  __device__ int first_column() const { return plan::joins_halves ? 0 : group_ * 64; }
+  // What goes with the sines in `in` and `read`.
+  __device__ tile in_sines() const { return What == walk_for::values ? shared_.sines_of_q() : shared_.sines_of_k(); }
+  __device__ tile read_sines() const { return What == walk_for::values ? shared_.sines_of_k() : shared_.sines_of_q(); }
 
   // --- The state
 
@@ -154,23 +161,11 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
 
   // --- Products
 
-  /// X += column^T in.
-  __device__ __forceinline__ void add_to_state(int stage) {
-#pragma unroll
-    for (int s = 0; s < rows; s += 16) {
-#pragma unroll
-      for (int panel = 0; panel < base::state_panels; ++panel) {
-        const tile of_panel = panel * 64 < D ? in(stage) : shared_.sines_of_k();
-        multiply_add_group(state_[panel], column(stage).along_rows(s, group_ * 64),
-                           of_panel.along_rows(s, panel * 64 % D));
-      }
-    }
-  }
-
   /// y^T of a tile that begins at a position, and X after it. Whether any column of v is bad.
   __device__ __forceinline__ bool multiply(int stage, int first, float (&y)[32]) {
     if constexpr (plan::cleans_values) base::clean_values(column(stage), first);
-    const tile reads = read(stage), scores{shared_.scores}, rest_of_scores{shared_.rest_of_scores()};
+    const tile reads = read(stage), columns_of = column(stage), scores{shared_.scores},
+               rest_of_scores{shared_.rest_of_scores()};
     constexpr int columns = rows / plan::groups;  // of the scores, which the groups share
     if constexpr (plan::encodes) publish_to_products();
     if constexpr (plan::outputs_for_scores) memory::reading().meet();  // outputs of the last tile are stored
@@ -183,14 +178,14 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     for (int i = 0; i < D; i += 16) {
       multiply_add_group(p, reads.along_columns(0, i), in(stage).along_columns(group_ * columns, i));
     }
-    if constexpr (plan::encodes) {
+    if constexpr (plan::encodes && !plan::scales_rows) {
 #pragma unroll
       for (int i = 0; i < D; i += 16) {
-        multiply_add_group(p, shared_.sines_of_q().along_columns(0, i), shared_.sines_of_k().along_columns(0, i));
+        multiply_add_group(p, read_sines().along_columns(0, i), in_sines().along_columns(0, i));
       }
     }
     commit_products();
-    constexpr bool reads_early = !plan::splits_state && !plan::encodes;  // else later, for lack of registers
+    constexpr bool reads_early = !plan::splits_state && plan::columns_of_x == D;  // else later, for lack of registers
     typename base::packed_state x;
     if constexpr (reads_early) pack_state(x);
 #pragma unroll
@@ -198,7 +193,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     wait_for_products<0>();
     keep_order(p);
     keep_order(y);
-    const auto read_state = [&] { base::multiply_factors(x, reads, y); };
+    const auto read_state = [&] { base::multiply_state(x, reads, read_sines(), y); };
     if constexpr (reads_early) {
       begin_products();
       read_state();
@@ -227,16 +222,16 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     }
     publish_to_products();
     memory::reading().meet();
-    if constexpr (plan::encodes) pack_state(x);
+    if constexpr (plan::columns_of_x > D) pack_state(x);
     keep_state();
     begin_products();
     if constexpr (!reads_early) read_state();
 #pragma unroll
     for (int s = 0; s < rows; s += 16) {
-      multiply_add_group(y, column(stage).along_rows(s, group_ * 64), rest_of_scores.along_columns(0, s));
-      multiply_add_group(y, column(stage).along_rows(s, group_ * 64), scores.along_columns(0, s));
+      multiply_add_group(y, columns_of.along_rows(s, first_column()), rest_of_scores.along_columns(0, s));
+      multiply_add_group(y, columns_of.along_rows(s, first_column()), scores.along_columns(0, s));
     }
-    add_to_state(stage);
+    base::add_to_state(columns_of, first_column(), in(stage), in_sines());
     commit_products();
     const bool bad = plan::cleans_values && uniform(shared_.bad_values != 0);
     wait_for_products<0>();
@@ -249,6 +244,9 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
   // --- What comes out, as walk_rows has it
 
   __device__ void write(int stage, const run_of_rows& run, int index, float (&y)[32]) {
+    if constexpr (plan::joins_halves) {
+      if (!base::join_halves(y)) return;
+    }
     if constexpr (What == walk_for::outputs) {
       rows_.store(out_.o, 0, job_.from.values, run, y, run.odd, out_.accumulate);
     } else if constexpr (What == walk_for::values) {

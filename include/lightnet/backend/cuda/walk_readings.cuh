@@ -49,13 +49,7 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
       const tile column = What == walk_for::sums ? shared_.v(stage) : shared_.incoming(stage);
       base::keep_state();
       begin_products();
-#pragma unroll
-      for (int s = 0; s < rows; s += 16) {
-#pragma unroll
-        for (int panel = 0; panel < D / 64; ++panel) {
-          multiply_add_group(state_[panel], column.along_rows(s, group_ * 64), in.along_rows(s, panel * 64));
-        }
-      }
+      base::add_to_state(column, group_ * 64, in, What == walk_for::sums ? shared_.sines_of_k() : shared_.sines_of_q());
       commit_products();
       wait_for_products<0>();
       base::keep_state();
@@ -128,7 +122,7 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
       return divides ? y * job_.inverse[item * job_.width + job_.weight_of_row(i)] : y;
     };
 #pragma unroll
-    for (int n = 0; n < plan::stored / 16; ++n) {
+    for (int n = 0; n < plan::columns_of_x / 16; ++n) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const int row = row_ + e % 2 * 8, column = n * 16 + e / 2 * 8 + lane_ % 4 * 2;
@@ -157,7 +151,7 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
     for (int n = 0; n < 32; ++n) y[n] = 0;
     keep_order(y);
     begin_products();
-    base::multiply_factors(x, read, y);
+    base::multiply_state(x, read, shared_.sines_of_q(), y);
     commit_products();
     wait_for_products<0>();
     keep_order(y);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cuda/walk_encoder.cuh>
 #include <lightnet/backend/cuda/walk_rows.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -10,14 +11,14 @@ namespace detail {
 /// X in the registers of the warps that multiply, four of them for 64 of its rows. A thread has the rows `row_` and
 /// `row_` + 8, and of each panel of 64 columns n / 4 * 8 + lane % 4 * 2 + n % 2.
 template <walk_for What, class Job, class Outputs, int D>
-class walk_state : protected walk_part<What, Job, Outputs, D> {
+class walk_state : protected walk_encoder<What, Job, Outputs, D> {
  protected:
   using part = walk_part<What, Job, Outputs, D>;
   using typename part::plan, typename part::tile;
-  static constexpr int state_panels = plan::stored / 64;  // of 64 columns
+  static constexpr int state_panels = plan::columns_of_x / 64;
 
   __device__ explicit walk_state(const part& given)
-      : part{given},
+      : walk_encoder<What, Job, Outputs, D>{given},
         group_{__shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0)},
         thread_{static_cast<int>(threadIdx.x) % 128},
         lane_{thread_ % 32},
@@ -35,65 +36,6 @@ class walk_state : protected walk_part<What, Job, Outputs, D> {
     clean_values(v, first);
     publish_to_products();
     part::memory::reading().meet();
-  }
-
-  /// The packed angles of what this thread encodes of a tile: of four rows, eight channels.
-  struct angles {
-    uint4 of_row[4][2];
-  };
-  /// Those of a tile that begins at a position, on their way from memory.
-  __device__ __forceinline__ angles angles_of(int first) const {
-    angles read;
-    const auto& at = part::line_.at;
-    const int thread = anew(thread_), row = part::row_of(thread), last = part::line_.length - 1 - first;
-    const std::uint32_t* const of_first = part::job_.packed(at, at.line.token(first)) + part::column_of(thread);
-    const std::int64_t step = at.line.step * part::job_.packed_channels;
-#pragma unroll
-    for (int n = 0; n < 4; ++n) {
-      const int r = row + 4 * n < last ? row + 4 * n : last;
-      const auto* const from = reinterpret_cast<const uint4*>(of_first + r * step);
-      read.of_row[n][0] = from[0];
-      read.of_row[n][1] = from[1];
-    }
-    return read;
-  }
-  /// Encodes khat and qhat of a tile, by all that multiply: there comes what goes with the cosines.
-  __device__ __forceinline__ void encode(const angles& of, int stage) const {
-    const int thread = anew(thread_), row = part::row_of(thread), column = part::column_of(thread);
-    const int place = static_cast<int>(tile{nullptr}.part(row, column) - tile{nullptr}.data);
-#pragma unroll
-    for (int n = 0; n < 4; ++n) {
-      const int at = (n % 2 == 0 ? place : place ^ 64) + n * 4 * tile::row_bytes;
-      float2 turn[8];  // cosine and sine
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const uint4 packed = of.of_row[n][half];
-        turn[half * 4] = both_float16(packed.x);
-        turn[half * 4 + 1] = both_float16(packed.y);
-        turn[half * 4 + 2] = both_float16(packed.z);
-        turn[half * 4 + 3] = both_float16(packed.w);
-      }
-      if constexpr (plan::has_k) {
-        encode_eight(turn, part::shared_.k(stage).data + at, part::shared_.sines_of_k().data + at);
-      }
-      if constexpr (plan::reads) {
-        encode_eight(turn, part::shared_.q(stage).data + at, part::shared_.sines_of_q().data + at);
-      }
-    }
-  }
-  __device__ __forceinline__ static void encode_eight(const float2 (&turn)[8], unsigned char* factors,
-                                                      unsigned char* sines) {
-    const uint4 given = *reinterpret_cast<const uint4*>(factors);
-    const std::uint32_t pairs[4] = {given.x, given.y, given.z, given.w};
-    std::uint32_t cosine[4], sine[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float x = lower_bfloat16(pairs[i]), y = upper_bfloat16(pairs[i]);
-      cosine[i] = pack_bfloat16(x * turn[2 * i].x, y * turn[2 * i + 1].x);
-      sine[i] = pack_bfloat16(x * turn[2 * i].y, y * turn[2 * i + 1].y);
-    }
-    *reinterpret_cast<uint4*>(factors) = uint4{cosine[0], cosine[1], cosine[2], cosine[3]};
-    *reinterpret_cast<uint4*>(sines) = uint4{sine[0], sine[1], sine[2], sine[3]};
   }
 
   /// Tells other stretches which columns of v are bad. All that multiply have met since they looked.
@@ -156,10 +98,10 @@ class walk_state : protected walk_part<What, Job, Outputs, D> {
   }
 
   /// X, rounded, as products read it.
-  using packed_state = std::uint32_t[plan::stored / 16][4];
+  using packed_state = std::uint32_t[plan::columns_of_x / 16][4];
   __device__ __forceinline__ void pack_state(packed_state& x) {
 #pragma unroll
-    for (int i = 0; i < plan::stored / 16; ++i) {
+    for (int i = 0; i < plan::columns_of_x / 16; ++i) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         x[i][e] = pack_bfloat16(state_[i / 4][i % 4 * 8 + e * 2], state_[i / 4][i % 4 * 8 + e * 2 + 1]);
@@ -170,7 +112,7 @@ class walk_state : protected walk_part<What, Job, Outputs, D> {
   /// What is left of X beside those, likewise.
   __device__ __forceinline__ void pack_rest(packed_state& x) {
 #pragma unroll
-    for (int i = 0; i < plan::stored / 16; ++i) {
+    for (int i = 0; i < plan::columns_of_x / 16; ++i) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const float* const pair = state_[i / 4] + i % 4 * 8 + e * 2;
@@ -179,11 +121,23 @@ class walk_state : protected walk_part<What, Job, Outputs, D> {
     }
   }
 
-  /// y^T += X read^T, X packed; with an encoding, `read` is what goes with the cosines.
-  __device__ __forceinline__ void multiply_factors(const packed_state& x, const tile& read, float (&y)[32]) const {
+  /// y^T += X read^T, X packed; `read` is what goes with the cosines, if X has columns for sines, too.
+  __device__ __forceinline__ static void multiply_state(const packed_state& x, const tile& read, const tile& sines,
+                                                        float (&y)[32]) {
 #pragma unroll
-    for (int i = 0; i < plan::stored; i += 16) {
-      multiply_add_group(y, x[i / 16], (i < D ? read : part::shared_.sines_of_q()).along_columns(0, i % D));
+    for (int i = 0; i < plan::columns_of_x; i += 16) {
+      multiply_add_group(y, x[i / 16], (i < D ? read : sines).along_columns(0, i % D));
+    }
+  }
+  /// X += column^T in, the columns of a tile from `first` on; `in` likewise.
+  __device__ __forceinline__ void add_to_state(const tile& column, int first, const tile& in, const tile& sines) {
+#pragma unroll
+    for (int s = 0; s < part::rows; s += 16) {
+#pragma unroll
+      for (int panel = 0; panel < state_panels; ++panel) {
+        const tile of_panel = panel * 64 < D ? in : sines;
+        multiply_add_group(state_[panel], column.along_rows(s, first), of_panel.along_rows(s, panel * 64 % D));
+      }
     }
   }
 
