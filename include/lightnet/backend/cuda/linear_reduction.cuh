@@ -281,8 +281,10 @@ void linear_reduction_backward(execution<cuda>& on, const recurrence_arguments<R
   execution<cuda>::scope scratch{on};
   const unsigned* left_over = nullptr;
   if constexpr (takes_reduction_gradients<Recurrence, Position, T>) {
-    const auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
-    if (on.takes_hopper() && fits_causal_tiles(job) && !gradients.state && !gradients.final_state) {
+    auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
+    const bool fits = Position::encodes ? fits_encoding_walks(on, job) : on.takes_hopper() && fits_causal_tiles(job);
+    if (fits && !gradients.state && !gradients.final_state && !gradients.theta) {
+      if constexpr (Position::encodes) take_packed_angles(on, scratch, operation, job);
       left_over = walk_reduction_gradients(on, scratch, operation, job, gradients);
     }
   }

@@ -9,8 +9,10 @@ namespace detail {
 
 /// Which gradients of the global traversal Hopper's matrix units take: of weights that are the keys.
 template <class Recurrence, class Position, class T>
-inline constexpr bool takes_reduction_gradients = takes_causal_tiles<Recurrence, Position, T>&&
-    Recurrence::per_channel&& recurrence_job<Recurrence, Position, 1, T>::keys_are_weights;
+inline constexpr bool takes_reduction_gradients =
+    (takes_causal_tiles<Recurrence, Position, T> ||
+     takes_encoding_walks<Recurrence, Position, T>)&&Recurrence::per_channel&& recurrence_job<Recurrence, Position, 1,
+                                                                                              T>::keys_are_weights;
 
 /// What the walks of one gradient read and write.
 template <class Gradients>
@@ -18,9 +20,9 @@ struct total_gradients {
   decltype(Gradients::o) o;  // what comes back
   decltype(Gradients::q) q, k, v;
   bool accumulate;
-  float* sum;             // [items, d, e] U, to be read, or [places, d, e] the parts of D, to be written
-  const float* incoming;  // [items, d, e]: D / Z
-  const float* owed;      // [items, d]: r / Z
+  float* sum;             // [items, d', e] U, to be read, or [places, d', e] the parts of D, to be written
+  const float* incoming;  // [items, d', e]: D / Z
+  const float* owed;      // [items, d']: r / Z
 };
 
 /// A row of D = qhat^T do, divided by Z, and what the tokens owe the normaliser, r_i = sum_j U_ij D_ij / Z_i.
@@ -35,13 +37,13 @@ struct add_incoming {
 
   __device__ void operator()(const line_of_head& at, std::int64_t i) const {
     if (job.poisoned[at.item] != 0) return;
-    const std::int64_t keys = job.from.keys, values = job.from.values, row = at.item * keys + i;
+    const std::int64_t rows = job.from.stored_keys, values = job.from.values, row = at.item * rows + i;
     const std::int64_t count = stretches.count(at), first = stretches.places(at, 0);
-    const float by = job.inverse[at.item * job.width + i];
+    const float by = job.inverse[at.item * job.width + job.weight_of_row(i)];
     float d[elements_of_lane] = {}, u[elements_of_lane] = {}, r = 0;
     each_of_lane(values, [&](int n, int j) { u[n] = sums[row * values + j]; });
     for (std::int64_t s = 0; s < count; ++s) {
-      const float* const part = parts + ((first + s) * keys + i) * values;
+      const float* const part = parts + ((first + s) * rows + i) * values;
       each_of_lane(values, [&](int n, int j) { d[n] += part[j]; });
     }
     each_of_lane(values, [&](int n, int j) {
@@ -61,9 +63,9 @@ const unsigned* walk_reduction_gradients(execution<cuda>& on, execution<cuda>::s
   job.global = true;
   take_line_memory(on, scratch, operation, job);
   const auto& from = job.from;
-  const std::int64_t items = from.items(), size = from.keys * from.values;
+  const std::int64_t items = from.items(), size = from.stored_keys * from.values;
   float *const sums = scratch.take<float>(items * size), *const incoming = scratch.take<float>(items * size),
-               *const owed = scratch.take<float>(items * from.keys);
+               *const owed = scratch.take<float>(items * from.stored_keys);
   const line_stretches stretches = total_of_lines(on, scratch, operation, job, {}, sums);
   float* const parts = scratch.take<float>(stretches.places.count() * size);
   gradient_memory kept;

@@ -69,8 +69,9 @@ class walk_encoder : protected walk_part<What, Job, Outputs, D> {
     }
   }
 
-  /// The gradient of a factor before it was encoded, from y of both its halves, as walk_rows has them. Whether this is the
-  /// thread that has it.
+  /// The sum of y of both halves, as walk_rows has them; where they are those of a gradient by encoded factors (Turns), the
+  /// gradient by the factors. Whether this thread is one of those that have it.
+  template <bool Turns>
   __device__ __forceinline__ bool join_halves(float (&y)[32]) const {
     const int thread = anew(static_cast<int>(threadIdx.x) % 128), lane = thread % 32;
     const int channel = thread / 32 * 16 + lane / 4, token = lane % 4 * 2;
@@ -82,8 +83,10 @@ class walk_encoder : protected walk_part<What, Job, Outputs, D> {
       }
     };
     each([&](float& x, int place) {
-      const float2 turn = both_float16(part::shared_.turns[place]);
-      x *= first ? turn.x : turn.y;
+      if constexpr (Turns) {
+        const float2 turn = both_float16(part::shared_.turns[place]);
+        x *= first ? turn.x : turn.y;
+      }
       if (!first) part::shared_.halves[place] = x;
     });
     memory::reading().meet();

@@ -72,9 +72,10 @@ struct walk_plan {
       .weights = What == walk_for::keys && keyed,
   };
 
-  static constexpr int rows_of_x = scales_rows ? stored : D, columns_of_x = scales_rows ? D : stored;
+  static constexpr bool keys_are_rows = scales_rows || What == walk_for::key_readings;
+  static constexpr int rows_of_x = keys_are_rows ? stored : D, columns_of_x = keys_are_rows ? D : stored;
   /// What comes out has a half that goes with the cosines and one that goes with the sines, each of a group of warps.
-  static constexpr bool joins_halves = encodes && scales_rows;
+  static constexpr bool joins_halves = encodes && keys_are_rows;
 
   static constexpr int rows = 64, groups = rows_of_x / 64;
   static constexpr int readers = multiplies ? groups * 128 : 0, feeders = weighs || prepares ? 2 * D : D;
@@ -82,11 +83,14 @@ struct walk_plan {
   static constexpr bool has_k = weighs || loads_k;
   static constexpr int tiles = has_k + loads_v + loads_q + loads_incoming;
   static constexpr int stages = has_extra ? 2 : 3;  // tiles that are there or on their way
-  static constexpr int blocks_of_processor =
-      (D == 64 && tiles <= 3) || What == walk_for::readings || What == walk_for::query_readings || !multiplies ? 2 : 1;
+  static constexpr int blocks_of_processor = (D == 64 && tiles <= 3 && !(joins_halves && prepares)) ||
+                                                     What == walk_for::readings || What == walk_for::query_readings ||
+                                                     !multiplies
+                                                 ? 2
+                                                 : 1;
   // Registers of a thread: as many at first for all, then readers take some of the feeders', by groups of four warps.
   static constexpr int registers = 65536 / (blocks_of_processor * threads) / 8 * 8;
-  static constexpr bool shares_registers = multiplies && blocks_of_processor * threads >= 512;
+  static constexpr bool shares_registers = multiplies && blocks_of_processor * threads >= 512 && feeders % 128 == 0;
   static constexpr int reader_registers = weighs ? stored == 64 ? 144 : 168 : !prepares ? 96 : D == 64 ? 112 : 152;
   static constexpr int feeder_registers = weighs ? stored == 64 ? 112 : 88 : !prepares ? 48 : D == 64 ? 136 : 96;
   static_assert(!shares_registers || readers * reader_registers + feeders * feeder_registers <= threads * registers);

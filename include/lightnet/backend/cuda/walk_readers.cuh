@@ -57,6 +57,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         }
       };
       if constexpr (plan::encodes) {
+        if constexpr (plan::adds_up) memory::reading().meet();  // nobody multiplies the last tile any more
         base::encode(angles, stage);
       }
       if constexpr (plan::reads) {
@@ -245,7 +246,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
 
   __device__ void write(int stage, const run_of_rows& run, int index, float (&y)[32]) {
     if constexpr (plan::joins_halves) {
-      if (!base::join_halves(y)) return;
+      if (!base::template join_halves<true>(y)) return;
     }
     if constexpr (What == walk_for::outputs) {
       rows_.store(out_.o, 0, job_.from.values, run, y, run.odd, out_.accumulate);

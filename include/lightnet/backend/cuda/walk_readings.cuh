@@ -68,8 +68,10 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
       load_packed<true>(out_.incoming, false, x);
       load_packed<false>(out_.incoming, false, transposed);
       for (int side = 0; side < 2; ++side) {
-        const int i = row_ + side * 8;
-        if (i < job_.from.keys) owed[side] = out_.owed[line_.at.item * job_.width + i];
+        const std::int64_t keys = job_.from.keys, i = (row_ + side * 8) % D;
+        if (i >= keys) continue;
+        const float* const of_row = out_.owed + line_.at.item * job_.from.stored_keys + i;
+        owed[side] = plan::encodes ? of_row[0] + of_row[keys] : of_row[0];
       }
     } else {
       load_packed<plan::scales_rows>(out_.sum, Job::sums, x);
@@ -83,25 +85,26 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
       float y[32];
       if constexpr (What == walk_for::key_readings) {
         multiply(x, shared_.v(stage), y);
-        const tile khat = shared_.k(stage);
+        if (joined<true>(y)) {
 #pragma unroll
-        for (int t = 0; t < rows; t += 16) {
-          const four_pairs weights = pairs_of(khat, t);
+          for (int t = 0; t < rows; t += 16) {
+            if constexpr (!plan::encodes) khat_[t / 16] = pairs_of(shared_.k(stage), t);
 #pragma unroll
-          for (int n = 0; n < 8; ++n) {
-            float& dk = y[t / 2 + n];
-            dk = weights[n] * (dk - owed[n / 2 % 2]);
+            for (int n = 0; n < 8; ++n) {
+              float& dk = y[t / 2 + n];
+              dk = khat_[t / 16][n] * (dk - owed[n / 2 % 2]);
+            }
           }
+          rows_.store(out_.k, 0, job_.from.keys, run, y, false, out_.accumulate);
         }
-        rows_.store(out_.k, 0, job_.from.keys, run, y, false, out_.accumulate);
-        multiply(transposed, khat, y);
+        multiply(transposed, plan::joins_halves && group_ != 0 ? shared_.sines_of_k() : shared_.k(stage), y);
         shared_.emptied[stage].pass();
         memory::reading().meet();
-        rows_.store(out_.v, 1, job_.from.values, run, y, false, out_.accumulate);
+        if (joined<false>(y)) rows_.store(out_.v, 1, job_.from.values, run, y, false, out_.accumulate);
       } else if constexpr (What == walk_for::query_readings) {
         multiply(x, shared_.incoming(stage), y);
         shared_.emptied[stage].pass();
-        rows_.store(out_.q, 0, job_.from.keys, run, y, false, out_.accumulate);
+        if (joined<true>(y)) rows_.store(out_.q, 0, job_.from.keys, run, y, false, out_.accumulate);
       } else {
         multiply(x, shared_.q(stage), y);
         shared_.emptied[stage].pass();
@@ -110,13 +113,21 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
     });
   }
 
-  /// X as products read it: U / Z, or what is divided already.
+  /// Whether this thread has y, of both halves where there are two.
+  template <bool Turns>
+  __device__ __forceinline__ bool joined(float (&y)[32]) const {
+    if constexpr (plan::joins_halves) return base::template join_halves<Turns>(y);
+    return true;
+  }
+
+  /// X as products read it: U / Z, or what is divided already. Of two halves a group has the rows, or the columns, of one.
   template <bool KeysAreRows>
   __device__ void load_packed(const float* from, bool divides, packed_state& x) const {
     const std::int64_t values = job_.from.values, item = line_.at.item;
+    const int half = plan::joins_halves ? group_ * D : 0;
     const auto element = [&](int row, int column) {
-      const std::int64_t i = base::row_of_state(KeysAreRows ? row : column);
-      const int j = KeysAreRows ? column : row;
+      const std::int64_t i = base::row_of_state(KeysAreRows ? row : half + column);
+      const int j = KeysAreRows ? column : row - half;
       if (i < 0 || j >= values) return 0.0F;
       const float y = from[(item * job_.from.stored_keys + i) * values + j];
       return divides ? y * job_.inverse[item * job_.width + job_.weight_of_row(i)] : y;
@@ -159,7 +170,7 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
 
   /// Calls body(turn, stage) for every tile, once it is there.
   template <class Body>
-  __device__ void each_tile(const Body& body) const {
+  __device__ void each_tile(const Body& body) {
     const int tiles = line_.tiles();
     int stage = 0;
     unsigned round = 0;
@@ -167,13 +178,23 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
       typename base::angles angles;
       if constexpr (plan::encodes) angles = base::angles_of(part::first_of(turn));
       shared_.full[stage].wait(round);
-      if constexpr (plan::encodes) base::encode(angles, stage);
+      if constexpr (plan::encodes) {
+        if constexpr (What == walk_for::key_readings) {  // before they are encoded
+#pragma unroll
+          for (int t = 0; t < rows && group_ == 0; t += 16) khat_[t / 16] = pairs_of(shared_.k(stage), t);
+        }
+        if constexpr (What == walk_for::key_readings || plan::adds_up) memory::reading().meet();
+        base::encode(angles, stage);
+      }
       publish_to_products();
+      if constexpr (plan::encodes && plan::adds_up) memory::reading().meet();
       body(turn, stage);
       stage = memory::next(stage);
       round += stage == 0;
     }
   }
+
+  four_pairs khat_[What == walk_for::key_readings ? rows / 16 : 1];
 };
 
 }  // namespace detail
