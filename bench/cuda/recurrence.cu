@@ -40,20 +40,18 @@ struct operands {
   ln::scan_inputs<R, 1, T, ln::cuda> inputs() { return {.q = q.view(), .k = k.view(), .v = v.view()}; }
 };
 
-template <class R, class V, class T>
+template <class R, class V, class T, class P = ln::no_position>
 void add_scan(const std::string& name, const std::string& type, const shape& s) {
   add({name + "/forward/" + type + "/" + s.text(), 4 * s.elements() * sizeof(T), [s] {
          const auto all = std::make_shared<operands<R, T>>(s, false);
-         return [all](ln::execution<ln::cuda>& on) {
-           ln::scan<R, V, ln::no_position, 1, T>(on, all->inputs(), {.o = all->o.view()});
-         };
+         return
+             [all](ln::execution<ln::cuda>& on) { ln::scan<R, V, P, 1, T>(on, all->inputs(), {.o = all->o.view()}); };
        }});
   add({name + "/backward/" + type + "/" + s.text(), 7 * s.elements() * sizeof(T), [s] {
          const auto all = std::make_shared<operands<R, T>>(s, true);
          return [all](ln::execution<ln::cuda>& on) {
-           ln::scan_backward<R, V, ln::no_position, 1, T>(
-               on, all->inputs(), {.o = all->d_o.view()},
-               {.q = all->dq.view(), .k = all->dk.view(), .v = all->dv.view()});
+           ln::scan_backward<R, V, P, 1, T>(on, all->inputs(), {.o = all->d_o.view()},
+                                            {.q = all->dq.view(), .k = all->dk.view(), .v = all->dv.view()});
          };
        }});
 }
@@ -94,13 +92,15 @@ void add_elementwise(const std::string& type, const shape& s) {
 }  // namespace
 
 void add_recurrence_rows() {
-  const shape usual{32, 2048, 16, 128}, narrow{256, 256, 16, 64};
-  for (const shape& each : {usual, shape{32, 2048, 32, 64}, shape{1, 65536, 16, 128}}) {
+  const shape usual{32, 2048, 16, 128}, small{32, 2048, 32, 64}, narrow{256, 256, 16, 64};
+  for (const shape& each : {usual, small, shape{1, 65536, 16, 128}}) {
     add_scan<ln::additive, ln::causal, ln::bfloat16>("additive/causal", "bfloat16", each);
   }
   add_scan<ln::additive, ln::causal, float>("additive/causal", "float", usual);
   add_scan<ln::additive, ln::global, ln::bfloat16>("additive/global", "bfloat16", usual);
   add_scan<ln::additive, ln::global, ln::bfloat16>("additive/global", "bfloat16", narrow);
+  add_scan<ln::additive, ln::causal, ln::bfloat16, ln::md_lrpe>("additive/causal/md_lrpe", "bfloat16", small);
+  add_scan<ln::additive, ln::global, ln::bfloat16, ln::md_lrpe>("additive/global/md_lrpe", "bfloat16", small);
   add_scan<ln::constant_decay, ln::causal, ln::bfloat16>("constant_decay/causal", "bfloat16", usual);
   add_step<ln::bfloat16>("bfloat16", {64, 1, 16, 128});
   add_elementwise<float>("float", {1, 65536, 16, 128});

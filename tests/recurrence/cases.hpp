@@ -14,6 +14,7 @@
 #define LIGHTNET_CASES_ADDITIVE_KEYS(E, B, D)                          \
   E(ln::additive, ln::causal, ln::no_position, 1)                      \
   E(ln::additive, ln::bidirectional, ln::no_position, 1)               \
+  E(ln::additive, ln::causal, ln::md_lrpe, 1)                          \
   B(ln::additive, ln::causal, ln::md_lrpe, 2)                          \
   D(ln::additive, ln::bidirectional, ln::md_lrpe, 2)                   \
   B(ln::additive, ln::axial, ln::md_lrpe, 2)                           \
@@ -28,7 +29,7 @@
   LIGHTNET_CASES_ADDITIVE_SINK(E, B, D)
 #define LIGHTNET_CASES_GLOBAL_KEYS(E, B, D)                            \
   E(ln::additive, ln::global, ln::no_position, 1)                      \
-  B(ln::additive, ln::global, ln::md_lrpe, 2)                          \
+  E(ln::additive, ln::global, ln::md_lrpe, 2)                          \
   B(ln::additive, ln::global, ln::md_lrpe_rotate, 3)                   \
   D(ln::additive, ln::global, md_lrpe_neighbours, 1)                   \
   B(ln::additive_with_sink, ln::global, ln::no_position, 2)
@@ -66,7 +67,7 @@
   E(ln::constant_decay, ln::causal, ln::no_position, 1)                \
   B(ln::constant_decay, ln::causal, ln::md_lrpe_rotate, 2)             \
   D(ln::constant_decay, ln::axial, ln::md_lrpe_rotate, 2)              \
-  B(ln::constant_decay, ln::bidirectional, ln::md_lrpe, 2)             \
+  E(ln::constant_decay, ln::bidirectional, ln::md_lrpe, 2)             \
   B(ln::signed_decay<ln::constant_decay>, ln::causal, ln::no_position, 1) \
   D(ln::signed_decay<ln::constant_decay>, ln::axial, ln::no_position, 1) \
   D(ln::signed_decay<ln::constant_decay>, ln::bidirectional, ln::md_lrpe, 2)
@@ -84,7 +85,7 @@
 #define LIGHTNET_CASES_VECTOR_DECAY(E, B, D)                           \
   E(ln::vector_decay, ln::causal, ln::no_position, 1)                  \
   B(ln::vector_decay, ln::bidirectional, ln::no_position, 1)           \
-  D(ln::vector_decay, ln::causal, ln::md_lrpe, 2)                      \
+  E(ln::vector_decay, ln::causal, ln::md_lrpe, 2)                      \
   B(ln::vector_decay, ln::axial, ln::md_lrpe, 2)
 #define LIGHTNET_CASES_SIGNED_VECTOR(E, B, D)                          \
   B(ln::signed_decay<ln::vector_decay>, ln::causal, ln::no_position, 1) \
