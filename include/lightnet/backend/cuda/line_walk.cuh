@@ -64,10 +64,7 @@ __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<Wh
 #endif
 }
 
-/// Whether walks take what causal tiles take, too, with an encoding that doubles the channels: of up to 64.
-template <class Recurrence, class Position, class T>
-inline constexpr bool takes_encoding_walks =
-    Position::encodes && !Position::mixes_channels && takes_causal_tiles<Recurrence, no_position, T>;
+/// Heads that walks encode.
 template <class Job>
 bool fits_encoding_walks(const execution<cuda>& on, const Job& job) {
   return on.takes_hopper() && fits_causal_tiles(job) && job.from.keys <= 64 && job.from.values <= 64;

@@ -9,9 +9,10 @@ LIGHTNET_BEGIN_NAMESPACE
 namespace detail {
 
 /// Which gradients the matrix units take: of recurrences whose channels have weights of their own.
+template <class Recurrence>
+inline constexpr bool has_weights_to_pull = Recurrence::per_channel&& Recurrence::kappa != kappa_of::complement;
 template <class Recurrence, class Position, class T>
-inline constexpr bool takes_pull_tiles =
-    takes_causal_tiles<Recurrence, Position, T>&& Recurrence::per_channel&& Recurrence::kappa != kappa_of::complement;
+inline constexpr bool takes_pull_tiles = takes_causal_tiles<Recurrence, Position, T>&& has_weights_to_pull<Recurrence>;
 
 /// What the kernels of one gradient hand each other.
 struct pull_tiles_memory {

@@ -10,10 +10,16 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// Which recurrences the matrix instructions take: those whose key is a key or a weight, in bfloat16, without an encoding.
+/// Which recurrences the matrix instructions take: those whose key is a key or a weight, in bfloat16.
+template <class Recurrence, class T>
+inline constexpr bool takes_matrix_units =
+    std::is_same_v<T, bfloat16>&& Recurrence::weight != weight_of::running_sum && !Recurrence::with_sign;
+/// Without an encoding, and, on Hopper alone (walk_encoder), with one that doubles the channels.
 template <class Recurrence, class Position, class T>
-inline constexpr bool takes_causal_tiles = std::is_same_v<T, bfloat16> && !Position::encodes &&
-                                           Recurrence::weight != weight_of::running_sum && !Recurrence::with_sign;
+inline constexpr bool takes_causal_tiles = takes_matrix_units<Recurrence, T> && !Position::encodes;
+template <class Recurrence, class Position, class T>
+inline constexpr bool takes_encoding_walks =
+    takes_matrix_units<Recurrence, T>&& Position::encodes && !Position::mixes_channels;
 
 /// The factors of 64 tokens of a line and head in the frame of the last of them, and what is carried from there to the next.
 /// A thread has two neighbouring channels and some neighbouring tokens, a part; the lanes of a warp lie along the channels.
