@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -358,7 +359,10 @@ operation make() {
   made.runs_on = std::is_same_v<Device, ln::cpu> ? device::cpu : device::cuda;
   made.uses_tiles = is_bfloat16 && ln::detail::amx_available();
 #if defined(LIGHTNET_HAS_CUDA)
-  if (made.runs_on == device::cuda) made.uses_tiles = ln::detail::takes_causal_tiles<R, P, T>;
+  if (made.runs_on == device::cuda) {
+    const bool hopper = std::getenv("LIGHTNET_TEST_AMPERE") == nullptr;
+    made.uses_tiles = ln::detail::takes_causal_tiles<R, P, T> || (ln::detail::takes_encoding_walks<R, P, T> && hopper);
+  }
 #endif
   made.forward = forward<R, V, P, Dims, T, Device>;
   made.backward = backward<R, V, P, Dims, T, Device>;

@@ -14,8 +14,7 @@
 #define LIGHTNET_CASES_ADDITIVE_KEYS(E, B, D)                          \
   E(ln::additive, ln::causal, ln::no_position, 1)                      \
   E(ln::additive, ln::bidirectional, ln::no_position, 1)               \
-  E(ln::additive, ln::causal, ln::md_lrpe, 1)                          \
-  B(ln::additive, ln::causal, ln::md_lrpe, 2)                          \
+  E(ln::additive, ln::causal, ln::md_lrpe, 2)                          \
   D(ln::additive, ln::bidirectional, ln::md_lrpe, 2)                   \
   B(ln::additive, ln::axial, ln::md_lrpe, 2)                           \
   D(ln::additive, ln::causal, ln::no_position, 4)                      \
@@ -85,7 +84,7 @@
 #define LIGHTNET_CASES_VECTOR_DECAY(E, B, D)                           \
   E(ln::vector_decay, ln::causal, ln::no_position, 1)                  \
   B(ln::vector_decay, ln::bidirectional, ln::no_position, 1)           \
-  E(ln::vector_decay, ln::causal, ln::md_lrpe, 2)                      \
+  D(ln::vector_decay, ln::causal, ln::md_lrpe, 2)                      \
   B(ln::vector_decay, ln::axial, ln::md_lrpe, 2)
 #define LIGHTNET_CASES_SIGNED_VECTOR(E, B, D)                          \
   B(ln::signed_decay<ln::vector_decay>, ln::causal, ln::no_position, 1) \

@@ -176,7 +176,9 @@ void linear_recurrence_backward(execution<cuda>& on, const recurrence_arguments<
                                     : run_pull_tiles(on, scratch, operation, job, gradients);
     }
   }
-  if constexpr (takes_encoding_walks<Recurrence, Position, T> && has_weights_to_pull<Recurrence>) {
+  // The gradient of a decay is made of differences between what queries and keys get. It wants both rounded but once.
+  if constexpr (takes_encoding_walks<Recurrence, Position, T> && has_weights_to_pull<Recurrence> &&
+                Recurrence::normaliser == normaliser_of::sum) {
     auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
     if (fits_encoding_walks(on, job) && !gradients.state && !gradients.final_state && !gradients.theta) {
       take_packed_angles(on, scratch, operation, job);
