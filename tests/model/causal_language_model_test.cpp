@@ -4,6 +4,7 @@
 #include <lightnet/model/generate.hpp>
 #include <lightnet/model/paper_language_models.hpp>
 
+#include "allocation.hpp"
 #include "check.hpp"
 
 namespace {
@@ -154,6 +155,22 @@ TEST_CASE("a copy of what decoding remembers is a branch of its own") {
   const list<double> one = text.next(1), other = text.next(1);
   CHECK(numbers::same_bits(branch.next(1), one));
   CHECK(numbers::same_bits(branch.next(1), other));
+}
+
+TEST_CASE("a token allocates nothing, however many there were before") {
+  const question q;
+  ln::execution<ln::cpu> on(2);
+  model::context<ln::decode> context;
+  list<double> y = numbers::unwritten(batch * letters::vocabulary);
+  const auto next = [&] {
+    model{}.forward(on, q.params(), {q.tokens.data(), {{batch, 1}}},
+                    numbers::view_of<2>(y, {batch, letters::vocabulary}), context);
+  };
+  next();
+  next();  // here the workspace is one block
+  const std::int64_t before = allocation::count;
+  for (int i = 0; i < 100; ++i) next();
+  CHECK(allocation::count == before);
 }
 
 TEST_CASE("generate gives, greedily, the tokens that the whole sequence in parallel gives") {
