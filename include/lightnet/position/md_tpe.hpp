@@ -4,6 +4,7 @@
 #include <lightnet/backend/for_each.hpp>
 #include <lightnet/backend/scan.hpp>
 #include <lightnet/core/layer_check.hpp>
+#include <lightnet/core/math.hpp>
 #include <lightnet/core/modes.hpp>
 #include <lightnet/core/parameters.hpp>
 
@@ -45,7 +46,8 @@ struct md_tpe {
   }
 
   /// The same for tokens that arrive in parts: those of a call come after those of the calls before, which `modes` holds as
-  /// h, [B, Width, Modes], empty before the first. Throws shape_error, too, for another number of sequences than before.
+  /// h, [B, Width, Modes], empty before the first. Throws shape_error, too, for another number of sequences than before, and
+  /// value_error for a prefix.
   using modes_so_far = std::optional<tensor<rank<3>, accumulator<T>, Device>>;
   void forward(execution<Device>& on, const parameters& params, const input& x, const output& y,
                modes_so_far& modes) const {
@@ -58,6 +60,10 @@ struct md_tpe {
     if (modes && modes->extent(0) != x.batch()) {
       throw shape_error(check.operation, "x", std::to_string(modes->extent(0)) + " sequences, as before",
                         x.tokens.describe());
+    }
+    if (x.grid.prefix != 0) {
+      throw value_error(check.operation, "x.grid.prefix", "zero, for tokens that arrive in parts",
+                        std::to_string(x.grid.prefix));
     }
     if (!modes) modes.emplace(rank<3>{{x.batch(), Width, Modes}});
     detail::for_each_row(on, check.operation, x.batch(), Width,
