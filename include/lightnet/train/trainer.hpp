@@ -25,8 +25,8 @@ struct gradient_by<view<Shape, U, Device>, T> {
 };
 }  // namespace detail
 
-/// Trains a classifier, of items or of tokens: owns its parameters, their gradients and the optimiser, and runs forward, loss, backward and
-/// update. It knows nothing of files and terminals.
+/// Trains a classifier, of items or of their tokens: owns its parameters, their gradients and the optimiser, and runs
+/// forward, loss, backward and update. It knows nothing of files and terminals.
 ///
 /// The Model computes in T. With bfloat16 that is mixed precision: activations, gradients and a copy of the parameters are
 /// bfloat16, while the parameters themselves, the moments of the optimiser and the loss are float.
@@ -94,8 +94,8 @@ class trainer {
     }
   }
 
-  /// One update from one batch, its labels [B] or [B, N]. Throws what the model and cross_entropy throw, before anything changed, and value_error
-  /// where the last `patience` updates all had gradients that were not finite.
+  /// One update from one batch, its labels [B] or [B, N]. Throws what the model and cross_entropy throw, before anything
+  /// changed, and value_error where the last `patience` updates all had gradients that were not finite.
   template <class Input, class Labels>
   update_report step(execution<Device>& on, const Input& x, const Labels& labels) {
     begin_step();
