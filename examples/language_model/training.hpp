@@ -72,12 +72,14 @@ inline int demonstrate(const arguments& given, const std::optional<lightnet::che
   const auto description = description_of(standard);
   const auto all = load_corpus(given, standard.length + 1);
   const bytes learned{all.learned()}, held_out{all.held_out()};
-  lightnet::token_batches<device> training{learned.view(),
-                                           {.length = standard.length, .shift = true, .seed = standard.seed}};
-  lightnet::token_batches<device> testing{held_out.view(), {.length = standard.length}};
+  lightnet::token_options cut{.length = standard.length};
+  lightnet::token_batches<device> testing{held_out.view(), cut};
   const auto few = std::min(held_out.view().extent(0), standard.tested + 1);
-  lightnet::token_batches<device> testing_some{held_out.view().slice(0, 0, few), {.length = standard.length}};
-  const auto options = options_of(given, saved, training.size());
+  lightnet::token_batches<device> testing_some{held_out.view().slice(0, 0, few), cut};
+  cut.shift = true;
+  const auto options = options_of(given, saved, lightnet::token_batches<device>{learned.view(), cut}.size());
+  cut.seed = options.seed;
+  lightnet::token_batches<device> training{learned.view(), cut};
   const auto updates_of_epoch = lightnet::updates_of_epoch(training.size(), options.batch);
   const auto updates = options.epochs * updates_of_epoch;
 
