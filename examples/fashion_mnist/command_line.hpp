@@ -4,28 +4,19 @@
 // Reading the command line.
 
 #include <CLI/CLI.hpp>
-#include <filesystem>
 #include <optional>
 #include <string>
-#include <system_error>
 
 #include "arguments.hpp"
+#include "common/program.hpp"
 
 namespace fashion_mnist {
-
-/// The folder of the running program.
-inline std::filesystem::path program_folder(const char* called_as) {
-  std::error_code failed;
-  auto self = std::filesystem::read_symlink("/proc/self/exe", failed);
-  if (failed) self = called_as;
-  return self.has_parent_path() ? self.parent_path() : std::filesystem::path(".");
-}
 
 /// Reads the command line; where the program has no more to do, `exit_code` says how it ends: 0 after --help, 2 after
 /// a mistake.
 inline arguments parse(int count, char** values, std::optional<int>& exit_code) {
   arguments given;
-  given.output = program_folder(values[0]).string();
+  given.output = examples::program_folder(values[0]).string();
   CLI::App app{"A LightNet learns to tell pictures of clothes apart (Fashion-MNIST), with one scan a layer."};
   app.option_defaults()->always_capture_default();
   app.add_option("--epochs", given.epochs, "Times that every training image is seen")->check(CLI::Range(1, 100'000));

@@ -57,10 +57,9 @@ inline std::string comparison_table(std::span<const comparison_row> rows) {
       sum += accuracies.back();
     }
     const auto [lowest, highest] = std::ranges::minmax(accuracies);
-    table += "| " + row.mixer + " | " + std::to_string(row.scans) + " | " +
-             detail::grouped(row.trials.front().parameters) + " | " +
-             text("%.2f %% (%.2f to %.2f)", sum / static_cast<double>(accuracies.size()), lowest, highest) + " | " +
-             text("%.0f", median(rates)) + " | " + text("%.3f", median(calls)) + " |\n";
+    table += "| " + row.mixer + " | " + std::to_string(row.scans) + " | " + grouped(row.trials.front().parameters) +
+             " | " + text("%.2f %% (%.2f to %.2f)", sum / static_cast<double>(accuracies.size()), lowest, highest) +
+             " | " + text("%.0f", median(rates)) + " | " + text("%.3f", median(calls)) + " |\n";
   }
   return table;
 }

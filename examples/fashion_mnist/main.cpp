@@ -13,11 +13,10 @@
 
 #include "arguments.hpp"
 #include "command_line.hpp"
+#include "common/recorder.hpp"
 #include "comparison.hpp"
 #include "idx.hpp"
-#include "machine.hpp"
 #include "mixer.hpp"
-#include "recorder.hpp"
 #include "settings.hpp"
 
 namespace ln = lightnet;
@@ -27,7 +26,7 @@ namespace {
 
 /// The mixer that was asked for, or that a checkpoint was made with.
 const mixer& chosen_mixer(const arguments& given, const std::optional<ln::checkpoint>& saved) {
-  const std::string name = saved ? recorder::mixer_of(*saved) : given.mixer.value_or(additive.name);
+  const std::string name = saved ? examples::recorder::mixer_of(*saved) : given.mixer.value_or(additive.name);
   if (saved && given.mixer && *given.mixer != name) {
     throw ln::value_error("--resume", "--mixer", name + " as in " + saved->path().string() + ", or nothing",
                           *given.mixer);
@@ -62,9 +61,8 @@ int compare(const arguments& given) {
       "\n%s\nSeeds %llu to %llu, %lld epochs of %s images, %s.\n"
       "A call is the mixer of one layer: forward, for %lld images, on %s.\n",
       comparison_table(rows).c_str(), static_cast<unsigned long long>(first),
-      static_cast<unsigned long long>(chosen.seed), static_cast<long long>(chosen.epochs),
-      detail::grouped(images).c_str(), machine{given.threads}.name().c_str(), static_cast<long long>(chosen.batch),
-      machine{1}.name().c_str());
+      static_cast<unsigned long long>(chosen.seed), static_cast<long long>(chosen.epochs), grouped(images).c_str(),
+      machine{given.threads}.name().c_str(), static_cast<long long>(chosen.batch), machine{1}.name().c_str());
   return 0;
 }
 

@@ -21,8 +21,11 @@
 #include <vector>
 
 #include "canvas.hpp"
+#include "common/text.hpp"
 
 namespace fashion_mnist {
+
+using examples::grouped;
 
 /// What the picture shows, in ASCII. The grid is filled from the first image on; images beyond it are not drawn.
 struct figure {
@@ -40,15 +43,6 @@ struct figure {
 };
 
 namespace detail {
-
-/// 1234567 as "1,234,567".
-inline std::string grouped(std::int64_t value) {
-  std::string text = std::to_string(value);
-  for (auto i = static_cast<std::ptrdiff_t>(text.size()) - 3; i > (value < 0 ? 1 : 0); i -= 3) {
-    text.insert(static_cast<std::size_t>(i), 1, ',');
-  }
-  return text;
-}
 
 /// From OKLab, in which equal steps look equal (https://bottosson.github.io/posts/oklab), given as lightness 0 to 1,
 /// chroma and hue in turns.

@@ -11,8 +11,11 @@
 #include <string>
 
 #include "arguments.hpp"
+#include "common/machine.hpp"
 
 namespace fashion_mnist {
+
+using examples::device, examples::machine;
 
 struct settings {
   std::uint64_t seed = 1;
@@ -32,8 +35,6 @@ struct settings {
 };
 
 #if defined(LIGHTNET_HAS_CUDA)
-using device = lightnet::cuda;
-
 /// The network: 28 x 28 pixels in 7 x 7 patches, MD-TPE, blocks with one global scan each. Other mixers change recurrence
 /// and traversal, and nothing else.
 struct model_options : lightnet::image_classifier_options {
@@ -59,8 +60,6 @@ inline settings standard_settings() {
   return chosen;
 }
 #else
-using device = lightnet::cpu;
-
 /// The network: 28 x 28 pixels in 7 x 7 patches, MD-TPE, blocks with one global scan each. Other mixers change recurrence
 /// and traversal, and nothing else.
 struct model_options : lightnet::image_classifier_options {

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <lightnet/backend/random.hpp>
@@ -20,39 +19,19 @@
 #include <vector>
 
 #include "batches.hpp"
-#include "machine.hpp"
+#include "common/progress.hpp"
+#include "common/recorder.hpp"
+#include "common/resume.hpp"
+#include "common/stop.hpp"
+#include "common/text.hpp"
 #include "mixer.hpp"
 #include "picture.hpp"
-#include "progress.hpp"
-#include "recorder.hpp"
 
 namespace fashion_mnist {
 
+using namespace examples;
+
 namespace detail {
-
-inline std::atomic<bool> stop{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may only touch what needs no lock");
-
-/// Ctrl-C asks for an end after the update; a second one ends at once.
-inline void stop_on_signals() {
-  struct sigaction action {};
-  action.sa_handler = [](int) { stop.store(true); };
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
-  ::sigaction(SIGINT, &action, nullptr);
-  ::sigaction(SIGTERM, &action, nullptr);
-}
-inline void end_on_signals() {
-  std::signal(SIGINT, SIG_DFL);
-  std::signal(SIGTERM, SIG_DFL);
-}
-
-/// What a checkpoint says and an argument contradicts is a mistake.
-template <class Number>
-void agree(const char* name, const std::optional<Number>& given, Number saved, const std::string& file) {
-  if (!given || *given == saved) return;
-  throw lightnet::value_error("--resume", name, std::to_string(saved) + " as in " + file + ", or nothing",
-                              std::to_string(*given));
-}
 
 inline lightnet::trainer_options options_of(const arguments& given, const std::optional<lightnet::checkpoint>& saved,
                                             std::int64_t& images) {
@@ -67,17 +46,9 @@ inline lightnet::trainer_options options_of(const arguments& given, const std::o
   agree("--rate", given.rate, saved->options().schedule.peak, file);
   agree("--decay", given.decay, saved->options().optimiser.weight_decay, file);
   agree("--smoothing", given.smoothing, saved->options().smoothing, file);
-  const auto& state = saved->state();
-  agree("--limit", given.limit, state.items, file);
-  if (state.items < 1 || state.items > images) {
-    throw lightnet::file_error(file,
-                               "trains on " + std::to_string(state.items) + " images, of " + std::to_string(images));
-  }
-  const auto updates = lightnet::updates_of_epoch(state.items, saved->options().batch);
-  if (state.step != state.epoch * updates + state.position / saved->options().batch) {
-    throw lightnet::file_error(file, "its step and its epoch contradict each other");
-  }
-  images = state.items;
+  agree("--limit", given.limit, saved->state().items, file);
+  check_progress(*saved, images, "images");
+  images = saved->state().items;
   return saved->options();
 }
 
@@ -96,12 +67,6 @@ inline figure figure_of(const image_set& test, std::span<const std::int32_t> pre
   shown.predicted = predicted;
   shown.truth = test.labels;
   return shown;
-}
-
-inline std::string text(const char* format, double value) {
-  char digits[64];
-  std::snprintf(digits, sizeof digits, format, value);
-  return digits;
 }
 
 inline double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -165,21 +130,21 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
   fs::create_directories(folder, failed);
   if (failed) throw lightnet::file_error(folder.string(), "cannot be made a folder: " + failed.message());
   const auto checkpoint_path = folder / "fashion_mnist.safetensors";
-  const auto parameters = detail::grouped(trainer.parameters().size());
-  std::printf("%s: %s parameters, %s training images, %s\n", which.title, parameters.c_str(),
-              detail::grouped(images).c_str(), used.name().c_str());
+  const auto parameters = grouped(trainer.parameters().size());
+  std::printf("%s: %s parameters, %s training images, %s\n", which.title, parameters.c_str(), grouped(images).c_str(),
+              used.name().c_str());
   std::fflush(stdout);
 
   batches training{data.train, standard, images, options.seed};
-  detail::stop_on_signals();
+  stop_on_signals();
   bool finished = false;
   {
     progress_bar bar{stdout, options.epochs * updates, updates, std::min(options.batch, images), trainer.state().step};
     auto last = std::chrono::steady_clock::now();
-    finished = trainer.run(on, training, detail::stop, [&](const lightnet::training_progress& now) {
+    finished = trainer.run(on, training, stop, [&](const lightnet::training_progress& now) {
       bar.update(now.step, now.loss, now.accuracy);
       const auto time = std::chrono::steady_clock::now();
-      record.add(now, std::chrono::duration<double>(time - last).count(), bar.images_per_second());
+      record.add(now, std::chrono::duration<double>(time - last).count(), bar.items_per_second());
       last = time;
       if (!now.epoch_finished) return;
       record.save(checkpoint_path, trainer, description);
@@ -192,22 +157,22 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
                 std::to_string(options.epochs * updates).c_str(), checkpoint_path.c_str());
     return 130;
   }
-  detail::end_on_signals();
+  end_on_signals();
 
   std::vector<std::int32_t> predicted(static_cast<std::size_t>(data.test.count));
   batches testing{data.test, standard, data.test.count};
   const auto result = trainer.evaluate(on, testing, predicted);
-  record.finish(result.accuracy());
+  record.add_test(result);
   write_curve(folder / "fashion_mnist.csv", record.curve());
   const double rate = static_cast<double>(options.epochs * images) / record.seconds();
   auto shown = detail::figure_of(data.test, predicted);
   shown.title = std::string{which.title} + " on Fashion-MNIST";
   shown.subtitle = parameters + " parameters, " +
                    (which.scans == 1 ? "one scan" : std::to_string(which.scans) + " scans") + " a layer, " +
-                   std::to_string(options.epochs) + " epochs of " + detail::grouped(images) + " images";
-  shown.facts = {{detail::text("%.2f %%", 100 * result.accuracy()), "test accuracy"},
-                 {detail::text("%.1f s", record.seconds()), "training"},
-                 {detail::text("%.0f", rate), "images a second"}};
+                   std::to_string(options.epochs) + " epochs of " + grouped(images) + " images";
+  shown.facts = {{text("%.2f %%", 100 * result.accuracy()), "test accuracy"},
+                 {text("%.1f s", record.seconds()), "training"},
+                 {text("%.0f", rate), "images a second"}};
   write_picture(folder / "fashion_mnist.png", shown);
   std::printf("%s\n%s\n%s\n", checkpoint_path.c_str(), (folder / "fashion_mnist.png").c_str(),
               (folder / "fashion_mnist.csv").c_str());

@@ -35,6 +35,7 @@
 #include <lightnet/recurrence.hpp>
 
 // layers, and the models made of them
+#include <lightnet/layer/embedding.hpp>
 #include <lightnet/layer/gate.hpp>
 #include <lightnet/layer/linear.hpp>
 #include <lightnet/layer/logits_projection.hpp>
@@ -43,8 +44,12 @@
 #include <lightnet/layer/patches.hpp>
 #include <lightnet/model/attention.hpp>
 #include <lightnet/model/block.hpp>
+#include <lightnet/model/causal_language_model.hpp>
+#include <lightnet/model/generate.hpp>
 #include <lightnet/model/glu.hpp>
 #include <lightnet/model/image_classifier.hpp>
+#include <lightnet/model/paper_language_models.hpp>
+#include <lightnet/model/sampling.hpp>
 #include <lightnet/model/trunk.hpp>
 
 // training
@@ -55,4 +60,5 @@
 #include <lightnet/train/master_parameters.hpp>
 #include <lightnet/train/presets.hpp>
 #include <lightnet/train/schedule.hpp>
+#include <lightnet/train/token_batches.hpp>
 #include <lightnet/train/trainer.hpp>

@@ -14,5 +14,6 @@
 #include <lightnet/recurrence/no_decay.hpp>
 #include <lightnet/recurrence/scalar_decay.hpp>
 #include <lightnet/recurrence/scan.hpp>
+#include <lightnet/recurrence/scan_next.hpp>
 #include <lightnet/recurrence/signed_decay.hpp>
 #include <lightnet/recurrence/vector_decay.hpp>

@@ -13,9 +13,10 @@
 #include <vector>
 
 #include "../temporary_folder.hpp"
-#include "curve.hpp"
+#include "common/curve.hpp"
+#include "common/progress.hpp"
+#include "common/text.hpp"
 #include "picture.hpp"
-#include "progress.hpp"
 
 namespace fs = std::filesystem;
 
@@ -69,32 +70,32 @@ TEST_CASE("picture: every share of the heat map is lighter than the one before")
     CAPTURE(i);
     CHECK(luminance(fashion_mnist::detail::heat(i / 100.0)) < luminance(fashion_mnist::detail::heat((i + 1) / 100.0)));
   }
-  CHECK(fashion_mnist::detail::grouped(0) == "0");
-  CHECK(fashion_mnist::detail::grouped(999) == "999");
-  CHECK(fashion_mnist::detail::grouped(-123456) == "-123,456");
-  CHECK(fashion_mnist::detail::grouped(1234567) == "1,234,567");
+  CHECK(examples::grouped(0) == "0");
+  CHECK(examples::grouped(999) == "999");
+  CHECK(examples::grouped(-123456) == "-123,456");
+  CHECK(examples::grouped(1234567) == "1,234,567");
 }
 
 TEST_CASE("curve: text, and numbers that lead back") {
   const folder here;
-  std::vector<fashion_mnist::curve_point> curve(2);
-  curve[0] = {1, 10, 2.25, 0.1, 0.003, 1234.5, std::nan("")};
-  curve[1] = {1, 20, 1.0 / 3, 0.5, 1e-9, 2000, 0.8731};
+  std::vector<examples::curve_point> curve(2);
+  curve[0] = {1, 10, 2.25, 0.1, 0.003, 1234.5, std::nan(""), std::nan("")};
+  curve[1] = {1, 20, 1.0 / 3, 0.5, 1e-9, 2000, 0.75, 0.8731};
   const std::string text =
-      "epoch,step,loss,train_accuracy,learning_rate,images_per_second,test_accuracy\n"
-      "1,10,2.25,0.1,0.003,1234.5,\n"
-      "1,20,0.3333333333333333,0.5,1e-09,2000,0.8731\n";
-  fashion_mnist::write_curve(here / "curve.csv", curve);
+      "epoch,step,loss,train_accuracy,learning_rate,items_per_second,test_loss,test_accuracy\n"
+      "1,10,2.25,0.1,0.003,1234.5,,\n"
+      "1,20,0.3333333333333333,0.5,1e-09,2000,0.75,0.8731\n";
+  examples::write_curve(here / "curve.csv", curve);
   CHECK(contents(here / "curve.csv") == text);
 
-  const auto values = fashion_mnist::curve_values(curve);
-  CHECK(values.size() == 14);
-  CHECK(fashion_mnist::curve_text(fashion_mnist::curve_from_values(values)) == text);
-  CHECK_THROWS_AS((void)fashion_mnist::curve_from_values(std::span(values).first(13)), lightnet::shape_error);
+  const auto values = examples::curve_values(curve);
+  CHECK(values.size() == 16);
+  CHECK(examples::curve_text(examples::curve_from_values(values)) == text);
+  CHECK_THROWS_AS((void)examples::curve_from_values(std::span(values).first(13)), lightnet::shape_error);
   for (const double wrong : {-1.0, 0.5, 1e300, std::nan("")}) {
     auto damaged = values;
     damaged[8] = wrong;
-    CHECK_THROWS_AS((void)fashion_mnist::curve_from_values(damaged), lightnet::value_error);
+    CHECK_THROWS_AS((void)examples::curve_from_values(damaged), lightnet::value_error);
   }
 }
 
@@ -104,7 +105,7 @@ TEST_CASE("progress: plain lines where there is no terminal") {
   auto* const stream = std::fopen(path.c_str(), "w");
   REQUIRE(stream != nullptr);
   {
-    fashion_mnist::progress_bar bar(stream, 60, 30, 128, 15);
+    examples::progress_bar bar(stream, 60, 30, 128, 15);
     bar.message("resumed");
     for (int step = 16; step <= 60; ++step) bar.update(step, 1.5, 0.25);
     bar.finish_epoch(2, 1.25, 0.5, 0.75);

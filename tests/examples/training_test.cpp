@@ -12,7 +12,7 @@
 #include "../temporary_folder.hpp"
 #include "batches.hpp"
 #include "command_line.hpp"
-#include "recorder.hpp"
+#include "common/recorder.hpp"
 #include "train/tiny_model.hpp"
 
 namespace ln = lightnet;
@@ -71,7 +71,7 @@ TEST_CASE("recorder: a curve that survives a stop") {
   const auto path = here / "a.safetensors";
   using trainer = ln::trainer<tiny::model<>, double>;
   ln::execution<ln::cpu> on{1};
-  const auto run = [&](trainer& training, fashion_mnist::recorder& record, std::int64_t until) {
+  const auto run = [&](trainer& training, examples::recorder& record, std::int64_t until) {
     tiny::points<> source{200};
     std::atomic<bool> stop{false};
     training.run(on, source, stop, [&](const ln::training_progress& now) {
@@ -80,7 +80,7 @@ TEST_CASE("recorder: a curve that survives a stop") {
     });
   };
   trainer whole{{}, tiny::options()}, first{{}, tiny::options()}, second{{}, tiny::options()};
-  fashion_mnist::recorder expected{4, "one"}, before{4, "one"}, after{4, "one"}, other{4, "another"};
+  examples::recorder expected{4, "one"}, before{4, "one"}, after{4, "one"}, other{4, "another"};
   run(whole, expected, 0);
   run(first, before, 18);
   before.save(path, first, "a test");
@@ -90,12 +90,12 @@ TEST_CASE("recorder: a curve that survives a stop") {
     CHECK(after.curve().empty());
     CHECK_THROWS_WITH_AS(other.restore(saved, "a test"), doctest::Contains("made with the mixer 'one'"),
                          ln::file_error);
-    CHECK(fashion_mnist::recorder::mixer_of(saved) == "one");
+    CHECK(examples::recorder::mixer_of(saved) == "one");
     after.restore(saved, "a test");
     saved.load(second);
   }
   run(second, after, 0);
-  CHECK(fashion_mnist::curve_text(after.curve()) == fashion_mnist::curve_text(expected.curve()));
+  CHECK(examples::curve_text(after.curve()) == examples::curve_text(expected.curve()));
   CHECK(after.curve().size() == 3 * 4);  // updates 4, 8, 12 and 13 of the first epoch, and so on
   CHECK(after.seconds() == 39 * 0.25);
 
@@ -110,8 +110,8 @@ TEST_CASE("recorder: a curve that survives a stop") {
   extras.metadata["mixer"] = "one";
   ln::save_checkpoint(path, first, extras);
   CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, "a test"), doctest::Contains("window"), ln::file_error);
-  std::vector<double> numbers(7, -1.0);
-  extras.tensors.push_back(ln::store("curve", {1, 7}, std::span<const double>(numbers)));
+  std::vector<double> numbers(8, -1.0);
+  extras.tensors.push_back(ln::store("curve", {1, 8}, std::span<const double>(numbers)));
   extras.tensors.push_back(ln::store("window", {4}, std::span<const double>(numbers).first(4)));
   ln::save_checkpoint(path, first, extras);
   CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, "a test"), doctest::Contains("counts"), ln::file_error);

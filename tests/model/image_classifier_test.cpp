@@ -5,11 +5,11 @@
 #include <cstdlib>
 #include <new>
 
+#include "allocation.hpp"
 #include "image_question.hpp"
 
 namespace allocation {
-// How often operator new was called; counted for the whole program, read where nothing else runs.
-static std::int64_t count = 0;
+std::int64_t count = 0;
 
 static void* take(std::size_t bytes, std::size_t alignment) {
   ++count;

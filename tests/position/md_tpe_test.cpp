@@ -82,6 +82,34 @@ TEST_CASE("MD-TPE in double is the direct long convolution, and its gradients ar
   MESSAGE(oracle::gradient_report());
 }
 
+TEST_CASE("MD-TPE of tokens that arrive in parts is that of the whole") {
+  const tpe::question<5, 3, false, 1, double> question({41}, 1, 0, true);
+  const auto all = question.parameters();
+  const list<double>& x = question.p.x;
+  list<double> y = numbers::unwritten(41 * 5);
+  decltype(question)::layer::modes_so_far modes;
+  ln::execution<ln::cpu> on(2);
+  std::int64_t at = 0;
+  const auto part = [&](auto* data, std::int64_t count) {
+    return ln::sequence<1, std::remove_pointer_t<decltype(data)>>{
+        {data + 5 * at, {{1, count, 5}}}, {{count}, 0, {at}}, {question.keep.get() + at, {{1, count}}}};
+  };
+  for (const std::int64_t count : {1, 17, 1, 1, 21}) {
+    decltype(question)::layer{}.forward(on, {all.data(), {}}, part(x.data(), count), part(y.data(), count), modes);
+    at += count;
+  }
+  CHECK(at == 41);
+  const oracle::tpe_answer answer = oracle::md_tpe(question.p);
+  CHECK(oracle::error_in_units(y, answer.y, answer.unit, oracle::double_epsilon) <= 32 + 41.0 / 32);
+
+  list<double> two(2 * 5);
+  const ln::sequence<1, double> other{{two.data(), {{2, 1, 5}}}, {{1}}};
+  const ln::sequence<1, double> prefixed{{two.data(), {{1, 2, 5}}}, {{1}, 1, {}}};
+  CHECK_THROWS_AS(decltype(question)::layer{}.forward(on, {all.data(), {}}, other, other, modes), ln::shape_error);
+  CHECK_THROWS_AS(decltype(question)::layer{}.forward(on, {all.data(), {}}, prefixed, prefixed, modes),
+                  ln::value_error);
+}
+
 TEST_CASE("MD-TPE starts as the identity") {
   using layer = ln::md_tpe<11, 3, false, 2, double>;
   auto parameters = ln::parameter_block<double>::of(layer{});

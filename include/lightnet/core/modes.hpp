@@ -3,11 +3,15 @@
 
 #include <lightnet/core/tensor.hpp>
 
+#include <optional>
+
 LIGHTNET_BEGIN_NAMESPACE
 
-/// The two ways to run a layer: `train` keeps in its context what the backward call needs, `infer` keeps nothing.
+/// The ways to run a layer: `train` keeps in its context what the backward call needs, `infer` keeps nothing, and `decode`
+/// keeps what the tokens so far amount to, so that the next call goes on after them.
 struct train {};
 struct infer {};
+struct decode {};
 
 /// Whether a gradient overwrites its output or adds to it.
 enum class write { overwrite, add };
@@ -23,7 +27,7 @@ dynamic_view<2, T, Device> scratch_matrix(Scope& scratch, std::int64_t rows, std
 }
 }  // namespace detail
 
-/// One activation of a context, [rows, columns]: kept in train, in the workspace only in infer.
+/// One activation of a context, [rows, columns]: kept in train, in the workspace only in infer and decode.
 template <class Mode, class T, class Device = cpu>
 class kept;
 
@@ -51,6 +55,17 @@ class kept<infer, T, Device> {
   dynamic_view<2, T, Device> take(Scope& scratch, std::int64_t rows, std::int64_t columns) {
     return detail::scratch_matrix<T, Device>(scratch, rows, columns);
   }
+};
+
+template <class T, class Device>
+class kept<decode, T, Device> : public kept<infer, T, Device> {};
+
+/// What a layer hands from call to call: a State in decode, empty before the first; nothing in the other modes.
+template <class Mode, class State>
+struct carried {};
+template <class State>
+struct carried<decode, State> {
+  std::optional<State> state{};
 };
 
 LIGHTNET_END_NAMESPACE

@@ -92,4 +92,13 @@ class random_stream {
   std::uint64_t seed_, stream_;
 };
 
+/// What a random stream is for: streams of different purposes never meet. Those of parameters are 0, 1, 2, ...
+enum class stream_purpose : std::uint32_t { parameters = 0, order = 1, augmentation = 2, dropout = 3, sampling = 4 };
+
+/// Stream `index` of a purpose, for one seed.
+LIGHTNET_HOST_DEVICE constexpr random_stream stream_for(stream_purpose purpose, std::uint64_t seed,
+                                                        std::uint32_t index = 0) noexcept {
+  return random_stream{seed, static_cast<std::uint64_t>(purpose) << 32 | index};
+}
+
 LIGHTNET_END_NAMESPACE

@@ -6,7 +6,7 @@
 #include <lightnet/layer/linear.hpp>
 #include <lightnet/layer/logits_projection.hpp>
 #include <lightnet/recurrence/additive.hpp>
-#include <lightnet/recurrence/scan.hpp>
+#include <lightnet/recurrence/scan_next.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -43,8 +43,9 @@ struct attention_options {
 ///   y = W_o (norm and gate of recurrence(q, k, v) with u).
 /// A recurrence that reads logits or decays of its own gets those that logits_projection makes of x, and one whose key is
 /// 1 - a has no W_k. x, y [B, N, width] at the places of a grid. No biases. Names as in flash-linear-attention. A masked
-/// token comes out as 0 and gives no gradient; its values are to be finite. Throws device_error, shape_error or, for
-/// prefix tokens that the traversal has no place for, value_error before anything is written.
+/// token comes out as 0 and gives no gradient; its values are to be finite. In decode, which is for causal, tokens come after
+/// those of the calls before, in memory that does not grow. Throws device_error, shape_error or, for prefix tokens that the
+/// traversal has no place for, value_error before anything is written.
 template <class Options, int Dims, class T = float, class Device = cpu>
 struct attention {
   static constexpr int width = Options::width, heads = Options::heads, head_width = width / heads;
@@ -94,6 +95,7 @@ struct attention {
   struct context {
     kept<Mode, T, Device> projections;  // [B N, projected]
     kept<Mode, T, Device> read;         // [B N, width]: what the recurrence gave
+    carried<Mode, state_tensors<recurrence, T, Device>> past;
   };
 
   void describe(const std::string& prefix, std::int64_t offset, std::vector<parameter>& list) const {
@@ -133,8 +135,14 @@ struct attention {
     const auto u = detail::scratch_matrix<T, Device>(scratch, rows, width);
     input_projection{}.forward(on, part<input_projection>(params, 0), x.rows(), projections);
     detail::map(on, rows, width, activate{}, q, columns(projections, 0, width));
-    scan<recurrence, traversal, position, Dims, T>(on, recurrence_inputs(on, scratch, params, x, q, projections),
-                                                   {.o = in_heads(x, o)});
+    const auto inputs = recurrence_inputs(on, scratch, params, x, q, projections);
+    if constexpr (std::is_same_v<Mode, decode>) {
+      static_assert(std::is_same_v<traversal, causal>,
+                    "lightnet: tokens that are yet to come are unknown in decode; use the traversal causal");
+      scan_next<recurrence, position, Dims, T>(on, inputs, in_heads(x, o), kept_here.past.state);
+    } else {
+      scan<recurrence, traversal, position, Dims, T>(on, inputs, {.o = in_heads(x, o)});
+    }
     gate_projection{}.forward(on, part<gate_projection>(params, gate_at), first_gate(projections), u);
     const auto gated = q;  // the queries are done with
     output_gate{}.forward(on, part<typename output_gate::norm>(params, norm_at), o, u, gated);

@@ -12,15 +12,6 @@
 
 LIGHTNET_BEGIN_NAMESPACE
 
-/// What a random stream is for: streams of different purposes never meet. Those of parameters are 0, 1, 2, ...
-enum class stream_purpose : std::uint32_t { parameters = 0, order = 1, augmentation = 2, dropout = 3 };
-
-/// Stream `index` of a purpose, for one seed.
-LIGHTNET_HOST_DEVICE constexpr random_stream stream_for(stream_purpose purpose, std::uint64_t seed,
-                                                        std::uint32_t index = 0) noexcept {
-  return random_stream{seed, static_cast<std::uint64_t>(purpose) << 32 | index};
-}
-
 /// The order in which an epoch visits `count` items: a permutation of 0 to count - 1 as a pure function of the seed and
 /// the epoch, so that nothing of it has to be saved. Every permutation is equally likely, but for what 64 bits cannot
 /// divide evenly (Fisher and Yates; Durstenfeld's form). Throws value_error for negative numbers.

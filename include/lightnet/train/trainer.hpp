@@ -25,8 +25,8 @@ struct gradient_by<view<Shape, U, Device>, T> {
 };
 }  // namespace detail
 
-/// Trains a classifier: owns its parameters, their gradients and the optimiser, and runs forward, loss, backward and
-/// update. It knows nothing of files and terminals.
+/// Trains a classifier, of items or of their tokens: owns its parameters, their gradients and the optimiser, and runs
+/// forward, loss, backward and update. It knows nothing of files and terminals.
 ///
 /// The Model computes in T. With bfloat16 that is mixed precision: activations, gradients and a copy of the parameters are
 /// bfloat16, while the parameters themselves, the moments of the optimiser and the loss are float.
@@ -35,7 +35,9 @@ struct gradient_by<view<Shape, U, Device>, T> {
 /// `backward<write>(on, params, x, dy, dx, dparams, context)` that leaves out dx where that view is empty. A Source
 /// of items has `size()` and `load(std::span<const std::int64_t> items, std::int64_t epoch)`, which gives something
 /// with the members `inputs`, as Model takes them, and `labels` [B], valid until the next call; whatever is random in
-/// it is to be a function of the item and the epoch. A Source may leave work to the device, in `fill(execution&)`: then
+/// it is to be a function of the item and the epoch. An item of several labels, such as a text whose every token has one,
+/// has labels [B, N], dense, and a Model that gives logits [B N, classes]; where its inputs are whole numbers, which have no
+/// gradient, its `backward` takes no dx. A Source may leave work to the device, in `fill(execution&)`: then
 /// `load` gives the same views whenever it gives as many items, `fill` allocates nothing of the second call for a size
 /// on, and on a GPU whose execution has a stream of its own `run` makes fill and update one CUDA graph.
 template <class Model, class T = float, class Device = cpu>
@@ -44,7 +46,6 @@ class trainer {
   static_assert(!std::is_same_v<T, float16>,
                 "lightnet::trainer: gradients of float16 underflow without a scaled loss; use lightnet::bfloat16");
   using number = accumulator<T>;  ///< of the parameters and the loss
-  using labels_view = dynamic_view<1, const std::int32_t, Device>;
 
   /// Initialises the parameters from the seed. Throws value_error for options that make no training.
   trainer(const Model& model, const trainer_options& options)
@@ -82,7 +83,8 @@ class trainer {
   /// The check alone.
   void check(const training_state& state) const {
     const bool counts = state.step >= 0 && state.epoch >= 0 && state.position >= 0 && state.items >= 0 &&
-                        state.correct >= 0 && state.correct <= state.counted && state.counted <= state.position;
+                        state.correct >= 0 && state.correct <= state.counted &&
+                        (state.position > 0 || state.counted == 0);
     const bool reached = state.epoch <= options_.epochs && (state.position == 0 || state.position < state.items) &&
                          state.position % options_.batch == 0 && (state.epoch < options_.epochs || state.position == 0);
     if (!counts || !reached || !std::isfinite(state.loss) || state.loss < 0) {
@@ -92,10 +94,10 @@ class trainer {
     }
   }
 
-  /// One update from one batch. Throws what the model and cross_entropy throw, before anything changed, and value_error
-  /// where the last `patience` updates all had gradients that were not finite.
-  template <class Input>
-  update_report step(execution<Device>& on, const Input& x, const labels_view& labels) {
+  /// One update from one batch, its labels [B] or [B, N]. Throws what the model and cross_entropy throw, before anything
+  /// changed, and value_error where the last `patience` updates all had gradients that were not finite.
+  template <class Input, class Labels>
+  update_report step(execution<Device>& on, const Input& x, const Labels& labels) {
     begin_step();
     compute_step(on, x, labels);
     return finish_step(on);
@@ -113,29 +115,35 @@ class trainer {
 
   /// The second part, all of the work: it reads and writes memory of the device only, and of the second call for a size on
   /// allocates nothing, so that a CUDA graph can capture it and do this part of the steps that follow.
-  template <class Input>
-  void compute_step(execution<Device>& on, const Input& x, const labels_view& labels) {
-    prepare(on, x.extent(0), labels.extent(0));
+  template <class Input, class Labels>
+  void compute_step(execution<Device>& on, const Input& x, const Labels& labels) {
+    prepare(on, x.extent(0), labels);
     const auto params = parameters_.rounded().for_layer(model_);
-    const std::int64_t rows = labels.extent(0), shards = shards_of(rows), size = gradients_.size();
+    const std::int64_t items = labels.extent(0), of_item = labels_of_item(labels);
+    const std::int64_t shards = shards_of(items), size = gradients_.size();
     if (train_contexts_.size() < static_cast<std::size_t>(shards))
       train_contexts_.resize(static_cast<std::size_t>(shards));
     runner_.run(on, shards, [&](execution<Device>& mine, std::int64_t index) {
-      model_.forward(mine, params, shard(x, rows, index), shard(y_.view(), rows, index),
+      model_.forward(mine, params, shard(x, items, index), shard(y_.view(), items, index, of_item),
                      train_contexts_[static_cast<std::size_t>(index)]);
     });
-    cross_entropy<T>(on, {.logits = y_.view(), .labels = labels, .smoothing = options_.smoothing},
+    cross_entropy<T>(on, {.logits = y_.view(), .labels = in_a_row(labels), .smoothing = options_.smoothing},
                      {.loss = loss_.view(),
                       .correct = counts_.view().slice(0, 0, 1),
                       .counted = counts_.view().slice(0, 1, 1),
                       .dlogits = dy_.view()});
     T* const parts = shards > 1 ? parts_.data() : gradients_.view().data();
     runner_.run(on, shards, [&](execution<Device>& mine, std::int64_t index) {
-      const typename detail::gradient_by<Input, T>::type dx{};
       const parameters_of<Model, T, Device> part{parts + index * size, extents<Model::parameter_count>{}};
-      model_.template backward<write::overwrite>(mine, params, shard(x, rows, index),
-                                                 shard(std::as_const(dy_).view(), rows, index), dx, part,
-                                                 train_contexts_[static_cast<std::size_t>(index)]);
+      const auto& context = train_contexts_[static_cast<std::size_t>(index)];
+      const auto some = shard(x, items, index);
+      const auto dy = shard(std::as_const(dy_).view(), items, index, of_item);
+      if constexpr (std::is_integral_v<typename Input::value_type>) {
+        model_.backward(mine, params, some, dy, part, context);
+      } else {
+        const typename detail::gradient_by<Input, T>::type dx{};
+        model_.template backward<write::overwrite>(mine, params, some, dy, dx, part, context);
+      }
     });
     if (shards > 1) detail::sum_parts(on, parts, shards, size, gradients_.view().data());
     optimiser_.take_rate(on, options_.schedule);
@@ -184,28 +192,27 @@ class trainer {
     return true;
   }
 
-  /// Logits of a batch, [B, classes], valid until the next call; on a GPU, once the execution has done it.
+  /// Logits of a batch whose items have so many labels, [B labels, classes], valid until the next call; on a GPU, once the
+  /// execution has done it.
   template <class Input>
-  dynamic_view<2, const T, Device> predict(execution<Device>& on, const Input& x, std::int64_t batch) {
+  dynamic_view<2, const T, Device> predict(execution<Device>& on, const Input& x, std::int64_t batch,
+                                           std::int64_t labels = 1) {
     check_batch("x", x.extent(0), batch);
-    resize(on, batch);
+    resize(on, batch * labels);
     runner_.run(on, shards_of(batch), [&](execution<Device>& mine, std::int64_t index) {
       typename Model::template context<infer> nothing;
       model_.forward(mine, parameters_.rounded().for_layer(model_), shard(x, batch, index),
-                     shard(y_.view(), batch, index), nothing);
+                     shard(y_.view(), batch, index, labels), nothing);
     });
     return logits();
   }
 
   /// The model on all items of a source, loaded in their order as of epoch 0, with the loss that it is trained on;
-  /// `predicted`, where given, takes the predicted class of every item. Throws shape_error where that is of another
+  /// `predicted`, where given, takes the predicted class of every label. Throws shape_error where that is of another
   /// size.
   template <class Source>
   evaluation evaluate(execution<Device>& on, Source& source, std::span<std::int32_t> predicted = {}) {
     const std::int64_t items = source.size();
-    if (!predicted.empty() && static_cast<std::int64_t>(predicted.size()) != items) {
-      throw shape_error("trainer", "predicted", std::to_string(items) + " places", std::to_string(predicted.size()));
-    }
     std::vector<std::int64_t> order(static_cast<std::size_t>(items));
     std::iota(order.begin(), order.end(), std::int64_t{0});
     evaluation total;
@@ -213,13 +220,18 @@ class trainer {
       const std::int64_t count = std::min(options_.batch, items - first);
       const auto batch = source.load(part_of(order, first, count), 0);
       if constexpr (fills<Source>) source.fill(on);
-      const auto y = predict(on, batch.inputs, count);
+      const std::int64_t of_item = labels_of_item(batch.labels), labels = count * of_item;
+      if (!predicted.empty() && static_cast<std::int64_t>(predicted.size()) != items * of_item) {
+        throw shape_error("trainer", "predicted", std::to_string(items * of_item) + " places",
+                          std::to_string(predicted.size()));
+      }
+      const auto y = predict(on, batch.inputs, count, of_item);
       dynamic_view<1, std::int32_t, Device> classes;
       if (!predicted.empty()) {
-        if (predicted_.extent(0) != count) predicted_.resize({{count}});
+        if (predicted_.extent(0) != labels) predicted_.resize({{labels}});
         classes = predicted_.view();
       }
-      cross_entropy<T>(on, {.logits = y, .labels = batch.labels, .smoothing = options_.smoothing},
+      cross_entropy<T>(on, {.logits = y, .labels = in_a_row(batch.labels), .smoothing = options_.smoothing},
                        {.loss = loss_.view(),
                         .correct = counts_.view().slice(0, 0, 1),
                         .counted = counts_.view().slice(0, 1, 1),
@@ -228,7 +240,8 @@ class trainer {
       update_report report;
       read_results(report);
       if (classes)
-        Device::copy(predicted.data() + first, classes.data(), static_cast<std::size_t>(count) * sizeof(std::int32_t));
+        Device::copy(predicted.data() + first * of_item, classes.data(),
+                     static_cast<std::size_t>(labels) * sizeof(std::int32_t));
       total.loss += report.loss * static_cast<double>(report.counted);
       total.correct += report.correct;
       total.counted += report.counted;
@@ -250,7 +263,7 @@ class trainer {
     if constexpr (!fills<Source>) {
       return step(on, batch.inputs, batch.labels);
     } else {
-      prepare(on, batch.inputs.extent(0), batch.labels.extent(0));
+      prepare(on, batch.inputs.extent(0), batch.labels);
       begin_step();
       steps_.run(on, key_of(batch), [&] {
         source.fill(on);
@@ -297,19 +310,38 @@ class trainer {
 
   std::int64_t shards_of(std::int64_t rows) const noexcept { return rows > 0 ? (rows - 1) / options_.shard + 1 : 0; }
 
-  /// The items of shard `index` of `rows` items.
+  /// The rows of shard `index` of so many items, which have `rows` each.
   template <class View>
-  auto shard(const View& items, std::int64_t rows, std::int64_t index) const {
-    const detail::block_range range{index, options_.shard, rows};
-    return items.slice(0, range.first, range.last - range.first);
+  auto shard(const View& all, std::int64_t items, std::int64_t index, std::int64_t rows = 1) const {
+    const detail::block_range range{index, options_.shard, items};
+    return all.slice(0, range.first * rows, (range.last - range.first) * rows);
+  }
+
+  template <class Labels>
+  static std::int64_t labels_of_item(const Labels& labels) {
+    if constexpr (Labels::rank == 1) {
+      return 1;
+    } else {
+      return labels.extent(1);
+    }
+  }
+  /// The labels of all items as cross_entropy takes them.
+  template <class Labels>
+  static dynamic_view<1, const std::int32_t, Device> in_a_row(const Labels& labels) {
+    if constexpr (Labels::rank == 1) {
+      return labels;
+    } else {
+      return labels.reshape(std::array<std::int64_t, 1>{labels.size()});
+    }
   }
 
   /// Makes room for a step of so many items.
-  void prepare(const execution<Device>& on, std::int64_t items, std::int64_t labels) {
-    check_batch("x", items, labels);
-    resize(on, labels);
-    largest_ = std::max(largest_, labels);
-    const std::int64_t shards = shards_of(labels);
+  template <class Labels>
+  void prepare(const execution<Device>& on, std::int64_t items, const Labels& labels) {
+    check_batch("x", items, labels.extent(0));
+    resize(on, items * labels_of_item(labels));
+    largest_ = std::max(largest_, items);
+    const std::int64_t shards = shards_of(items);
     if (shards > 1 && shards > parts_.extent(0)) {
       on.synchronize();
       parts_.resize({{shards, gradients_.size()}});
@@ -369,10 +401,10 @@ class trainer {
   detail::shard_runner<Device> runner_;
   detail::repeated_calls<Device> steps_;
   std::int64_t largest_ = 0;              // batch so far: what a step keeps for it has moved since the one before
-  tensor<rank<2>, T, Device> y_, dy_;     // [B, classes]
+  tensor<rank<2>, T, Device> y_, dy_;     // [B, classes], or [B N, classes]
   tensor<rank<1>, number, Device> loss_;  // [1]
   tensor<rank<1>, std::int64_t, Device> counts_;     // [2]: correct, counted
-  tensor<rank<1>, std::int32_t, Device> predicted_;  // [B], where asked for
+  tensor<rank<1>, std::int32_t, Device> predicted_;  // [B] or [B N], where asked for
 };
 
 LIGHTNET_END_NAMESPACE

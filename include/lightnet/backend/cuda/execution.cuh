@@ -99,8 +99,8 @@ class execution<cuda> {
   }
 
   /// Waits, and throws value_error where an operation met contents that it does not accept: a label that is no class,
-  /// which counts as one to ignore; a log decay of a head above zero, which gives NaN; cumulative lengths that fall, which
-  /// count as the largest so far.
+  /// which counts as one to ignore; an id that is no token, which reads as zeros; a log decay of a head above zero, which
+  /// gives NaN; cumulative lengths that fall, which count as the largest so far.
   void check() {
     unsigned found = 0;
     detail::check_cuda("execution::check", "cudaMemcpyAsync",

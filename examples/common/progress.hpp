@@ -17,20 +17,28 @@
 #include <string_view>
 #include <vector>
 
-namespace fashion_mnist {
+namespace examples {
+
+/// What the numbers of a bar are of.
+struct progress_words {
+  const char* loss = "loss";
+  const char* items = "images";
+  double loss_scale = 1;  // from the loss to what is shown of it
+};
 
 /// Shows how training goes. The bar hides no cursor and leaves no colour switched on, so that whatever ends the program
 /// leaves a usable terminal.
 class progress_bar {
  public:
-  /// Counts `total_steps` of `batch` images each, of which `first_step` lie behind where training resumes.
+  /// Counts `total_steps` of `batch` items each, of which `first_step` lie behind where training resumes.
   progress_bar(std::FILE* stream, std::int64_t total_steps, std::int64_t steps_per_epoch, std::int64_t batch,
-               std::int64_t first_step = 0)
+               std::int64_t first_step = 0, const progress_words& words = {})
       : stream_(stream),
         total_(std::max<std::int64_t>(total_steps, 1)),
         per_epoch_(std::max<std::int64_t>(steps_per_epoch, 1)),
         batch_(batch),
         step_(first_step),
+        words_(words),
         live_(::isatty(::fileno(stream)) == 1 && variable("TERM") != "dumb" && !variable("TERM").empty()),
         coloured_(live_ && variable("NO_COLOR").empty()),
         blocks_(live_ && locale_is_utf8() && variable("TERM") != "linux") {}
@@ -91,7 +99,7 @@ class progress_bar {
   }
 
   /// Over the last seconds.
-  [[nodiscard]] double images_per_second() const {
+  [[nodiscard]] double items_per_second() const {
     return recent_seconds_ > 0 ? recent_steps_ * static_cast<double>(batch_) / recent_seconds_ : 0;
   }
 
@@ -120,6 +128,9 @@ class progress_bar {
     std::snprintf(text.data(), text.size(), format, value);
     return text.data();
   }
+  [[nodiscard]] std::string shown_loss(const char* format, double loss) const {
+    return std::string{words_.loss} + " " + number(format, words_.loss_scale * loss);
+  }
   static std::string percent(double share) { return number("%.2f %%", 100 * share); }
 
   static std::string duration(double seconds) {
@@ -141,16 +152,16 @@ class progress_bar {
     return step / per_epoch_ * 10 + step % per_epoch_ * 10 / per_epoch_;
   }
   [[nodiscard]] std::string time_left() const {
-    const auto images = static_cast<double>((total_ - step_) * batch_);
-    const double rate = images_per_second();
-    return step_ >= total_ ? "0:00" : rate > 0 ? duration(images / rate) : "-:--";
+    const auto items = static_cast<double>((total_ - step_) * batch_);
+    const double rate = items_per_second();
+    return step_ >= total_ ? "0:00" : rate > 0 ? duration(items / rate) : "-:--";
   }
 
   [[nodiscard]] std::string plain_line() const {
     return "epoch " + std::to_string(epoch()) + "/" + std::to_string(epochs()) + "  step " +
-           std::to_string(step_in_epoch()) + "/" + std::to_string(per_epoch_) + "  loss " + number("%.4f", loss_) +
-           "  accuracy " + percent(accuracy_) + "  " + number("%.0f", images_per_second()) + " images/s  " +
-           time_left() + " left";
+           std::to_string(step_in_epoch()) + "/" + std::to_string(per_epoch_) + "  " + shown_loss("%.4f", loss_) +
+           "  accuracy " + percent(accuracy_) + "  " + number("%.0f", items_per_second()) + " " + words_.items +
+           "/s  " + time_left() + " left";
   }
 
   [[nodiscard]] int columns() const {
@@ -173,15 +184,15 @@ class progress_bar {
     };
     const auto epoch_text = "epoch " + of(epoch(), epochs());
     const auto step_text = "step " + of(step_in_epoch(), per_epoch_);
-    const auto loss_text = "loss " + number("%6.4f", loss_);
+    const auto loss_text = shown_loss("%6.4f", loss_);
     const auto accuracy_text = number("%4.1f %%", 100 * accuracy_);
-    const auto rate_text = number("%4.0f", images_per_second());
+    const auto rate_text = number("%4.0f", items_per_second());
     const auto left_text = time_left() + " left";
     std::vector<field> fields{{6, epoch_text, epoch_text},
                               {2, step_text, step_text},
                               {5, loss_text, loss_text},
                               {4, "accuracy " + accuracy_text, "acc " + accuracy_text},
-                              {1, rate_text + " images/s", rate_text + "/s"},
+                              {1, rate_text + " " + words_.items + "/s", rate_text + "/s"},
                               {3, left_text, left_text}};
     constexpr std::size_t narrowest_bar = 8, widest_bar = 40, gap = 2;
     const auto width = static_cast<std::size_t>(columns() - 1);  // a full line would wrap
@@ -236,6 +247,7 @@ class progress_bar {
   std::int64_t per_epoch_;
   std::int64_t batch_;
   std::int64_t step_;
+  progress_words words_;
   bool live_;
   bool coloured_;
   bool blocks_;
@@ -248,4 +260,4 @@ class progress_bar {
   clock::time_point last_drawn_{};
 };
 
-}  // namespace fashion_mnist
+}  // namespace examples

@@ -5,15 +5,15 @@
 
 #include <lightnet/backend/execution.hpp>
 #include <string>
-
-#include "settings.hpp"
 #if defined(LIGHTNET_HAS_CUDA)
 #include <lightnet/backend/cuda/graph.cuh>
 #endif
 
-namespace fashion_mnist {
+namespace examples {
 
 #if defined(LIGHTNET_HAS_CUDA)
+using device = lightnet::cuda;
+
 /// The current GPU, with a stream of its own, so that a step of training can be a graph.
 class machine {
  public:
@@ -34,6 +34,8 @@ class machine {
   lightnet::execution<device> on;
 };
 #else
+using device = lightnet::cpu;
+
 /// The CPU, with 0 or so many threads.
 struct machine {
   explicit machine(int threads) : on{threads} {}
@@ -46,4 +48,4 @@ struct machine {
 };
 #endif
 
-}  // namespace fashion_mnist
+}  // namespace examples

@@ -15,7 +15,7 @@
 
 #include "curve.hpp"
 
-namespace fashion_mnist {
+namespace examples {
 
 /// Points of the curve, each the mean of the updates since the last, and the seconds of training so far.
 class recorder {
@@ -37,7 +37,7 @@ class recorder {
   [[nodiscard]] std::span<const curve_point> curve() const noexcept { return curve_; }
   [[nodiscard]] double seconds() const noexcept { return window_[3]; }
 
-  void add(const lightnet::training_progress& now, double seconds, double images_per_second) {
+  void add(const lightnet::training_progress& now, double seconds, double items_per_second) {
     window_[0] += now.update.loss * static_cast<double>(now.update.counted);
     window_[1] += static_cast<double>(now.update.correct);
     window_[2] += static_cast<double>(now.update.counted);
@@ -49,14 +49,16 @@ class recorder {
     point.loss = window_[0] / window_[2];
     point.train_accuracy = window_[1] / window_[2];
     point.learning_rate = now.update.learning_rate;
-    point.images_per_second = images_per_second;
+    point.items_per_second = items_per_second;
     curve_.push_back(point);
     std::fill_n(window_.begin(), 3, 0.0);
   }
 
-  /// The accuracy on the test images, after the last update.
-  void finish(double test_accuracy) {
-    if (!curve_.empty()) curve_.back().test_accuracy = test_accuracy;
+  /// What a test after the last update gave: to the point at it, where there is one.
+  void add_test(const lightnet::evaluation& result) {
+    if (curve_.empty()) return;
+    curve_.back().test_loss = result.loss;
+    curve_.back().test_accuracy = result.accuracy();
   }
 
   /// Saves a checkpoint with the curve in it.
@@ -113,4 +115,4 @@ class recorder {
   std::array<double, 4> window_{};  // since the last point: loss added up, right, counted; seconds since the start
 };
 
-}  // namespace fashion_mnist
+}  // namespace examples

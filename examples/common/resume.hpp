@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Whether a checkpoint and a command line go together.
+
+#include <cstdint>
+#include <lightnet/train/checkpoint.hpp>
+#include <optional>
+#include <string>
+
+namespace examples {
+
+/// What a checkpoint says and an argument contradicts is a mistake.
+template <class Number>
+void agree(const char* name, const std::optional<Number>& given, Number saved, const std::string& file) {
+  if (!given || *given == saved) return;
+  throw lightnet::value_error("--resume", name, std::to_string(saved) + " as in " + file + ", or nothing",
+                              std::to_string(*given));
+}
+
+/// Throws lightnet::file_error for a checkpoint that stands where no training of so many items comes by.
+inline void check_progress(const lightnet::checkpoint& saved, std::int64_t items, const char* unit) {
+  const auto& state = saved.state();
+  const auto file = saved.path().string();
+  if (state.items < 1 || state.items > items) {
+    throw lightnet::file_error(
+        file, "trains on " + std::to_string(state.items) + " " + unit + ", of " + std::to_string(items));
+  }
+  const auto updates = lightnet::updates_of_epoch(state.items, saved.options().batch);
+  if (state.step != state.epoch * updates + state.position / saved.options().batch) {
+    throw lightnet::file_error(file, "its step and its epoch contradict each other");
+  }
+}
+
+}  // namespace examples

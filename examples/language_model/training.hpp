@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Training, its test, and what the model writes then.
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <lightnet/model/generate.hpp>
+#include <lightnet/train/checkpoint.hpp>
+#include <lightnet/train/token_batches.hpp>
+#include <lightnet/train/trainer.hpp>
+#include <numbers>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "common/progress.hpp"
+#include "common/recorder.hpp"
+#include "common/resume.hpp"
+#include "common/stop.hpp"
+#include "common/text.hpp"
+#include "corpus.hpp"
+#include "settings.hpp"
+
+namespace language_model {
+
+using model = lightnet::causal_language_model<model_options, 1, float, device>;
+using trainer = lightnet::trainer<model, float, device>;
+
+/// Of a loss in nats a byte.
+inline double bits_per_byte(double loss) { return loss / std::numbers::ln2; }
+
+inline lightnet::trainer_options options_of(const arguments& given, const std::optional<lightnet::checkpoint>& saved,
+                                            std::int64_t pieces) {
+  if (!saved) return options_for(settings_of(given), pieces);
+  const auto file = saved->path().string();
+  examples::agree("--epochs", given.epochs, saved->options().epochs, file);
+  examples::agree("--seed", given.seed, saved->options().seed, file);
+  examples::agree("--batch", given.batch, saved->options().batch, file);
+  examples::agree("--rate", given.rate, saved->options().schedule.peak, file);
+  examples::agree("--decay", given.decay, saved->options().optimiser.weight_decay, file);
+  examples::check_progress(*saved, pieces, "pieces of text");
+  if (saved->state().items != pieces) {
+    throw lightnet::file_error(file, "learns from " + std::to_string(saved->state().items) +
+                                         " pieces of text, and this one has " + std::to_string(pieces));
+  }
+  return saved->options();
+}
+
+/// Prints the prompt and what the model makes of it.
+inline void write_sample(lightnet::execution<device>& on, const trainer& trained, const arguments& given) {
+  const std::vector<std::int32_t> prompt = [&] {
+    std::vector<std::int32_t> tokens;
+    for (const char byte : given.prompt) tokens.push_back(static_cast<unsigned char>(byte));
+    return tokens;
+  }();
+  lightnet::sampler choose{given.sampling, trained.options().seed};
+  std::printf("--- a sample ---\n%s", given.prompt.c_str());
+  lightnet::generate(on, trained.model(), trained.parameters().for_layer(trained.model()),
+                     std::span<const std::int32_t>(prompt), given.count, choose,
+                     [](std::int32_t byte) { std::fputc(byte, stdout); });
+  std::printf("\n---\n");
+}
+
+/// Trains, or goes on from a checkpoint, tests and writes. Gives the exit code.
+inline int demonstrate(const arguments& given, const std::optional<lightnet::checkpoint>& saved) {
+  namespace fs = std::filesystem;
+  const auto standard = settings_of(given);
+  const auto description = description_of(standard);
+  const auto all = load_corpus(given, standard.length + 1);
+  const bytes learned{all.learned()}, held_out{all.held_out()};
+  lightnet::token_options cut{.length = standard.length};
+  lightnet::token_batches<device> testing{held_out.view(), cut};
+  const auto few = std::min(held_out.view().extent(0), standard.tested + 1);
+  lightnet::token_batches<device> testing_some{held_out.view().slice(0, 0, few), cut};
+  cut.shift = true;
+  const auto options = options_of(given, saved, lightnet::token_batches<device>{learned.view(), cut}.size());
+  cut.seed = options.seed;
+  lightnet::token_batches<device> training{learned.view(), cut};
+  const auto updates_of_epoch = lightnet::updates_of_epoch(training.size(), options.batch);
+  const auto updates = options.epochs * updates_of_epoch;
+
+  machine used{given.threads};
+  auto& on = used.on;
+  trainer trained{{}, options};
+  examples::recorder record{updates / standard.points, "additive"};
+  if (saved) {
+    record.restore(*saved, description);
+    saved->load(trained);
+  }
+  const fs::path folder = given.output;
+  std::error_code failed;
+  fs::create_directories(folder, failed);
+  if (failed) throw lightnet::file_error(folder.string(), "cannot be made a folder: " + failed.message());
+  const auto checkpoint_path = folder / "language_model.safetensors";
+  const auto parameters = trained.parameters().size();
+  std::printf("LightNet: %s parameters, %s bytes to learn from, %s held out, %s\n",
+              examples::grouped(parameters).c_str(), examples::grouped(learned.view().extent(0)).c_str(),
+              examples::grouped(held_out.view().extent(0)).c_str(), used.name().c_str());
+  std::fflush(stdout);
+
+  examples::stop_on_signals();
+  bool finished = false;
+  {
+    examples::progress_bar bar{stdout,
+                               updates,
+                               updates_of_epoch,
+                               std::min(options.batch, training.size()) * standard.length,
+                               trained.state().step,
+                               {.loss = "bits/byte", .items = "bytes", .loss_scale = bits_per_byte(1)}};
+    auto last = std::chrono::steady_clock::now();
+    finished = trained.run(on, training, examples::stop, [&](const lightnet::training_progress& now) {
+      bar.update(now.step, now.loss, now.accuracy);
+      const auto time = std::chrono::steady_clock::now();
+      record.add(now, std::chrono::duration<double>(time - last).count(),
+                 bar.items_per_second() / static_cast<double>(standard.length));
+      last = time;
+      if (now.step * standard.tests / updates != (now.step - 1) * standard.tests / updates) {
+        const auto result = trained.evaluate(on, testing_some);
+        record.add_test(result);
+        bar.message("update " + std::to_string(now.step) + "  held out: bits/byte " +
+                    examples::text("%.4f", bits_per_byte(result.loss)));
+        record.save(checkpoint_path, trained, description);
+        bar.resume();
+        last = std::chrono::steady_clock::now();
+      }
+    });
+  }
+  if (!finished) {
+    record.save(checkpoint_path, trained, description);
+    std::printf("stopped after update %lld of %lld; to go on: --resume %s\n",
+                static_cast<long long>(trained.state().step), static_cast<long long>(updates), checkpoint_path.c_str());
+    return 130;
+  }
+  examples::end_on_signals();
+
+  const auto result = trained.evaluate(on, testing);
+  record.add_test(result);
+  examples::write_curve(folder / "language_model.csv", record.curve());
+  write_sample(on, trained, given);
+  std::printf("%s\n%s\n", checkpoint_path.c_str(), (folder / "language_model.csv").c_str());
+  std::printf("bits_per_byte=%.4f accuracy=%.4f bytes=%lld parameters=%lld seconds=%.1f\n", bits_per_byte(result.loss),
+              result.accuracy(), static_cast<long long>(result.counted), static_cast<long long>(parameters),
+              record.seconds());
+  return 0;
+}
+
+}  // namespace language_model
