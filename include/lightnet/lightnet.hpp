@@ -48,6 +48,8 @@
 #include <lightnet/model/generate.hpp>
 #include <lightnet/model/glu.hpp>
 #include <lightnet/model/image_classifier.hpp>
+#include <lightnet/model/language_model.hpp>
+#include <lightnet/model/masked_language_model.hpp>
 #include <lightnet/model/paper_language_models.hpp>
 #include <lightnet/model/sampling.hpp>
 #include <lightnet/model/trunk.hpp>
