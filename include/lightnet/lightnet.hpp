@@ -59,6 +59,7 @@
 #include <lightnet/train/adamw.hpp>
 #include <lightnet/train/data_order.hpp>
 #include <lightnet/train/image_batches.hpp>
+#include <lightnet/train/masked_batches.hpp>
 #include <lightnet/train/master_parameters.hpp>
 #include <lightnet/train/presets.hpp>
 #include <lightnet/train/schedule.hpp>
