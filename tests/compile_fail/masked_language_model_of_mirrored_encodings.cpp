@@ -6,7 +6,7 @@
 namespace ln = lightnet;
 
 struct options : ln::masked_language_model_options {
-  static constexpr bool both_ways = true;
+  using position = ln::md_lrpe;
 };
 
 ln::masked_language_model<options, 1> misuse() { return {}; }
