@@ -8,46 +8,33 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <lightnet/core/error.hpp>
-#include <lightnet/core/tensor.hpp>
-#include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
-#include "common/machine.hpp"
+#include "common/bytes.hpp"
 #include "fashion_mnist/gzip.hpp"
 
 namespace masked_language_model {
 
 /// The contents of a file, unpacked where it is a gzip file. Throws lightnet::file_error where it cannot be read.
 inline std::string text_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file || std::filesystem::is_directory(path)) {
-    throw lightnet::file_error(path, "cannot be read; the dictionary is in the Debian package dict-gcide");
+  if (!std::filesystem::exists(path)) {
+    throw lightnet::file_error(path, "is not there; the dictionary is in the Debian package dict-gcide");
   }
-  std::array<char, 65536> part{};
-  file.read(part.data(), 2);
-  const bool packed = file.gcount() == 2 && part[0] == '\x1f' && part[1] == '\x8b';
-  std::string text;
-  if (packed) {
-    fashion_mnist::gzip_reader reader{path};
-    const std::span bytes{reinterpret_cast<std::uint8_t*>(part.data()), part.size()};
-    while (const std::size_t size = reader.read(bytes)) text.append(part.data(), size);
-    return text;
-  }
-  do {
-    text.append(part.data(), static_cast<std::size_t>(file.gcount()));
-  } while (file.read(part.data(), part.size()) || file.gcount() > 0);
-  if (file.bad()) throw lightnet::file_error(path, "cannot be read");
+  std::string text = examples::file_text(path);
+  if (!text.starts_with("\x1f\x8b")) return text;
+  text.clear();
+  fashion_mnist::gzip_reader reader{path};
+  std::array<std::uint8_t, 65536> part{};
+  while (const std::size_t size = reader.read(part)) text.append(part.begin(), part.begin() + size);
   return text;
 }
 
 /// At most so many bytes of a text, in stretches from all over it.
 inline std::string some_of(std::string_view text, std::size_t count) {
   constexpr std::size_t stretch = 8192;
-  if (count >= text.size()) return std::string{text};
+  if (count + 2 * stretch >= text.size()) return std::string{text.substr(0, count)};  // they would overlap
   const std::size_t stretches = (count - 1) / stretch + 1;
   std::string some;
   for (std::size_t i = 0; i < stretches; ++i) {
@@ -57,21 +44,6 @@ inline std::string some_of(std::string_view text, std::size_t count) {
   }
   return some;
 }
-
-/// Bytes as tokens, in memory of the device. // [bytes]
-class tokens {
- public:
-  explicit tokens(std::string_view text) : values_{{{static_cast<std::int64_t>(text.size())}}} {
-    std::vector<std::int32_t> values;
-    values.reserve(text.size());
-    for (const char byte : text) values.push_back(static_cast<unsigned char>(byte));
-    if (!values.empty()) examples::device::copy(values_.data(), values.data(), values.size() * sizeof values[0]);
-  }
-  [[nodiscard]] auto view() const { return values_.view(); }
-
- private:
-  lightnet::tensor<lightnet::rank<1>, std::int32_t, examples::device> values_;
-};
 
 /// What is learned from, and what of the last tenth is tested on.
 struct corpus {

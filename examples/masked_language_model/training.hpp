@@ -25,30 +25,13 @@
 
 namespace masked_language_model {
 
-inline lightnet::trainer_options options_of(const arguments& given, const std::optional<lightnet::checkpoint>& saved,
-                                            std::int64_t pieces) {
-  if (!saved) return options_for(settings_of(given), pieces);
-  const auto file = saved->path().string();
-  examples::agree("--epochs", given.epochs, saved->options().epochs, file);
-  examples::agree("--seed", given.seed, saved->options().seed, file);
-  examples::agree("--batch", given.batch, saved->options().batch, file);
-  examples::agree("--rate", given.rate, saved->options().schedule.peak, file);
-  examples::agree("--decay", given.decay, saved->options().optimiser.weight_decay, file);
-  examples::check_progress(*saved, pieces, "pieces of text");
-  if (saved->state().items != pieces) {
-    throw lightnet::file_error(file, "learns from " + std::to_string(saved->state().items) +
-                                         " pieces of text, and this one has " + std::to_string(pieces));
-  }
-  return saved->options();
-}
-
 /// Trains, or goes on from a checkpoint, tests and guesses. Gives the exit code.
 inline int demonstrate(const arguments& given, const std::optional<lightnet::checkpoint>& saved) {
   namespace fs = std::filesystem;
   const auto standard = settings_of(given);
   const auto description = description_of(standard);
   const auto text = load_corpus(given.data, standard.limit, standard.test, 2 * standard.length);
-  const tokens learned{text.learned}, held_out{text.held_out};
+  const examples::bytes learned{text.learned}, held_out{text.held_out};
   const auto seed = saved ? saved->options().seed : standard.seed;
   const lightnet::masking lesson{.mask_token = model::mask_token, .rate = standard.mask_rate};
   // In a test every byte that is asked for is hidden.
@@ -60,7 +43,8 @@ inline int demonstrate(const arguments& given, const std::optional<lightnet::che
   lightnet::masked_batches<device> testing{held_out.view(), {.length = standard.length}, question};
   lightnet::masked_batches<device> testing_some{
       held_out.view().slice(0, 0, few), {.length = standard.length}, question};
-  const auto options = options_of(given, saved, training.size());
+  const auto options =
+      saved ? examples::resumed_options(given, *saved, training.size()) : options_for(standard, training.size());
   const auto updates_of_epoch = lightnet::updates_of_epoch(training.size(), options.batch);
   const auto updates = options.epochs * updates_of_epoch;
 

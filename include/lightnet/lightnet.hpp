@@ -63,5 +63,6 @@
 #include <lightnet/train/master_parameters.hpp>
 #include <lightnet/train/presets.hpp>
 #include <lightnet/train/schedule.hpp>
+#include <lightnet/train/text_batches.hpp>
 #include <lightnet/train/token_batches.hpp>
 #include <lightnet/train/trainer.hpp>

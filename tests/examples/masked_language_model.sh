@@ -59,7 +59,7 @@ head -c 3000 "$here/text.gz" >"$here/short.gz"
 head -c 200000 "$saved" >"$here/short"
 mistake "$here/empty: is too short: of its 0 bytes" --data "$here/empty"
 mistake "is too short: of its" --length 2000
-mistake "$here/none: cannot be read; the dictionary is in the Debian package dict-gcide" --data "$here/none"
+mistake "$here/none: is not there; the dictionary is in the Debian package dict-gcide" --data "$here/none"
 mistake "$here: cannot be read" --data "$here"
 mistake "$here/short.gz: the gzip stream is cut short" --data "$here/short.gz"
 mistake "$here/short: " --resume "$here/short"
