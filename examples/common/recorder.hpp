@@ -84,7 +84,8 @@ class recorder {
     if (mixer != mixer_) fail("was made with the mixer " + lightnet::io_detail::printable(mixer));
     const auto& made_by = saved.extras().at("description");
     if (made_by != description) {
-      fail("was made by another version of this program: " + lightnet::io_detail::printable(made_by));
+      fail("was made with other settings, or by another version of this program: " +
+           lightnet::io_detail::printable(made_by));
     }
     const auto numbers = [&](const char* name, auto fits) {
       const auto* tensor = saved.extra(name);

@@ -32,4 +32,24 @@ inline void check_progress(const lightnet::checkpoint& saved, std::int64_t items
   }
 }
 
+/// The options that a checkpoint goes on with, for a text of so many pieces. Throws value_error for what the command line
+/// says otherwise, and lightnet::file_error for a checkpoint of another number of pieces.
+template <class Arguments>
+lightnet::trainer_options resumed_options(const Arguments& given, const lightnet::checkpoint& saved,
+                                          std::int64_t pieces) {
+  const auto file = saved.path().string();
+  const auto& options = saved.options();
+  agree("--epochs", given.epochs, options.epochs, file);
+  agree("--seed", given.seed, options.seed, file);
+  agree("--batch", given.batch, options.batch, file);
+  agree("--rate", given.rate, options.schedule.peak, file);
+  agree("--decay", given.decay, options.optimiser.weight_decay, file);
+  check_progress(saved, pieces, "pieces of text");
+  if (saved.state().items != pieces) {
+    throw lightnet::file_error(file, "learns from " + std::to_string(saved.state().items) +
+                                         " pieces of text, and this one has " + std::to_string(pieces));
+  }
+  return options;
+}
+
 }  // namespace examples

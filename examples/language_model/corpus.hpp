@@ -8,16 +8,12 @@
 #include <array>
 #include <cstdint>
 #include <cstdio>
-#include <fstream>
 #include <lightnet/core/error.hpp>
-#include <lightnet/core/tensor.hpp>
-#include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 
 #include "arguments.hpp"
-#include "common/machine.hpp"
+#include "common/bytes.hpp"
 
 namespace language_model {
 
@@ -36,34 +32,6 @@ inline std::string bible_text() {
   return text;
 }
 
-/// The contents of a file. Throws lightnet::file_error where it cannot be read.
-inline std::string file_text(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw lightnet::file_error(path, "cannot be opened");
-  std::string text;
-  std::array<char, 65536> part{};
-  while (file.read(part.data(), part.size()) || file.gcount() > 0) {
-    text.append(part.data(), static_cast<std::size_t>(file.gcount()));
-  }
-  if (file.bad()) throw lightnet::file_error(path, "cannot be read");
-  return text;
-}
-
-/// Bytes as tokens, in memory of the device. // [bytes]
-class bytes {
- public:
-  explicit bytes(std::string_view text) : tokens_{{{static_cast<std::int64_t>(text.size())}}} {
-    std::vector<std::int32_t> values;
-    values.reserve(text.size());
-    for (const char byte : text) values.push_back(static_cast<unsigned char>(byte));
-    if (!values.empty()) examples::device::copy(tokens_.data(), values.data(), values.size() * sizeof values[0]);
-  }
-  [[nodiscard]] auto view() const { return tokens_.view(); }
-
- private:
-  lightnet::tensor<lightnet::rank<1>, std::int32_t, examples::device> tokens_;
-};
-
 /// The text, of which the last tenth is not learned from.
 struct corpus {
   std::string text;
@@ -78,7 +46,7 @@ struct corpus {
 /// The text that was asked for. Throws lightnet::file_error where it cannot be read, or is too short to make so many bytes
 /// of each part.
 inline corpus load_corpus(const arguments& given, std::int64_t least) {
-  corpus all{given.data ? file_text(*given.data) : bible_text()};
+  corpus all{given.data ? examples::file_text(*given.data) : bible_text()};
   if (given.limit && static_cast<std::uint64_t>(*given.limit) < all.text.size()) {
     all.text.resize(static_cast<std::size_t>(*given.limit));
   }

@@ -33,23 +33,6 @@ using trainer = lightnet::trainer<model, float, device>;
 /// Of a loss in nats a byte.
 inline double bits_per_byte(double loss) { return loss / std::numbers::ln2; }
 
-inline lightnet::trainer_options options_of(const arguments& given, const std::optional<lightnet::checkpoint>& saved,
-                                            std::int64_t pieces) {
-  if (!saved) return options_for(settings_of(given), pieces);
-  const auto file = saved->path().string();
-  examples::agree("--epochs", given.epochs, saved->options().epochs, file);
-  examples::agree("--seed", given.seed, saved->options().seed, file);
-  examples::agree("--batch", given.batch, saved->options().batch, file);
-  examples::agree("--rate", given.rate, saved->options().schedule.peak, file);
-  examples::agree("--decay", given.decay, saved->options().optimiser.weight_decay, file);
-  examples::check_progress(*saved, pieces, "pieces of text");
-  if (saved->state().items != pieces) {
-    throw lightnet::file_error(file, "learns from " + std::to_string(saved->state().items) +
-                                         " pieces of text, and this one has " + std::to_string(pieces));
-  }
-  return saved->options();
-}
-
 /// Prints the prompt and what the model makes of it.
 inline void write_sample(lightnet::execution<device>& on, const trainer& trained, const arguments& given) {
   const std::vector<std::int32_t> prompt = [&] {
@@ -71,13 +54,14 @@ inline int demonstrate(const arguments& given, const std::optional<lightnet::che
   const auto standard = settings_of(given);
   const auto description = description_of(standard);
   const auto all = load_corpus(given, standard.length + 1);
-  const bytes learned{all.learned()}, held_out{all.held_out()};
+  const examples::bytes learned{all.learned()}, held_out{all.held_out()};
   lightnet::token_options cut{.length = standard.length};
   lightnet::token_batches<device> testing{held_out.view(), cut};
   const auto few = std::min(held_out.view().extent(0), standard.tested + 1);
   lightnet::token_batches<device> testing_some{held_out.view().slice(0, 0, few), cut};
   cut.shift = true;
-  const auto options = options_of(given, saved, lightnet::token_batches<device>{learned.view(), cut}.size());
+  const auto pieces = lightnet::token_batches<device>{learned.view(), cut}.size();
+  const auto options = saved ? examples::resumed_options(given, *saved, pieces) : options_for(standard, pieces);
   cut.seed = options.seed;
   lightnet::token_batches<device> training{learned.view(), cut};
   const auto updates_of_epoch = lightnet::updates_of_epoch(training.size(), options.batch);

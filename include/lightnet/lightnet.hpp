@@ -48,6 +48,8 @@
 #include <lightnet/model/generate.hpp>
 #include <lightnet/model/glu.hpp>
 #include <lightnet/model/image_classifier.hpp>
+#include <lightnet/model/language_model.hpp>
+#include <lightnet/model/masked_language_model.hpp>
 #include <lightnet/model/paper_language_models.hpp>
 #include <lightnet/model/sampling.hpp>
 #include <lightnet/model/trunk.hpp>
@@ -57,8 +59,10 @@
 #include <lightnet/train/adamw.hpp>
 #include <lightnet/train/data_order.hpp>
 #include <lightnet/train/image_batches.hpp>
+#include <lightnet/train/masked_batches.hpp>
 #include <lightnet/train/master_parameters.hpp>
 #include <lightnet/train/presets.hpp>
 #include <lightnet/train/schedule.hpp>
+#include <lightnet/train/text_batches.hpp>
 #include <lightnet/train/token_batches.hpp>
 #include <lightnet/train/trainer.hpp>

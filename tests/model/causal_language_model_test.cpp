@@ -90,7 +90,7 @@ TEST_CASE("the causal language model is its formula, with the gradients of finit
   const list<double> y = q.forward<ln::train>();
   double largest = 0;
   for (const double a : y) largest = std::max(largest, std::abs(a));
-  CHECK(numbers::largest_difference(y, reference::causal_language_model<letters>(q.parameters, q.tokens, batch)) <=
+  CHECK(numbers::largest_difference(y, reference::language_model<letters>(q.parameters, q.tokens, batch)) <=
         1e-12 * largest);
   CHECK(numbers::same_bits(q.forward<ln::infer>(), y));
   CHECK(numbers::largest_difference(q.forward<ln::infer>(batch), after(y, length - 1)) <= 1e-13 * largest);
@@ -212,12 +212,12 @@ TEST_CASE("the causal language model names what does not fit and writes nothing"
   const auto to = numbers::view_of<2>(y, {batch, letters::vocabulary});
   CHECK(numbers::message_of<ln::shape_error>([&] {
           model{}.forward(on, q.params(), q.view(), numbers::view_of<2>(y, {letters::vocabulary, batch}), context);
-        }) == "lightnet: causal_language_model::forward: logits: expected [111, 11] with dense rows, got [11, 3]");
+        }) == "lightnet: language_model::forward: logits: expected [111, 11] with dense rows, got [11, 3]");
   CHECK(numbers::message_of<ln::device_error>([&] { model{}.forward(on, q.params(), {}, to, context); }) ==
-        "lightnet: causal_language_model::forward: tokens: expected a view of memory, got a null pointer");
-  CHECK(numbers::message_of<ln::shape_error>(
-            [&] { model{}.forward(on, q.params(), q.view().slice(1, 2, 5), to, context); }) ==
-        "lightnet: causal_language_model::forward: tokens: expected a dense matrix, got [3, 5] with strides [37, 1]");
+        "lightnet: language_model::forward: tokens: expected a view of memory, got a null pointer");
+  CHECK(numbers::message_of<ln::shape_error>([&] {
+          model{}.forward(on, q.params(), q.view().slice(1, 2, 5), to, context);
+        }) == "lightnet: language_model::forward: tokens: expected a dense matrix, got [3, 5] with strides [37, 1]");
   for (const std::int32_t wrong : {-1, 11}) {
     q.tokens[40] = wrong;
     CHECK(numbers::message_of<ln::value_error>([&] { model{}.forward(on, q.params(), q.view(), to, context); }) ==
@@ -228,5 +228,5 @@ TEST_CASE("the causal language model names what does not fit and writes nothing"
   model{}.forward(on, q.params(), q.view(), to, context);
   CHECK(numbers::message_of<ln::shape_error>([&] {
           model{}.forward(on, q.params(), {q.tokens.data(), {{2, 1}}}, to.slice(0, 0, 2), context);
-        }) == "lightnet: causal_language_model::forward: tokens: expected 3 sequences, as before, got 2");
+        }) == "lightnet: language_model::forward: tokens: expected 3 sequences, as before, got 2");
 }

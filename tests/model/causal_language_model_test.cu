@@ -64,7 +64,7 @@ TEST_CASE("the causal language model on the GPU is its formula, with the gradien
   const list<double> y = q.ask();
   double largest = 0;
   for (const double a : y) largest = std::max(largest, std::abs(a));
-  CHECK(numbers::largest_difference(y, reference::causal_language_model<letters>(q.parameters, q.tokens, batch)) <=
+  CHECK(numbers::largest_difference(y, reference::language_model<letters>(q.parameters, q.tokens, batch)) <=
         1e-12 * largest);
   const list<double> dy = numbers::normal(batch * length * letters::vocabulary, 2), d = q.ask(dy);
   CHECK(numbers::same_bits(q.ask(), y));

@@ -2,8 +2,8 @@
 // The models in plain double, put together from the oracles: what each function computes is the formula of its layer.
 #pragma once
 
-#include <lightnet/model/causal_language_model.hpp>
 #include <lightnet/model/image_classifier.hpp>
+#include <lightnet/model/language_model.hpp>
 #include <lightnet/recurrence.hpp>
 
 #include <cmath>
@@ -232,11 +232,12 @@ list<double> image_classifier(const parameter_block& all, const list<double>& im
 
 // tokens [B, N]; logits [B N, vocabulary]
 template <class Options>
-list<double> causal_language_model(const parameter_block& all, const list<std::int32_t>& tokens, std::int64_t batch) {
+list<double> language_model(const parameter_block& all, const list<std::int32_t>& tokens, std::int64_t batch) {
   const list<double> table = values(all, "embeddings.weight");
   places at{.batch = batch};
   at.where.extents.push_back(static_cast<std::int64_t>(tokens.size()) / batch);
   oracle::tpe_problem tpe{.where = at.where, .batch = batch, .width = Options::width, .modes = Options::modes};
+  tpe.both_directions = Options::both_ways;
   tpe.gamma = values(all, "tpe.gamma");
   tpe.b = values(all, "tpe.b");
   for (const std::int32_t token : tokens) {

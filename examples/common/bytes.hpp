@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Texts as bytes, and bytes as tokens.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <fstream>
+#include <lightnet/core/error.hpp>
+#include <lightnet/core/tensor.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "machine.hpp"
+
+namespace examples {
+
+/// The contents of a file. Throws lightnet::file_error where it cannot be read.
+inline std::string file_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw lightnet::file_error(path, "cannot be opened");
+  std::string text;
+  std::array<char, 65536> part{};
+  while (file.read(part.data(), part.size()) || file.gcount() > 0) {
+    text.append(part.data(), static_cast<std::size_t>(file.gcount()));
+  }
+  if (file.bad()) throw lightnet::file_error(path, "cannot be read");
+  return text;
+}
+
+/// Bytes as tokens, in memory of the device. // [bytes]
+class bytes {
+ public:
+  explicit bytes(std::string_view text) : tokens_{{{static_cast<std::int64_t>(text.size())}}} {
+    std::vector<std::int32_t> values;
+    values.reserve(text.size());
+    for (const char byte : text) values.push_back(static_cast<unsigned char>(byte));
+    if (!values.empty()) device::copy(tokens_.data(), values.data(), values.size() * sizeof values[0]);
+  }
+  [[nodiscard]] auto view() const { return tokens_.view(); }
+
+ private:
+  lightnet::tensor<lightnet::rank<1>, std::int32_t, device> tokens_;
+};
+
+}  // namespace examples

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Everything that decides the result, in one place. The program is compiled for one device, and each has a network that it
+// trains in a few minutes.
+
+#include <cmath>
+#include <cstdint>
+#include <lightnet/model/paper_language_models.hpp>
+#include <lightnet/train/training_state.hpp>
+#include <string>
+
+#include "arguments.hpp"
+#include "common/machine.hpp"
+
+namespace masked_language_model {
+
+using examples::device, examples::machine;
+
+struct settings {
+  std::uint64_t seed = 1;
+  std::int64_t epochs = 1;
+  std::int64_t batch = 16;
+  std::int64_t length = 128;   // bytes of a piece of text
+  std::int64_t shard = 2;      // pieces that a thread takes through the network at a time
+  double mask_rate = 0.15;     // share of the bytes that are to be guessed
+  double peak_rate = 5e-3;     // of a cosine that ends at zero
+  double warmup_share = 0.05;  // of all updates
+  double weight_decay = 0.1;
+  double clip_norm = 1;
+  std::int64_t limit = 4'000'000;  // bytes to learn from
+  std::int64_t test = 400'000;     // bytes of the last test
+  std::int64_t tested = 32'768;    // bytes of those in the course of training
+  std::int64_t tests = 8;
+  std::int64_t points = 40;  // of the curve
+};
+
+#if defined(LIGHTNET_HAS_CUDA)
+/// The network: the shape of the paper's smallest language model, with bytes.
+struct model_options : lightnet::masked_language_model_15x768 {
+  static constexpr int vocabulary = 257;
+};
+
+inline settings standard_settings() {
+  settings chosen;
+  chosen.batch = 64;
+  chosen.length = 512;
+  chosen.shard = chosen.batch;
+  chosen.peak_rate = 5e-4;
+  chosen.limit = 40'000'000;  // all
+  chosen.tested = 131'072;
+  return chosen;
+}
+#else
+/// The network: bytes, MD-TPE, blocks with one global scan each.
+struct model_options : lightnet::masked_language_model_options {
+  static constexpr int width = 96;
+  static constexpr int heads = 3;
+  static constexpr int layers = 3;
+  static constexpr int inner = 256;
+  static constexpr double initial_gain = 1;  // a width of 96 needs larger initial weights than 0.02
+};
+
+inline settings standard_settings() { return {}; }
+#endif
+
+/// The settings, with what the command line says.
+inline settings settings_of(const arguments& given) {
+  settings chosen = standard_settings();
+  chosen.epochs = given.epochs.value_or(chosen.epochs);
+  chosen.seed = given.seed.value_or(chosen.seed);
+  chosen.batch = given.batch.value_or(chosen.batch);
+  chosen.length = given.length.value_or(chosen.length);
+  chosen.mask_rate = given.mask_rate.value_or(chosen.mask_rate);
+  chosen.peak_rate = given.rate.value_or(chosen.peak_rate);
+  chosen.weight_decay = given.decay.value_or(chosen.weight_decay);
+  chosen.limit = given.limit.value_or(chosen.limit);
+  chosen.test = given.test.value_or(chosen.test);
+  return chosen;
+}
+
+/// The trainer's options, for so many pieces of text.
+inline lightnet::trainer_options options_for(const settings& chosen, std::int64_t pieces) {
+  const auto updates = chosen.epochs * lightnet::updates_of_epoch(pieces, chosen.batch);
+  lightnet::trainer_options options;
+  options.batch = chosen.batch;
+  options.shard = chosen.shard;
+  options.epochs = chosen.epochs;
+  options.seed = chosen.seed;
+  options.optimiser.beta2 = 0.98;
+  options.optimiser.weight_decay = chosen.weight_decay;
+  options.optimiser.clip_norm = chosen.clip_norm;
+  options.schedule.peak = chosen.peak_rate;
+  options.schedule.warmup = std::llround(chosen.warmup_share * static_cast<double>(updates));
+  options.schedule.total = updates;
+  return options;
+}
+
+/// What a checkpoint must share with this program beside the trainer's options and the shapes of the parameters.
+inline std::string description_of(const settings& chosen) {
+  return "masked_language_model length=" + std::to_string(chosen.length) +
+         " mask_rate=" + std::to_string(chosen.mask_rate) + " width=" + std::to_string(model_options::width) +
+         " heads=" + std::to_string(model_options::heads) + " layers=" + std::to_string(model_options::layers) +
+         " inner=" + std::to_string(model_options::inner) + " modes=" + std::to_string(model_options::modes);
+}
+
+}  // namespace masked_language_model

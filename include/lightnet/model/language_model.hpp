@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <lightnet/layer/embedding.hpp>
+#include <lightnet/model/trunk.hpp>
+#include <lightnet/position/md_tpe.hpp>
+
+LIGHTNET_BEGIN_NAMESPACE
+
+/// What a language model may choose beside its blocks; derive from it and name what differs.
+struct language_model_options : block_options {
+  static constexpr int layers = 2;
+  static constexpr int vocabulary = 256;    ///< tokens are numbers below it; bytes by default
+  static constexpr int modes = 16;          ///< of MD-TPE
+  static constexpr bool both_ways = false;  ///< whether MD-TPE reads later tokens, too
+  using position = md_lrpe;
+};
+
+/// What the language models of arXiv 2405.21022 share: token embedding, MD-TPE, blocks, final norm, and the embedding once
+/// more as the head. tokens [B, N], dense; logits [B N, vocabulary], those of each token. In infer and decode logits may be
+/// [B, vocabulary]: those of the last token of each sequence alone.
+///
+/// In decode, which is for the traversal causal, a call goes on after the tokens of the calls with the same context: first
+/// with a prompt, in parallel, then token by token. What the context holds is of one size, however many tokens there were; a
+/// copy of it is a branch.
+template <class Options, int Dims, class T = float, class Device = cpu>
+struct language_model {
+  static_assert(Dims == 1, "lightnet: a language model has one dimension");
+  static constexpr int width = Options::width, vocabulary = Options::vocabulary;
+  static constexpr int classes = vocabulary;  ///< as a trainer calls them
+  using embedding_type = embedding<vocabulary, width, T, Device>;
+  using encoding = md_tpe<width, Options::modes, Options::both_ways, 1, T, Device>;
+  using body = trunk<Options, 1, T, Device>;
+  static constexpr std::int64_t encoding_at = embedding_type::parameter_count;
+  static constexpr std::int64_t body_at = encoding_at + encoding::parameter_count;
+  static constexpr std::int64_t parameter_count = body_at + body::parameter_count;
+
+  using parameters = parameters_of<language_model, const T, Device>;
+  using gradients = parameters_of<language_model, T, Device>;
+  using token_view = dynamic_view<2, const std::int32_t, Device>;
+
+  /// What decode remembers beside its blocks.
+  struct past {
+    std::int64_t tokens = 0;  ///< of each sequence
+    typename encoding::modes_so_far modes{};
+  };
+  template <class Mode>
+  struct context {
+    kept<Mode, T, Device> embedded, encoded, features;  // [B N, width]
+    typename body::template context<Mode> blocks;
+    carried<Mode, past> before;
+  };
+
+  void describe(const std::string& prefix, std::int64_t offset, std::vector<parameter>& list) const {
+    embedding_type{}.describe(prefix + "embeddings.", offset, list, Options::initial_gain);
+    encoding{}.describe(prefix + "tpe.", offset + encoding_at, list);
+    body{}.describe(prefix, offset + body_at, list);
+  }
+
+  /// Throws shape_error, value_error for a token that is none, or device_error before anything is written.
+  template <class Mode>
+  void forward(execution<Device>& on, const parameters& params, const token_view& tokens,
+               const dynamic_view<2, T, Device>& logits, context<Mode>& kept_here) const {
+    const detail::layer_checker check{"language_model::forward"};
+    check_tokens(check, tokens);
+    const std::int64_t batch = tokens.extent(0), count = tokens.extent(1), rows = batch * count;
+    const bool last_alone = !std::is_same_v<Mode, train> && count > 1 && logits.extent(0) == batch;
+    check.parameters("params", params);
+    check.matrix("logits", logits, last_alone ? batch : rows, vocabulary);
+    typename execution<Device>::scope scratch{on};
+    const grid<1> where = places(check, kept_here, batch, count);
+    const auto take = [&](kept<Mode, T, Device>& memory) {
+      return sequence_of(where, batch, memory.take(scratch, rows, width));
+    };
+    const auto embedded = take(kept_here.embedded), encoded = take(kept_here.encoded);
+    const auto features = take(kept_here.features);
+    const auto encoding_params = detail::part_of<encoding>(params, encoding_at);
+    embedding_type{}.forward(on, detail::part_of<embedding_type>(params, 0), ids(tokens), embedded.rows());
+    if constexpr (std::is_same_v<Mode, decode>) {
+      encoding{}.forward(on, encoding_params, embedded, encoded, kept_here.before.state->modes);
+    } else {
+      encoding{}.forward(on, encoding_params, embedded, encoded);
+    }
+    body{}.forward(on, detail::part_of<body>(params, body_at), encoded, features, kept_here.blocks);
+    auto read = features.rows();
+    if (last_alone) read = {read.data() + (count - 1) * width, {{batch, width}}, {count * width, 1}};
+    embedding_type{}.logits(on, detail::part_of<embedding_type>(params, 0), read, logits);
+    if constexpr (std::is_same_v<Mode, decode>) kept_here.before.state->tokens += count;
+  }
+
+  /// dparams is overwritten. Tokens have no gradient.
+  void backward(execution<Device>& on, const parameters& params, const token_view& tokens,
+                const dynamic_view<2, const T, Device>& dlogits, const gradients& dparams,
+                const context<train>& kept_here) const {
+    const detail::layer_checker check{"language_model::backward"};
+    check_tokens(check, tokens);
+    const std::int64_t batch = tokens.extent(0), count = tokens.extent(1), rows = batch * count;
+    check.parameters("params", params);
+    check.matrix("dlogits", dlogits, rows, vocabulary);
+    check.parameters("dparams", dparams);
+    check.context(kept_here.features.view(), rows, width);
+    typename execution<Device>::scope scratch{on};
+    const grid<1> where{{count}};
+    const auto matrix = [&] {
+      return sequence_of(where, batch, detail::scratch_matrix<T, Device>(scratch, rows, width));
+    };
+    const auto d = matrix(), dencoded = matrix();
+    const auto dtable = detail::part_of<embedding_type>(dparams, 0);
+    embedding_type{}.logits_backward(on, detail::part_of<embedding_type>(params, 0), kept_here.features.view(), dlogits,
+                                     d.rows(), dtable);
+    body{}.backward(on, detail::part_of<body>(params, body_at), sequence_of(where, batch, kept_here.encoded.view()), d,
+                    dencoded, detail::part_of<body>(dparams, body_at), kept_here.blocks);
+    encoding{}.backward(on, detail::part_of<encoding>(params, encoding_at),
+                        sequence_of(where, batch, kept_here.embedded.view()), dencoded, d,
+                        detail::part_of<encoding>(dparams, encoding_at));
+    embedding_type{}.template backward<write::add>(on, ids(tokens), d.rows(), dtable);
+  }
+
+ private:
+  static void check_tokens(const detail::layer_checker& check, const token_view& tokens) {
+    if (!tokens) throw device_error(check.operation, "tokens", "a view of memory", "a null pointer");
+    if (!tokens.contiguous()) throw shape_error(check.operation, "tokens", "a dense matrix", tokens.describe());
+  }
+
+  /// Where the tokens of a call lie: in decode after those of the calls before.
+  template <class Mode>
+  static grid<1> places(const detail::layer_checker& check, context<Mode>& kept_here, std::int64_t batch,
+                        std::int64_t count) {
+    grid<1> where{{count}};
+    if constexpr (std::is_same_v<Mode, decode>) {
+      auto& before = kept_here.before.state;
+      if (!before) before.emplace();
+      if (before->modes && before->modes->extent(0) != batch) {
+        throw shape_error(check.operation, "tokens", std::to_string(before->modes->extent(0)) + " sequences, as before",
+                          std::to_string(batch));
+      }
+      where.offset = {before->tokens};
+    }
+    return where;
+  }
+
+  template <class U>
+  static sequence<1, U, Device> sequence_of(const grid<1>& where, std::int64_t batch,
+                                            const dynamic_view<2, U, Device>& rows) {
+    return {{rows.data(), {{batch, where.size(), rows.extent(1)}}}, where};
+  }
+
+  static dynamic_view<1, const std::int32_t, Device> ids(const token_view& tokens) {
+    return {tokens.data(), {{tokens.size()}}};
+  }
+};
+
+LIGHTNET_END_NAMESPACE
