@@ -51,7 +51,9 @@
 #include <lightnet/model/language_model.hpp>
 #include <lightnet/model/masked_language_model.hpp>
 #include <lightnet/model/paper_language_models.hpp>
+#include <lightnet/model/patch_trunk.hpp>
 #include <lightnet/model/sampling.hpp>
+#include <lightnet/model/segmenter.hpp>
 #include <lightnet/model/trunk.hpp>
 
 // training
