@@ -3,7 +3,7 @@
 #pragma once
 
 #include <lightnet/model/causal_language_model.hpp>
-#include <lightnet/model/image_classifier.hpp>
+#include <lightnet/model/segmenter.hpp>
 #include <lightnet/recurrence.hpp>
 
 #include <cmath>
@@ -187,22 +187,18 @@ list<double> trunk(const parameter_block& all, const std::string& prefix, list<d
   return oracle::rms_norm(x, Options::width, values(all, prefix + "norm.weight"));
 }
 
-// images [B, extents..., channels]
-template <class Options>
-list<double> image_classifier(const parameter_block& all, const list<double>& images, std::int64_t batch,
-                              const std::vector<std::int64_t>& extents) {
-  constexpr std::int64_t side = Options::patch, channels = Options::channels;
-  constexpr std::size_t width = Options::width;
-  places at{.batch = batch};
-  std::int64_t inside = channels;
+// The place of every number of images [B, extents..., channels] in their patches [B, N, Side^M channels].
+inline std::vector<std::size_t> places_in_patches(std::int64_t batch, const std::vector<std::int64_t>& extents,
+                                                  std::int64_t side, std::int64_t channels) {
+  std::int64_t cells = 1, inside = channels;
   for (const std::int64_t n : extents) {
-    at.where.extents.push_back(n / side);
+    cells *= n / side;
     inside *= side;
   }
-  const std::int64_t cells = at.where.tokens();
-  list<double> cut(static_cast<std::size_t>(batch * cells * inside));
-  for (std::int64_t i = 0; i < static_cast<std::int64_t>(images.size()); ++i) {
-    std::int64_t rest = i / channels, row = 0, column = 0, row_step = 1, column_step = channels;
+  std::vector<std::size_t> places(static_cast<std::size_t>(batch * cells * inside));
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    std::int64_t rest = static_cast<std::int64_t>(i) / channels, row = 0, column = 0, row_step = 1;
+    std::int64_t column_step = channels;
     for (std::size_t axis = extents.size(); axis-- > 0; rest /= extents[axis]) {
       const std::int64_t place = rest % extents[axis];
       row += place / side * row_step;
@@ -210,22 +206,43 @@ list<double> image_classifier(const parameter_block& all, const list<double>& im
       row_step *= extents[axis] / side;
       column_step *= side;
     }
-    cut[static_cast<std::size_t>((rest * cells + row) * inside + column + i % channels)] =
-        images[static_cast<std::size_t>(i)];
+    places[i] =
+        static_cast<std::size_t>((rest * cells + row) * inside + column) + i % static_cast<std::size_t>(channels);
   }
-  const oracle::tpe_problem tpe{.where = at.where,
-                                .batch = batch,
-                                .width = Options::width,
-                                .modes = Options::modes,
-                                .x = oracle::linear(cut, values(all, "embedding.weight"),
-                                                    static_cast<std::size_t>(inside), values(all, "embedding.bias")),
-                                .gamma = values(all, "tpe.gamma"),
-                                .b = values(all, "tpe.b")};
-  const list<double> features = trunk<Options>(all, "", oracle::md_tpe(tpe).y, at);
+  return places;
+}
+
+// images [B, extents..., channels] to features [B, N, width]
+template <class Options>
+list<double> patch_trunk(const parameter_block& all, const list<double>& images, std::int64_t batch,
+                         const std::vector<std::int64_t>& extents) {
+  places at{.batch = batch};
+  for (const std::int64_t n : extents) at.where.extents.push_back(n / Options::patch);
+  const auto to = places_in_patches(batch, extents, Options::patch, Options::channels);
+  list<double> cut(images.size());
+  for (std::size_t i = 0; i < images.size(); ++i) cut[to[i]] = images[i];
+  const std::size_t inside = cut.size() / static_cast<std::size_t>(batch * at.where.tokens());
+  const oracle::tpe_problem tpe{
+      .where = at.where,
+      .batch = batch,
+      .width = Options::width,
+      .modes = Options::modes,
+      .x = oracle::linear(cut, values(all, "embedding.weight"), inside, values(all, "embedding.bias")),
+      .gamma = values(all, "tpe.gamma"),
+      .b = values(all, "tpe.b")};
+  return trunk<Options>(all, "", oracle::md_tpe(tpe).y, at);
+}
+
+// images [B, extents..., channels] to logits [B, classes]
+template <class Options>
+list<double> image_classifier(const parameter_block& all, const list<double>& images, std::int64_t batch,
+                              const std::vector<std::int64_t>& extents) {
+  constexpr std::size_t width = Options::width;
+  const list<double> features = patch_trunk<Options>(all, images, batch, extents);
+  const std::size_t cells = features.size() / (width * static_cast<std::size_t>(batch));
   list<double> pooled(static_cast<std::size_t>(batch) * width);
   for (std::size_t i = 0; i < features.size(); ++i) {
-    pooled[i / (width * static_cast<std::size_t>(cells)) * width + i % width] +=
-        features[i] / static_cast<double>(cells);
+    pooled[i / (width * cells) * width + i % width] += features[i] / static_cast<double>(cells);
   }
   return oracle::linear(pooled, values(all, "head.weight"), width, values(all, "head.bias"));
 }
@@ -244,6 +261,18 @@ list<double> causal_language_model(const parameter_block& all, const list<std::i
     tpe.x.insert(tpe.x.end(), row, row + Options::width);
   }
   return oracle::linear(trunk<Options>(all, "", oracle::md_tpe(tpe).y, at), table, Options::width);
+}
+
+// images [B, extents..., channels] to logits [B, extents..., classes]
+template <class Options>
+list<double> segmenter(const parameter_block& all, const list<double>& images, std::int64_t batch,
+                       const std::vector<std::int64_t>& extents) {
+  const list<double> cut = oracle::linear(patch_trunk<Options>(all, images, batch, extents), values(all, "head.weight"),
+                                          Options::width, values(all, "head.bias"));
+  const auto from = places_in_patches(batch, extents, Options::patch, Options::classes);
+  list<double> logits(cut.size());
+  for (std::size_t i = 0; i < logits.size(); ++i) logits[i] = cut[from[i]];
+  return logits;
 }
 
 }  // namespace reference
