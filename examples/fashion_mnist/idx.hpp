@@ -14,9 +14,11 @@
 #include <string>
 #include <vector>
 
-#include "gzip.hpp"
+#include "common/gzip.hpp"
 
 namespace fashion_mnist {
+
+using examples::gzip_reader;
 
 /// Where the Debian package dataset-fashion-mnist puts its files.
 inline constexpr const char* default_folder = "/usr/share/datasets/fashion-mnist";
@@ -61,27 +63,6 @@ std::array<std::uint32_t, Count> idx_header(gzip_reader& reader, std::uint32_t m
   return numbers;
 }
 
-/// Exactly `size` bytes up to the end of the contents. Memory grows with what comes, not with what the header claims.
-inline std::vector<std::uint8_t> idx_contents(gzip_reader& reader, std::uint64_t size) {
-  constexpr std::uint64_t step = std::uint64_t{1} << 22U;
-  std::vector<std::uint8_t> bytes;
-  while (bytes.size() < size) {
-    const auto have = bytes.size();
-    const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(step, size - have));
-    bytes.resize(have + wanted);
-    const auto came = reader.read(std::span(bytes).subspan(have));
-    if (came < wanted) {
-      reader.fail("contents end after " + std::to_string(have + came) + " of the " + std::to_string(size) +
-                  " bytes that the IDX header announces");
-    }
-  }
-  std::array<std::uint8_t, 1> more{};
-  if (reader.read(more) != 0) {
-    reader.fail("has trailing bytes behind the " + std::to_string(size) + " that the IDX header announces");
-  }
-  return bytes;
-}
-
 }  // namespace detail
 
 /// Reads gzipped IDX images and the labels, 0 to classes - 1, that belong to them. Throws lightnet::file_error, naming
@@ -102,8 +83,8 @@ inline image_set load_idx(const std::filesystem::path& images_path, const std::f
     labels.fail("holds " + std::to_string(labels_count) + " labels, but " + images_path.string() + " holds " + text);
   }
 
-  image_set set{count, rows, columns, detail::idx_contents(images, pixels * count), {}};
-  const auto bytes = detail::idx_contents(labels, count);
+  image_set set{count, rows, columns, examples::announced_contents(images, pixels * count, "IDX"), {}};
+  const auto bytes = examples::announced_contents(labels, count, "IDX");
   const auto wrong = std::ranges::find_if(bytes, [&](std::uint8_t label) { return label >= classes; });
   if (wrong != bytes.end()) {
     labels.fail("label " + std::to_string(*wrong) + " of image " + std::to_string(wrong - bytes.begin()) +

@@ -3,29 +3,32 @@
 
 // The result as a picture: test images with what the network says, and the confusion matrix.
 
-#include <png.h>
-
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <iterator>
 #include <lightnet/core/error.hpp>
-#include <lightnet/io/replace_file.hpp>
-#include <numbers>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "canvas.hpp"
+#include "common/canvas.hpp"
+#include "common/png.hpp"
 #include "common/text.hpp"
+#include "common/theme.hpp"
 
 namespace fashion_mnist {
 
+using examples::align;
+using examples::canvas;
+using examples::colour;
+using examples::from_oklch;
 using examples::grouped;
+using examples::text_style;
+using examples::theme;
 
 /// What the picture shows, in ASCII. The grid is filled from the first image on; images beyond it are not drawn.
 struct figure {
@@ -44,38 +47,10 @@ struct figure {
 
 namespace detail {
 
-/// From OKLab, in which equal steps look equal (https://bottosson.github.io/posts/oklab), given as lightness 0 to 1,
-/// chroma and hue in turns.
-inline colour from_oklch(double lightness, double chroma, double hue) {
-  const double a = chroma * std::cos(2 * std::numbers::pi * hue);
-  const double b = chroma * std::sin(2 * std::numbers::pi * hue);
-  const auto cube = [](double x) { return x * x * x; };
-  const double l = cube(lightness + 0.3963377774 * a + 0.2158037573 * b);
-  const double m = cube(lightness - 0.1055613458 * a - 0.0638541728 * b);
-  const double s = cube(lightness - 0.0894841775 * a - 1.2914855480 * b);
-  const auto encoded = [](double x) {
-    return 255 * std::clamp(x <= 0.0031308 ? 12.92 * x : 1.055 * std::pow(x, 1 / 2.4) - 0.055, 0.0, 1.0);
-  };
-  return {encoded(4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s),
-          encoded(-1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s),
-          encoded(-0.0041960863 * l - 0.7034186147 * m + 1.7076147010 * s)};
-}
-
 /// The colour of a share from 0 to 1: lightness grows evenly, from night blue over teal to pale yellow.
 inline colour heat(double share) {
   return from_oklch(0.25 + 0.65 * share, 0.025 + 0.125 * std::sin(2.2 * share), 0.72 - 0.435 * share);
 }
-
-struct theme {
-  static constexpr colour background{13, 17, 23};
-  static constexpr colour panel{22, 27, 34};
-  static constexpr colour line{48, 54, 61};
-  static constexpr colour bright{240, 246, 252};
-  static constexpr colour text{201, 209, 217};
-  static constexpr colour quiet{139, 148, 158};
-  static constexpr colour right{86, 211, 100};
-  static constexpr colour wrong{255, 123, 114};
-};
 
 struct layout {
   static constexpr std::size_t grid_columns = 8, grid_rows = 6;
@@ -210,21 +185,7 @@ inline canvas draw(const figure& shown) {
 /// contradicts itself, file_error where the file cannot be written, and then leaves the old one as it was.
 inline void write_picture(const std::filesystem::path& path, const figure& shown) {
   const auto drawn = draw(shown);
-  const auto pixels = drawn.bytes();
-  png_image image{};
-  image.version = PNG_IMAGE_VERSION;
-  image.width = static_cast<png_uint_32>(drawn.width());
-  image.height = static_cast<png_uint_32>(drawn.height());
-  image.format = PNG_FORMAT_RGB;
-  // The picture is small, and in memory no error of the disk can come through libpng's C.
-  png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(image);
-  std::vector<std::byte> encoded(size);
-  if (png_image_write_to_memory(&image, encoded.data(), &size, 0, pixels.data(), 0, nullptr) == 0) {
-    const std::string reason = image.message;
-    png_image_free(&image);
-    throw lightnet::file_error(path.string(), "libpng cannot encode the picture: " + reason);
-  }
-  lightnet::replace_file(path, std::span<const std::byte>(encoded).first(size));
+  examples::write_png(path, drawn.width(), drawn.height(), 3, drawn.bytes());
 }
 
 }  // namespace fashion_mnist

@@ -49,8 +49,8 @@
 #include <lightnet/model/glu.hpp>
 #include <lightnet/model/image_classifier.hpp>
 #include <lightnet/model/paper_language_models.hpp>
-#include <lightnet/model/sampling.hpp>
 #include <lightnet/model/patch_trunk.hpp>
+#include <lightnet/model/sampling.hpp>
 #include <lightnet/model/segmenter.hpp>
 #include <lightnet/model/trunk.hpp>
 

@@ -65,7 +65,7 @@ TEST_CASE("picture: a PNG that libpng reads back") {
 }
 
 TEST_CASE("picture: every share of the heat map is lighter than the one before") {
-  const auto luminance = [](fashion_mnist::colour c) { return 0.2126 * c.red + 0.7152 * c.green + 0.0722 * c.blue; };
+  const auto luminance = [](examples::colour c) { return 0.2126 * c.red + 0.7152 * c.green + 0.0722 * c.blue; };
   for (int i = 0; i < 100; ++i) {
     CAPTURE(i);
     CHECK(luminance(fashion_mnist::detail::heat(i / 100.0)) < luminance(fashion_mnist::detail::heat((i + 1) / 100.0)));

@@ -12,7 +12,7 @@
 #include <array>
 #include <string_view>
 
-namespace fashion_mnist {
+namespace examples {
 
 struct glyph {
   double width;  // of the path; the pen's thickness and the space to the neighbours come on top
@@ -121,4 +121,4 @@ inline constexpr std::array<glyph, 95> glyphs{{
     {13, "M0 7.5 q1.2 11 4 11 q5.6 11 6.5 9.4 q7.6 7.6 9.3 7.6 q12 7.6 13 11"},                            // ~
 }};
 
-}  // namespace fashion_mnist
+}  // namespace examples

@@ -19,8 +19,9 @@
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
-namespace fashion_mnist {
+namespace examples {
 
 /// The contents of a gzip file from front to back; everything wrong with it is a lightnet::file_error.
 class gzip_reader {
@@ -96,4 +97,23 @@ class gzip_reader {
   bool ended_ = false;
 };
 
-}  // namespace fashion_mnist
+/// Exactly the `size` bytes that a header of that format announces, up to the end of the contents. Memory grows with what
+/// comes, not with what the header claims.
+inline std::vector<std::uint8_t> announced_contents(gzip_reader& reader, std::uint64_t size,
+                                                    const std::string& format) {
+  constexpr std::uint64_t step = std::uint64_t{1} << 22U;
+  const auto announced = std::to_string(size) + " bytes that the " + format + " header announces";
+  std::vector<std::uint8_t> bytes;
+  while (bytes.size() < size) {
+    const auto have = bytes.size();
+    const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(step, size - have));
+    bytes.resize(have + wanted);
+    const auto came = reader.read(std::span(bytes).subspan(have));
+    if (came < wanted) reader.fail("contents end after " + std::to_string(have + came) + " of the " + announced);
+  }
+  std::array<std::uint8_t, 1> more{};
+  if (reader.read(more) != 0) reader.fail("has trailing bytes behind the " + announced);
+  return bytes;
+}
+
+}  // namespace examples

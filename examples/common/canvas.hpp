@@ -16,7 +16,7 @@
 
 #include "font.hpp"
 
-namespace fashion_mnist {
+namespace examples {
 
 struct colour {
   double red, green, blue;  // sRGB, 0 to 255
@@ -238,4 +238,4 @@ class canvas {
   std::vector<colour> pixels_;
 };
 
-}  // namespace fashion_mnist
+}  // namespace examples
