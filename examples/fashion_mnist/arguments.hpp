@@ -22,6 +22,7 @@ struct arguments {
   std::optional<std::string> mixer;
   bool compare = false;
   std::int64_t seeds = 3;
+  std::int64_t pictures = 0;  // test images that are left as files
   int threads = 0;
   std::string data = default_folder;
   std::optional<std::string> resume;

@@ -18,13 +18,13 @@ namespace fashion_mnist {
 class batches {
  public:
   /// The first `count` images, as they are.
-  batches(const image_set& images, const settings& chosen, std::int64_t count)
-      : batches(images, count, {.mean = chosen.mean, .deviation = chosen.deviation}) {}
+  batches(const image_set& images, std::int64_t count)
+      : batches(images, count, {.mean = pixel_mean, .deviation = pixel_deviation}) {}
   /// The same for training: what happens to an image in an epoch is a function of the seed, the epoch and the image.
   batches(const image_set& images, const settings& chosen, std::int64_t count, std::uint64_t seed)
       : batches(images, count,
-                {.mean = chosen.mean,
-                 .deviation = chosen.deviation,
+                {.mean = pixel_mean,
+                 .deviation = pixel_deviation,
                  .flip = chosen.flip,
                  .shift = chosen.shift,
                  .seed = seed}) {}

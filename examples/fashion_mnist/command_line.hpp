@@ -30,6 +30,9 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
   app.add_option("--resume", given.resume, "A checkpoint to go on from, with its settings")->type_name("FILE");
   app.add_option("--data", given.data, "Folder of the gzipped IDX files")->type_name("DIR");
   app.add_option("--output", given.output, "Folder of the checkpoint, the picture and the curve")->type_name("DIR");
+  app.add_option("--pictures", given.pictures, "Leave the first N test images, too, as PNG files, which predict reads")
+      ->type_name("N")
+      ->check(CLI::Range(0, 10'000));
   app.add_option("--limit", given.limit, "Train on the first N images only")
       ->type_name("N")
       ->check(CLI::PositiveNumber);

@@ -23,10 +23,6 @@ using examples::gzip_reader;
 /// Where the Debian package dataset-fashion-mnist puts its files.
 inline constexpr const char* default_folder = "/usr/share/datasets/fashion-mnist";
 
-/// The ten classes, in the order of the labels.
-inline constexpr std::array<const char*, 10> class_names{"T-shirt", "Trouser", "Pullover", "Dress", "Coat",
-                                                         "Sandal",  "Shirt",   "Sneaker",  "Bag",   "Boot"};
-
 /// Labelled grey images of one size.
 struct image_set {
   std::int64_t count = 0;

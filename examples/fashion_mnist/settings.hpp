@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Everything that decides the result, in one place. The program is compiled for one device, and each has a network that it
-// trains in a minute or so.
+// Everything that decides the result beside the network, in one place. The program is compiled for one device, and each has
+// a network that it trains in a minute or so.
 
 #include <cmath>
 #include <cstdint>
-#include <lightnet/model/image_classifier.hpp>
 #include <lightnet/train/training_state.hpp>
 #include <string>
 
 #include "arguments.hpp"
 #include "common/machine.hpp"
+#include "network.hpp"
 
 namespace fashion_mnist {
 
@@ -27,26 +27,12 @@ struct settings {
   double weight_decay = 0.05;
   double clip_norm = 1;
   double smoothing = 0;
-  double mean = 0.2860;  // of the pixels of the training images, which lie in [0, 1]
-  double deviation = 0.3530;
   bool flip = false;      // training images are mirrored at random,
   int shift = 0;          // and moved by up to so many pixels each way
   int curve_points = 10;  // of an epoch
 };
 
 #if defined(LIGHTNET_HAS_CUDA)
-/// The network: 28 x 28 pixels in 7 x 7 patches, MD-TPE, blocks with one global scan each. Other mixers change recurrence
-/// and traversal, and nothing else.
-struct model_options : lightnet::image_classifier_options {
-  static constexpr int width = 192;
-  static constexpr int heads = 6;
-  static constexpr int layers = 6;
-  static constexpr int inner = 512;
-  static constexpr double initial_gain = 1;  // a width of 192 needs larger initial weights than 0.02
-  static constexpr int patch = 4;
-  static constexpr int modes = 16;
-};
-
 inline settings standard_settings() {
   settings chosen;
   chosen.epochs = 40;
@@ -60,18 +46,6 @@ inline settings standard_settings() {
   return chosen;
 }
 #else
-/// The network: 28 x 28 pixels in 7 x 7 patches, MD-TPE, blocks with one global scan each. Other mixers change recurrence
-/// and traversal, and nothing else.
-struct model_options : lightnet::image_classifier_options {
-  static constexpr int width = 64;
-  static constexpr int heads = 2;
-  static constexpr int layers = 2;
-  static constexpr int inner = 128;
-  static constexpr double initial_gain = 1;  // a width of 64 needs larger initial weights than 0.02
-  static constexpr int patch = 4;
-  static constexpr int modes = 16;
-};
-
 inline settings standard_settings() { return {}; }
 #endif
 
@@ -107,11 +81,7 @@ inline lightnet::trainer_options options_for(const settings& chosen, std::int64_
 
 /// What a checkpoint must share with this program beside the trainer's options and the shapes of the parameters.
 inline std::string description_of(const settings& chosen) {
-  return "image_classifier width=" + std::to_string(model_options::width) +
-         " heads=" + std::to_string(model_options::heads) + " layers=" + std::to_string(model_options::layers) +
-         " inner=" + std::to_string(model_options::inner) + " patch=" + std::to_string(model_options::patch) +
-         " modes=" + std::to_string(model_options::modes) + " mean=" + std::to_string(chosen.mean) +
-         " deviation=" + std::to_string(chosen.deviation) + " flip=" + std::to_string(static_cast<int>(chosen.flip)) +
+  return network_description() + " flip=" + std::to_string(static_cast<int>(chosen.flip)) +
          " shift=" + std::to_string(chosen.shift);
 }
 

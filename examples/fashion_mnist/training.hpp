@@ -73,6 +73,15 @@ inline double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+/// The first images as files that say what they show.
+inline void write_test_images(const std::filesystem::path& folder, const image_set& test, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto* name = class_names[static_cast<std::size_t>(test.labels[static_cast<std::size_t>(i)])];
+    write_png(folder / ("test_" + std::to_string(i) + "_" + name + ".png"), static_cast<int>(test.columns),
+              static_cast<int>(test.rows), 1, test.image(i));
+  }
+}
+
 /// A mixer's model on the device of this program.
 template <class Options>
 using model_of = lightnet::image_classifier<Options, 2, float, device>;
@@ -160,7 +169,7 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
   end_on_signals();
 
   std::vector<std::int32_t> predicted(static_cast<std::size_t>(data.test.count));
-  batches testing{data.test, standard, data.test.count};
+  batches testing{data.test, data.test.count};
   const auto result = trainer.evaluate(on, testing, predicted);
   record.add_test(result);
   write_curve(folder / "fashion_mnist.csv", record.curve());
@@ -174,6 +183,7 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
                  {text("%.1f s", record.seconds()), "training"},
                  {text("%.0f", rate), "images a second"}};
   write_picture(folder / "fashion_mnist.png", shown);
+  detail::write_test_images(folder, data.test, std::min(given.pictures, data.test.count));
   std::printf("%s\n%s\n%s\n", checkpoint_path.c_str(), (folder / "fashion_mnist.png").c_str(),
               (folder / "fashion_mnist.csv").c_str());
   std::printf("accuracy=%.4f images=%lld parameters=%lld train_seconds=%.1f images_per_second=%.0f\n",
@@ -187,7 +197,7 @@ trial train(const mixer& which, const settings& chosen, const data_set& data, st
   machine used{threads};
   auto& on = used.on;
   detail::trainer_of<Options> trainer{{}, options_for(chosen, images)};
-  batches training{data.train, chosen, images, chosen.seed}, testing{data.test, chosen, data.test.count};
+  batches training{data.train, chosen, images, chosen.seed}, testing{data.test, data.test.count};
   const std::atomic<bool> never{false};
   const auto start = std::chrono::steady_clock::now();
   trainer.run(on, training, never, [&](const lightnet::training_progress& now) {

@@ -43,7 +43,7 @@ TEST_CASE("batches: the images of a set, normalised; moved and mirrored for trai
   fashion_mnist::settings chosen;
   chosen.flip = true;
   chosen.shift = 1;
-  fashion_mnist::batches testing{set, chosen, 7}, training{set, chosen, 7, 4};
+  fashion_mnist::batches testing{set, 7}, training{set, chosen, 7, 4};
   CHECK(testing.size() == 7);
   const std::vector<std::int64_t> items{6, 2};
   int changed = 0;
@@ -56,7 +56,8 @@ TEST_CASE("batches: the images of a set, normalised; moved and mirrored for trai
       CHECK(batch.labels(i) == item % 10);
       for (std::int64_t pixel = 0; pixel < 15; ++pixel) {
         const double grey = set.image(item)[static_cast<std::size_t>(pixel)] / 255.0;
-        CHECK(batch.inputs.data()[15 * i + pixel] == static_cast<float>((grey - chosen.mean) / chosen.deviation));
+        CHECK(batch.inputs.data()[15 * i + pixel] ==
+              static_cast<float>((grey - fashion_mnist::pixel_mean) / fashion_mnist::pixel_deviation));
       }
     }
     const auto other = training.load(items, epoch);
