@@ -1,0 +1,47 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The program that uses a checkpoint, from outside: predict.sh PROGRAM DEMONSTRATION DATA_FOLDER. It says of pictures what
+# the demonstration has learnt, has nothing of training in it, and ends with 2 for everything that is wrong.
+set -u
+program=$1 demonstration=$2 data=${3:-}
+[ -r "$data/t10k-labels-idx1-ubyte.gz" ] || { echo "skipped: no data in $data"; exit 77; }
+here=$(mktemp -d)
+trap 'rm -rf "$here"' EXIT
+cd "$here" || exit 1
+
+fail() { printf 'FAILED: %s\n' "$*" >&2; cat log >&2; exit 1; }
+
+"$demonstration" --data "$data" --output one --epochs 1 --limit 1500 --pictures 3 >log 2>&1 || fail "training ends with $?"
+"$program" one/fashion_mnist.safetensors one/test_{0_Boot,1_Pullover,2_Trouser}.png >log 2>&1 || fail "ends with $?"
+[ "$(grep -c '^one/test_[0-2]_.*\.png: [A-Za-z-]*, [0-9.]* %$' log)" -eq 3 ] || fail "not three answers"
+grep -q '_Trouser.png: Trouser, ' log || fail "trousers are what is learnt first"
+if command -v nm >/dev/null; then
+  nm -C "$program" >symbols
+  grep -q 'lightnet' symbols || fail "no symbols"
+  grep -E 'adamw|trainer|backward' symbols >log && fail "has these of training"
+fi
+
+mistake() { # a part of the message, then arguments
+  "$program" "${@:2}" >log 2>&1
+  local code=$?
+  [ $code -eq 2 ] || fail "${*:2}: ends with $code"
+  grep -qF -- "$1" log || fail "${*:2}: does not say '$1'"
+}
+saved=one/fashion_mnist.safetensors picture=one/test_0_Boot.png
+head -c 200000 $saved >short
+head -c 300 $picture >short.png
+sed 's/"head.bias"/"tail.bias"/' $saved >renamed
+sed 's/ heads=2 / heads=4 /' $saved >heads
+sed 's/"extra.mixer":"additive"/"extra.mixer":"retnet"  /' $saved >other
+mistake "none: cannot be opened" none $picture
+mistake "short: " short $picture
+mistake "missing: 'head.bias'; left over: 'tail.bias'" renamed $picture
+mistake "heads: was not made" heads $picture
+mistake "was not made by the demonstration with the mixer additive" other $picture
+mistake "not a regular file" /dev/null $picture
+mistake "none.png: " $saved none.png
+mistake "short.png: " $saved $picture short.png
+mistake "one/fashion_mnist.png: has 2" $saved one/fashion_mnist.png
+mistake "CHECKPOINT PICTURE.png" $saved
+"$program" --help >log 2>&1 || fail "--help ends with $?"
+echo "predict keeps its promises"
