@@ -63,7 +63,7 @@ block() # its variables are nobody else's business
     list(APPEND welcome clang clang-format libomp-dev pkgconf) # their tests are reported as skipped without them
   endif()
   if(LIGHTNET_EXAMPLES)
-    list(APPEND needed libcli11-dev libpng-dev zlib1g-dev dataset-fashion-mnist bible-kjv)
+    list(APPEND needed libcli11-dev libpng-dev zlib1g-dev dataset-fashion-mnist bible-kjv mricron-data)
   endif()
   if(LIGHTNET_BENCHMARKS)
     list(APPEND needed libbenchmark-dev)
