@@ -42,12 +42,15 @@
 #include <lightnet/layer/mean_pooling.hpp>
 #include <lightnet/layer/norm.hpp>
 #include <lightnet/layer/patches.hpp>
+#include <lightnet/layer/time_embedding.hpp>
 #include <lightnet/model/attention.hpp>
 #include <lightnet/model/block.hpp>
 #include <lightnet/model/causal_language_model.hpp>
 #include <lightnet/model/generate.hpp>
 #include <lightnet/model/glu.hpp>
 #include <lightnet/model/image_classifier.hpp>
+#include <lightnet/model/image_generator.hpp>
+#include <lightnet/model/paper_image_generators.hpp>
 #include <lightnet/model/paper_language_models.hpp>
 #include <lightnet/model/patch_trunk.hpp>
 #include <lightnet/model/sampling.hpp>
