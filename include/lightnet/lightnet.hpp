@@ -46,6 +46,7 @@
 #include <lightnet/model/attention.hpp>
 #include <lightnet/model/block.hpp>
 #include <lightnet/model/causal_language_model.hpp>
+#include <lightnet/model/diffusion.hpp>
 #include <lightnet/model/generate.hpp>
 #include <lightnet/model/glu.hpp>
 #include <lightnet/model/image_classifier.hpp>
@@ -53,17 +54,21 @@
 #include <lightnet/model/paper_image_generators.hpp>
 #include <lightnet/model/paper_language_models.hpp>
 #include <lightnet/model/patch_trunk.hpp>
+#include <lightnet/model/sample_images.hpp>
 #include <lightnet/model/sampling.hpp>
 #include <lightnet/model/segmenter.hpp>
 #include <lightnet/model/trunk.hpp>
 
 // training
 #include <lightnet/loss/cross_entropy.hpp>
+#include <lightnet/loss/mean_squared_error.hpp>
 #include <lightnet/train/adamw.hpp>
 #include <lightnet/train/data_order.hpp>
 #include <lightnet/train/image_batches.hpp>
 #include <lightnet/train/master_parameters.hpp>
+#include <lightnet/train/noisy_batches.hpp>
 #include <lightnet/train/presets.hpp>
 #include <lightnet/train/schedule.hpp>
 #include <lightnet/train/token_batches.hpp>
 #include <lightnet/train/trainer.hpp>
+#include <lightnet/train/weight_average.hpp>

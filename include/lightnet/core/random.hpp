@@ -93,7 +93,14 @@ class random_stream {
 };
 
 /// What a random stream is for: streams of different purposes never meet. Those of parameters are 0, 1, 2, ...
-enum class stream_purpose : std::uint32_t { parameters = 0, order = 1, augmentation = 2, dropout = 3, sampling = 4 };
+enum class stream_purpose : std::uint32_t {
+  parameters = 0,
+  order = 1,
+  augmentation = 2,
+  dropout = 3,
+  sampling = 4,
+  noise = 5
+};
 
 /// Stream `index` of a purpose, for one seed.
 LIGHTNET_HOST_DEVICE constexpr random_stream stream_for(stream_purpose purpose, std::uint64_t seed,

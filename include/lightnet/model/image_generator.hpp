@@ -22,6 +22,7 @@ struct noisy_images {
   dynamic_view<1, const std::int32_t, Device> labels{};  // [B], 0 to classes - 1, or `classes` for none
 
   using value_type = T;
+  using gradient_type = dynamic_view<Dims + 2, T, Device>;
   const T* data() const noexcept { return images.data(); }
   std::int64_t extent(std::size_t axis) const noexcept { return images.extent(axis); }
   /// The part [first, first + count) of the items; `axis` is 0, as that of a view would be.
