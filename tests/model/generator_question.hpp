@@ -7,9 +7,9 @@
 namespace check {
 
 // images [B, extents..., channels], each with a time step and a label of its own; the last label says: of no class
-template <class Options, int Dims>
+template <class Options, int Dims, class Device = ln::cpu>
 struct generator_question {
-  using layer_type = ln::image_generator<Options, Dims, double>;
+  using layer_type = ln::image_generator<Options, Dims, double, Device>;
   using extents = std::array<std::int64_t, static_cast<std::size_t>(Dims + 2)>;
 
   ln::parameter_block<double> parameters = random_parameters(layer_type{}, 10);

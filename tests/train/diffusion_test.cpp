@@ -150,7 +150,9 @@ TEST_CASE("sampling: the true noise leads back to the image, in any number of st
   const sampling q;
   for (const std::int64_t steps : {1, 2, 7, 50, 333, 1000}) {
     CAPTURE(steps);
-    CHECK(numbers::largest_difference(q.images({.steps = steps}), q.truth()) < 1e-11);
+    const list<double> images = q.images({.steps = steps});
+    CHECK(numbers::largest_difference(images, q.truth()) < 1e-11);
+    CHECK(numbers::same_bits(q.images({.steps = steps, .shard = 1}), images));
   }
 }
 
