@@ -182,10 +182,9 @@ int run(const arguments& given) {
 
   figure shown;
   shown.title = "LightNet draws clothes";
-  shown.subtitle = parameters + " parameters, one scan a layer, " + std::to_string(options.epochs) + " epochs of " +
-                   grouped(images) + " images; " + std::to_string(given.steps) + " steps, guidance " +
+  shown.subtitle = parameters + " parameters, one scan a layer; " + std::to_string(given.steps) + " steps, guidance " +
                    text("%g", given.guidance);
-  shown.facts = {{text("%.4f", result.loss), "held-out loss"}, {text("%.0f s", record.seconds()), "training"}};
+  shown.facts = {{text("%.4f", result.loss), "held-out loss"}, {std::to_string(options.epochs), "epochs"}};
   shown.classes.assign(fashion_mnist::class_names.begin(), fashion_mnist::class_names.end());
   shown.columns = chosen.columns;
   std::vector<std::int32_t> classes;
