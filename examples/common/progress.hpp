@@ -46,7 +46,8 @@ class progress_bar {
   progress_bar& operator=(const progress_bar&) = delete;
   ~progress_bar() { finish(); }
 
-  /// After a step: `steps_done` of the whole training, the loss, and the share of right answers from 0 to 1.
+  /// After a step: `steps_done` of the whole training, the loss, and the share of right answers from 0 to 1, or what is no
+  /// number where nothing is answered, here and in finish_epoch.
   void update(std::int64_t steps_done, double loss, double accuracy) {
     const auto now = clock::now();
     const auto steps = static_cast<double>(steps_done - step_);
@@ -75,7 +76,7 @@ class progress_bar {
   /// training. A test accuracy below 0 is not shown.
   void finish_epoch(std::int64_t epoch, double loss, double accuracy, double test_accuracy = -1) {
     std::string line = "epoch " + std::to_string(epoch) + "/" + std::to_string(epochs()) + "  loss " +
-                       number("%.4f", loss) + "  accuracy " + percent(accuracy);
+                       number("%.4f", loss) + of_answers(accuracy);
     if (test_accuracy >= 0) line += "  test accuracy " + percent(test_accuracy);
     message(line);
     resume();
@@ -131,6 +132,9 @@ class progress_bar {
   [[nodiscard]] std::string shown_loss(const char* format, double loss) const {
     return std::string{words_.loss} + " " + number(format, words_.loss_scale * loss);
   }
+  static std::string of_answers(double accuracy) {
+    return std::isnan(accuracy) ? "" : "  accuracy " + percent(accuracy);
+  }
   static std::string percent(double share) { return number("%.2f %%", 100 * share); }
 
   static std::string duration(double seconds) {
@@ -160,8 +164,8 @@ class progress_bar {
   [[nodiscard]] std::string plain_line() const {
     return "epoch " + std::to_string(epoch()) + "/" + std::to_string(epochs()) + "  step " +
            std::to_string(step_in_epoch()) + "/" + std::to_string(per_epoch_) + "  " + shown_loss("%.4f", loss_) +
-           "  accuracy " + percent(accuracy_) + "  " + number("%.0f", items_per_second()) + " " + words_.items +
-           "/s  " + time_left() + " left";
+           of_answers(accuracy_) + "  " + number("%.0f", items_per_second()) + " " + words_.items + "/s  " +
+           time_left() + " left";
   }
 
   [[nodiscard]] int columns() const {
@@ -194,6 +198,7 @@ class progress_bar {
                               {4, "accuracy " + accuracy_text, "acc " + accuracy_text},
                               {1, rate_text + " " + words_.items + "/s", rate_text + "/s"},
                               {3, left_text, left_text}};
+    if (std::isnan(accuracy_)) fields.erase(fields.begin() + 3);
     constexpr std::size_t narrowest_bar = 8, widest_bar = 40, gap = 2;
     const auto width = static_cast<std::size_t>(columns() - 1);  // a full line would wrap
     const auto needed = [&] {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <lightnet/train/checkpoint.hpp>
+#include <limits>
 #include <span>
 #include <string>
 #include <utility>
@@ -20,9 +21,10 @@ namespace examples {
 /// Points of the curve, each the mean of the updates since the last, and the seconds of training so far.
 class recorder {
  public:
-  /// A point every `interval` updates, and at the end of an epoch; `mixer` is the name of what is trained.
-  recorder(std::int64_t interval, std::string mixer)
-      : interval_(std::max<std::int64_t>(interval, 1)), mixer_(std::move(mixer)) {}
+  /// A point every `interval` updates, and at the end of an epoch; `mixer` is the name of what is trained. Where that gives
+  /// no answers that are right or wrong, there is no accuracy.
+  recorder(std::int64_t interval, std::string mixer, bool answers = true)
+      : interval_(std::max<std::int64_t>(interval, 1)), mixer_(std::move(mixer)), answers_(answers) {}
 
   /// The name of the mixer that a checkpoint was made with. Throws lightnet::file_error where it was made by something
   /// else.
@@ -47,7 +49,7 @@ class recorder {
     point.epoch = now.epoch + 1;
     point.step = now.step;
     point.loss = window_[0] / window_[2];
-    point.train_accuracy = window_[1] / window_[2];
+    point.train_accuracy = answers_ ? window_[1] / window_[2] : std::numeric_limits<double>::quiet_NaN();
     point.learning_rate = now.update.learning_rate;
     point.items_per_second = items_per_second;
     curve_.push_back(point);
@@ -58,15 +60,16 @@ class recorder {
   void add_test(const lightnet::evaluation& result) {
     if (curve_.empty()) return;
     curve_.back().test_loss = result.loss;
-    curve_.back().test_accuracy = result.accuracy();
+    if (answers_) curve_.back().test_accuracy = result.accuracy();
   }
 
-  /// Saves a checkpoint with the curve in it.
+  /// Saves a checkpoint with the curve in it, and other tensors of the caller.
   template <class Trainer>
-  void save(const std::filesystem::path& path, const Trainer& trainer, const std::string& description) const {
+  void save(const std::filesystem::path& path, const Trainer& trainer, const std::string& description,
+            std::vector<lightnet::stored_tensor> others = {}) const {
     const auto values = curve_values(curve_);
     const std::vector<std::int64_t> shape{static_cast<std::int64_t>(curve_.size()), curve_point::size};
-    lightnet::checkpoint_extras extras;
+    lightnet::checkpoint_extras extras{{}, std::move(others)};
     extras.metadata["description"] = description;
     extras.metadata["mixer"] = mixer_;
     extras.tensors.push_back(lightnet::store("curve", shape, std::span<const double>(values)));
@@ -112,6 +115,7 @@ class recorder {
  private:
   std::int64_t interval_;
   std::string mixer_;
+  bool answers_;
   std::vector<curve_point> curve_;
   std::array<double, 4> window_{};  // since the last point: loss added up, right, counted; seconds since the start
 };

@@ -13,7 +13,7 @@
 #include <string_view>
 
 #include "common/bytes.hpp"
-#include "fashion_mnist/gzip.hpp"
+#include "common/gzip.hpp"
 
 namespace masked_language_model {
 
@@ -25,7 +25,7 @@ inline std::string text_of(const std::string& path) {
   std::string text = examples::file_text(path);
   if (!text.starts_with("\x1f\x8b")) return text;
   text.clear();
-  fashion_mnist::gzip_reader reader{path};
+  examples::gzip_reader reader{path};
   std::array<std::uint8_t, 65536> part{};
   while (const std::size_t size = reader.read(part)) text.append(part.begin(), part.begin() + size);
   return text;

@@ -212,25 +212,33 @@ inline std::vector<std::size_t> places_in_patches(std::int64_t batch, const std:
   return places;
 }
 
-// images [B, extents..., channels] to features [B, N, width]
+// images [B, extents..., channels] to what the trunk reads [B, N, width]; `at` becomes the places of the patches.
 template <class Options>
-list<double> patch_trunk(const parameter_block& all, const list<double>& images, std::int64_t batch,
-                         const std::vector<std::int64_t>& extents) {
-  places at{.batch = batch};
+list<double> encoded_patches(const parameter_block& all, const list<double>& images,
+                             const std::vector<std::int64_t>& extents, places& at) {
   for (const std::int64_t n : extents) at.where.extents.push_back(n / Options::patch);
-  const auto to = places_in_patches(batch, extents, Options::patch, Options::channels);
+  const auto to = places_in_patches(at.batch, extents, Options::patch, Options::channels);
   list<double> cut(images.size());
   for (std::size_t i = 0; i < images.size(); ++i) cut[to[i]] = images[i];
-  const std::size_t inside = cut.size() / static_cast<std::size_t>(batch * at.where.tokens());
+  const std::size_t inside = cut.size() / static_cast<std::size_t>(at.batch * at.where.tokens());
   const oracle::tpe_problem tpe{
       .where = at.where,
-      .batch = batch,
+      .batch = at.batch,
       .width = Options::width,
       .modes = Options::modes,
       .x = oracle::linear(cut, values(all, "embedding.weight"), inside, values(all, "embedding.bias")),
       .gamma = values(all, "tpe.gamma"),
       .b = values(all, "tpe.b")};
-  return trunk<Options>(all, "", oracle::md_tpe(tpe).y, at);
+  return oracle::md_tpe(tpe).y;
+}
+
+// images [B, extents..., channels] to features [B, N, width]
+template <class Options>
+list<double> patch_trunk(const parameter_block& all, const list<double>& images, std::int64_t batch,
+                         const std::vector<std::int64_t>& extents) {
+  places at{.batch = batch};
+  const list<double> encoded = encoded_patches<Options>(all, images, extents, at);
+  return trunk<Options>(all, "", encoded, at);
 }
 
 // images [B, extents..., channels] to logits [B, classes]
@@ -274,6 +282,48 @@ list<double> segmenter(const parameter_block& all, const list<double>& images, s
   list<double> logits(cut.size());
   for (std::size_t i = 0; i < logits.size(); ++i) logits[i] = cut[from[i]];
   return logits;
+}
+
+// The noise in images [B, extents..., channels]: time and class are tokens before those of the patches.
+template <class Options>
+list<double> image_generator(const parameter_block& all, const list<double>& images,
+                             const std::vector<std::int32_t>& times, const std::vector<std::int32_t>& labels,
+                             const std::vector<std::int64_t>& extents) {
+  constexpr std::size_t width = Options::width, half = Options::time_features / 2;
+  places at{.batch = static_cast<std::int64_t>(times.size())};
+  const list<double> cells = encoded_patches<Options>(all, images, extents, at);
+  list<double> waves;
+  for (const std::int32_t t : times) {
+    const auto angle = [&](std::size_t i) { return t * std::pow(10000, -static_cast<double>(i) / half); };
+    for (std::size_t i = 0; i < half; ++i) waves.push_back(std::cos(angle(i)));
+    for (std::size_t i = 0; i < half; ++i) waves.push_back(std::sin(angle(i)));
+  }
+  const list<double> inner = oracle::linear(waves, values(all, "time.0.weight"), 2 * half, values(all, "time.0.bias"));
+  const list<double> time =
+      oracle::linear(oracle::silu(inner), values(all, "time.1.weight"), width, values(all, "time.1.bias"));
+  const list<double> table = values(all, "class.weight");
+  const std::size_t of_image = cells.size() / times.size();
+  const auto append = [](list<double>& to, const list<double>& from, std::size_t first, std::size_t count) {
+    const auto begin = from.begin() + static_cast<std::ptrdiff_t>(first);
+    to.insert(to.end(), begin, begin + static_cast<std::ptrdiff_t>(count));
+  };
+  list<double> tokens;
+  for (std::size_t b = 0; b < times.size(); ++b) {
+    append(tokens, time, b * width, width);
+    append(tokens, table, static_cast<std::size_t>(labels[b]) * width, width);
+    append(tokens, cells, b * of_image, of_image);
+  }
+  at.where.prefix = 2;
+  const list<double> features = trunk<Options>(all, "", tokens, at);
+  list<double> read;
+  for (std::size_t b = 0; b < times.size(); ++b) {
+    append(read, features, b * (of_image + 2 * width) + 2 * width, of_image);
+  }
+  const list<double> noise = oracle::linear(read, values(all, "head.weight"), width, values(all, "head.bias"));
+  const auto from = places_in_patches(at.batch, extents, Options::patch, Options::channels);
+  list<double> y;
+  for (const std::size_t place : from) y.push_back(noise[place]);
+  return y;
 }
 
 }  // namespace reference

@@ -42,6 +42,15 @@ struct layer_checker {
     if (!m.contiguous()) misfit(argument, "a dense matrix", m.describe());
   }
 
+  /// A number for each of `count` items.
+  template <class U, class Device>
+  void numbers(const char* argument, const dynamic_view<1, U, Device>& m, std::int64_t count) const {
+    const std::array<std::int64_t, 1> expected{count};
+    if (!m && (m.extents() != expected || count > 0)) missing(argument);
+    if (m.extents() != expected) misfit(argument, bracketed(expected), m.describe());
+    check_reach(operation, argument, m);
+  }
+
   /// The tokens of a sequence, [B, N, width].
   template <int Dims, class U, class Device>
   void tokens(const char* argument, const sequence<Dims, U, Device>& s, std::int64_t batch, std::int64_t count,

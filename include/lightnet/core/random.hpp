@@ -99,7 +99,8 @@ enum class stream_purpose : std::uint32_t {
   augmentation = 2,
   dropout = 3,
   sampling = 4,
-  masking = 5
+  noise = 5,
+  masking = 6
 };
 
 /// Stream `index` of a purpose, for one seed.

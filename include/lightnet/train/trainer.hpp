@@ -4,9 +4,9 @@
 #include <lightnet/backend/repeated_calls.hpp>
 #include <lightnet/backend/shards.hpp>
 #include <lightnet/core/modes.hpp>
-#include <lightnet/loss/cross_entropy.hpp>
 #include <lightnet/train/adamw.hpp>
 #include <lightnet/train/data_order.hpp>
+#include <lightnet/train/objective.hpp>
 #include <lightnet/train/training_state.hpp>
 
 #include <atomic>
@@ -16,17 +16,19 @@
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
-/// The type of the gradient by an input, for an argument that is left out.
+/// The type of the gradient by an input, for an argument that is left out: what an input of several parts says, or a view.
 template <class Input, class T>
-struct gradient_by;
+struct gradient_by {
+  using type = typename Input::gradient_type;
+};
 template <class Shape, class U, class Device, class T>
 struct gradient_by<view<Shape, U, Device>, T> {
   using type = view<Shape, T, Device>;
 };
 }  // namespace detail
 
-/// Trains a classifier, of items or of their tokens: owns its parameters, their gradients and the optimiser, and runs
-/// forward, loss, backward and update. It knows nothing of files and terminals.
+/// Trains a classifier, of items or of tokens, or a model that predicts numbers: owns its parameters, their gradients and
+/// the optimiser, and runs forward, loss, backward and update. It knows nothing of files and terminals.
 ///
 /// The Model computes in T. With bfloat16 that is mixed precision: activations, gradients and a copy of the parameters are
 /// bfloat16, while the parameters themselves, the moments of the optimiser and the loss are float.
@@ -37,9 +39,11 @@ struct gradient_by<view<Shape, U, Device>, T> {
 /// with the members `inputs`, as Model takes them, and `labels` [B], valid until the next call; whatever is random in
 /// it is to be a function of the item and the epoch. An item of several labels, such as a text whose every token has one,
 /// has labels [B, N], dense, and a Model that gives logits [B N, classes]; where its inputs are whole numbers, which have no
-/// gradient, its `backward` takes no dx. A Source may leave work to the device, in `fill(execution&)`: then
-/// `load` gives the same views whenever it gives as many items, `fill` allocates nothing of the second call for a size
-/// on, and on a GPU whose execution has a stream of its own `run` makes fill and update one CUDA graph.
+/// gradient, its `backward` takes no dx. Where the labels are no whole numbers but numbers of T to be predicted,
+/// [B, .., C], dense, the Model gives y [B .., C] in place of logits, and the loss is the mean squared error. A Source may
+/// leave work to the device, in `fill(execution&)`: then `load` gives the same views whenever it gives as many items,
+/// `fill` allocates nothing of the second call for a size on, and on a GPU whose execution has a stream of its own `run`
+/// makes fill and update one CUDA graph.
 template <class Model, class T = float, class Device = cpu>
 class trainer {
  public:
@@ -94,8 +98,8 @@ class trainer {
     }
   }
 
-  /// One update from one batch, its labels [B] or [B, N]. Throws what the model and cross_entropy throw, before anything
-  /// changed, and value_error where the last `patience` updates all had gradients that were not finite.
+  /// One update from one batch, its labels [B] or [B, N] or numbers [B, .., C]. Throws what the model and the loss throw,
+  /// before anything changed, and value_error where the last `patience` updates all had gradients that were not finite.
   template <class Input, class Labels>
   update_report step(execution<Device>& on, const Input& x, const Labels& labels) {
     begin_step();
@@ -119,7 +123,7 @@ class trainer {
   void compute_step(execution<Device>& on, const Input& x, const Labels& labels) {
     prepare(on, x.extent(0), labels);
     const auto params = parameters_.rounded().for_layer(model_);
-    const std::int64_t items = labels.extent(0), of_item = labels_of_item(labels);
+    const std::int64_t items = labels.extent(0), of_item = objective<Labels>::rows_of_item(labels);
     const std::int64_t shards = shards_of(items), size = gradients_.size();
     if (train_contexts_.size() < static_cast<std::size_t>(shards))
       train_contexts_.resize(static_cast<std::size_t>(shards));
@@ -127,11 +131,7 @@ class trainer {
       model_.forward(mine, params, shard(x, items, index), shard(y_.view(), items, index, of_item),
                      train_contexts_[static_cast<std::size_t>(index)]);
     });
-    cross_entropy<T>(on, {.logits = y_.view(), .labels = in_a_row(labels), .smoothing = options_.smoothing},
-                     {.loss = loss_.view(),
-                      .correct = counts_.view().slice(0, 0, 1),
-                      .counted = counts_.view().slice(0, 1, 1),
-                      .dlogits = dy_.view()});
+    compute_loss(on, labels, {}, dy_.view());
     T* const parts = shards > 1 ? parts_.data() : gradients_.view().data();
     runner_.run(on, shards, [&](execution<Device>& mine, std::int64_t index) {
       const parameters_of<Model, T, Device> part{parts + index * size, extents<Model::parameter_count>{}};
@@ -198,12 +198,8 @@ class trainer {
   dynamic_view<2, const T, Device> predict(execution<Device>& on, const Input& x, std::int64_t batch,
                                            std::int64_t labels = 1) {
     check_batch("x", x.extent(0), batch);
-    resize(on, batch * labels);
-    runner_.run(on, shards_of(batch), [&](execution<Device>& mine, std::int64_t index) {
-      typename Model::template context<infer> nothing;
-      model_.forward(mine, parameters_.rounded().for_layer(model_), shard(x, batch, index),
-                     shard(y_.view(), batch, index, labels), nothing);
-    });
+    resize(on, batch * labels, Model::classes);
+    infer_batch(on, x, batch, labels);
     return logits();
   }
 
@@ -220,22 +216,22 @@ class trainer {
       const std::int64_t count = std::min(options_.batch, items - first);
       const auto batch = source.load(part_of(order, first, count), 0);
       if constexpr (fills<Source>) source.fill(on);
-      const std::int64_t of_item = labels_of_item(batch.labels), labels = count * of_item;
+      using loss = objective<std::remove_cvref_t<decltype(batch.labels)>>;
+      const std::int64_t rows = loss::rows_of_item(batch.labels), of_item = loss::classifies ? rows : 0;
+      const std::int64_t labels = count * of_item;
       if (!predicted.empty() && static_cast<std::int64_t>(predicted.size()) != items * of_item) {
         throw shape_error("trainer", "predicted", std::to_string(items * of_item) + " places",
                           std::to_string(predicted.size()));
       }
-      const auto y = predict(on, batch.inputs, count, of_item);
+      check_batch("x", batch.inputs.extent(0), count);
+      resize(on, count * rows, loss::template columns<Model>(batch.labels));
+      infer_batch(on, batch.inputs, count, rows);
       dynamic_view<1, std::int32_t, Device> classes;
       if (!predicted.empty()) {
         if (predicted_.extent(0) != labels) predicted_.resize({{labels}});
         classes = predicted_.view();
       }
-      cross_entropy<T>(on, {.logits = y, .labels = in_a_row(batch.labels), .smoothing = options_.smoothing},
-                       {.loss = loss_.view(),
-                        .correct = counts_.view().slice(0, 0, 1),
-                        .counted = counts_.view().slice(0, 1, 1),
-                        .predicted = classes});
+      compute_loss(on, batch.labels, classes, {});
       on.check();
       update_report report;
       read_results(report);
@@ -251,6 +247,9 @@ class trainer {
   }
 
  private:
+  template <class Labels>
+  using objective = detail::objective<Labels>;
+
   /// Whether a source leaves work to the device.
   template <class Source>
   static constexpr bool fills = requires(Source& source, execution<Device>& on) {
@@ -317,29 +316,33 @@ class trainer {
     return all.slice(0, range.first * rows, (range.last - range.first) * rows);
   }
 
-  template <class Labels>
-  static std::int64_t labels_of_item(const Labels& labels) {
-    if constexpr (Labels::rank == 1) {
-      return 1;
-    } else {
-      return labels.extent(1);
-    }
+  /// The model on a batch, into y_.
+  template <class Input>
+  void infer_batch(execution<Device>& on, const Input& x, std::int64_t batch, std::int64_t rows_of_item) {
+    runner_.run(on, shards_of(batch), [&](execution<Device>& mine, std::int64_t index) {
+      typename Model::template context<infer> nothing;
+      model_.forward(mine, parameters_.rounded().for_layer(model_), shard(x, batch, index),
+                     shard(y_.view(), batch, index, rows_of_item), nothing);
+    });
   }
-  /// The labels of all items as cross_entropy takes them.
+
+  /// The loss of y_, with what is asked for.
   template <class Labels>
-  static dynamic_view<1, const std::int32_t, Device> in_a_row(const Labels& labels) {
-    if constexpr (Labels::rank == 1) {
-      return labels;
-    } else {
-      return labels.reshape(std::array<std::int64_t, 1>{labels.size()});
-    }
+  void compute_loss(execution<Device>& on, const Labels& labels, const dynamic_view<1, std::int32_t, Device>& predicted,
+                    const dynamic_view<2, T, Device>& dy) {
+    objective<Labels>::template compute<T, Device>(on, labels, options_.smoothing, y_.view(),
+                                                   {.loss = loss_.view(),
+                                                    .correct = counts_.view().slice(0, 0, 1),
+                                                    .counted = counts_.view().slice(0, 1, 1),
+                                                    .predicted = predicted,
+                                                    .dlogits = dy});
   }
 
   /// Makes room for a step of so many items.
   template <class Labels>
   void prepare(const execution<Device>& on, std::int64_t items, const Labels& labels) {
     check_batch("x", items, labels.extent(0));
-    resize(on, items * labels_of_item(labels));
+    resize(on, items * objective<Labels>::rows_of_item(labels), objective<Labels>::template columns<Model>(labels));
     largest_ = std::max(largest_, items);
     const std::int64_t shards = shards_of(items);
     if (shards > 1 && shards > parts_.extent(0)) {
@@ -350,8 +353,8 @@ class trainer {
 
   dynamic_view<2, const T, Device> logits() const { return y_.view(); }
 
-  void resize(const execution<Device>& on, std::int64_t rows) {
-    const rank<2> shape{{rows, Model::classes}};
+  void resize(const execution<Device>& on, std::int64_t rows, std::int64_t columns) {
+    const rank<2> shape{{rows, columns}};
     if (y_.extents() == shape.array()) return;
     on.synchronize();  // with what it does to the old ones
     y_.resize(shape);

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Reading the command line.
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "common/program.hpp"
+#include "fashion_mnist/idx.hpp"
+
+namespace generate_images {
+
+struct arguments {
+  std::optional<std::int64_t> epochs;  // what is not given comes from the settings, or from the checkpoint
+  std::optional<std::uint64_t> seed;
+  std::optional<std::int64_t> batch;
+  std::optional<double> rate;
+  std::optional<std::int64_t> limit;
+  std::int64_t steps = 50;
+  double guidance = 2;
+  std::optional<std::uint64_t> drawing_seed;
+  int threads = 0;
+  std::string data = fashion_mnist::default_folder;
+  std::optional<std::string> resume;
+  std::string output;
+};
+
+/// Reads the command line; where the program has no more to do, `exit_code` says how it ends: 0 after --help, 2 after
+/// a mistake.
+inline arguments parse(int count, char** values, std::optional<int>& exit_code) {
+  arguments given;
+  given.output = examples::program_folder(values[0]).string();
+  CLI::App app{"A LightNet learns to draw clothes (Fashion-MNIST) out of noise, with one scan a layer."};
+  app.option_defaults()->always_capture_default();
+  app.add_option("--epochs", given.epochs, "Times that every training image is seen")->check(CLI::Range(1, 100'000));
+  app.add_option("--threads", given.threads, "Threads of the CPU, 0 for all; they change no bit of the result")
+      ->check(CLI::Range(0, 4096));
+  app.add_option("--seed", given.seed, "Seed of all that is random")->check(CLI::NonNegativeNumber);
+  app.add_option("--batch", given.batch, "Images of an update")->check(CLI::Range(1, 60'000));
+  app.add_option("--rate", given.rate, "The largest learning rate")->check(CLI::Range(0.0, 1.0));
+  app.add_option("--steps", given.steps, "Steps from noise to an image, of the 1000 that the network knows")
+      ->check(CLI::Range(1, 1000));
+  app.add_option("--guidance", given.guidance, "How far to go towards the class; 1 takes the network as it is")
+      ->check(CLI::Range(0.0, 100.0));
+  app.add_option("--drawing-seed", given.drawing_seed, "Seed of the noise that images are drawn from, if another")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--resume", given.resume,
+                 "A checkpoint to go on from, with its settings; of a finished training, images are drawn")
+      ->type_name("FILE");
+  app.add_option("--data", given.data, "Folder of the gzipped IDX files")->type_name("DIR");
+  app.add_option("--output", given.output, "Folder of the checkpoint, the picture and the curve")->type_name("DIR");
+  app.add_option("--limit", given.limit, "Train on the first N images only")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  try {
+    app.parse(count, values);
+  } catch (const CLI::ParseError& error) {
+    exit_code = app.exit(error) == 0 ? 0 : 2;
+  }
+  return given;
+}
+
+}  // namespace generate_images

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Everything that decides the result, in one place. The program is compiled for one device, and each has a network that it
+// trains in some five minutes.
+
+#include <cmath>
+#include <cstdint>
+#include <lightnet/model/image_generator.hpp>
+#include <lightnet/train/noisy_batches.hpp>
+#include <lightnet/train/training_state.hpp>
+#include <string>
+
+#include "command_line.hpp"
+#include "common/machine.hpp"
+
+namespace generate_images {
+
+using examples::device;
+
+struct settings {
+  std::uint64_t seed = 1;
+  std::int64_t epochs = 3;
+  std::int64_t batch = 64;
+  bool shards = true;          // the batch goes through the network in parts, a thread a part, or as a whole
+  double peak_rate = 3e-3;     // of a cosine that ends at zero
+  double warmup_share = 0.05;  // of all updates
+  double clip_norm = 1;
+  double average_decay = 0.995;
+  double label_dropout = 0.1;       // images whose class is not told, for guidance
+  std::int64_t test_images = 2000;  // held-out ones, for the loss
+  int curve_points = 10;            // of an epoch
+  int columns = 10;                 // images of each class in the picture
+};
+
+#if defined(LIGHTNET_HAS_CUDA)
+/// The network: 28 x 28 pixels in 14 x 14 patches, and blocks with one global scan each.
+struct model_options : lightnet::image_generator_options {
+  static constexpr int width = 384;
+  static constexpr int heads = 6;
+  static constexpr int layers = 8;
+  static constexpr int patch = 2;
+  static constexpr double initial_gain = 1;  // a width of 384 needs larger initial weights than 0.02
+};
+
+inline settings standard_settings() {
+  settings chosen;
+  chosen.epochs = 40;
+  chosen.batch = 256;
+  chosen.shards = false;
+  chosen.peak_rate = 1e-3;
+  chosen.average_decay = 0.999;
+  return chosen;
+}
+#else
+/// The network: 28 x 28 pixels in 7 x 7 patches, and blocks with one global scan each.
+struct model_options : lightnet::image_generator_options {
+  static constexpr int width = 96;
+  static constexpr int heads = 3;
+  static constexpr int layers = 4;
+  static constexpr int inner = 192;
+  static constexpr int patch = 4;
+  static constexpr double initial_gain = 1;  // a width of 96 needs larger initial weights than 0.02
+};
+
+inline settings standard_settings() { return {}; }
+#endif
+
+using model = lightnet::image_generator<model_options, 2, float, device>;
+
+/// The settings, with what the command line says.
+inline settings settings_of(const arguments& given) {
+  settings chosen = standard_settings();
+  chosen.epochs = given.epochs.value_or(chosen.epochs);
+  chosen.seed = given.seed.value_or(chosen.seed);
+  chosen.batch = given.batch.value_or(chosen.batch);
+  chosen.peak_rate = given.rate.value_or(chosen.peak_rate);
+  return chosen;
+}
+
+/// The trainer's options, for so many training images.
+inline lightnet::trainer_options options_for(const settings& chosen, std::int64_t images) {
+  const auto updates = chosen.epochs * lightnet::updates_of_epoch(images, chosen.batch);
+  lightnet::trainer_options options;
+  options.batch = chosen.batch;
+  if (!chosen.shards) options.shard = chosen.batch;
+  options.epochs = chosen.epochs;
+  options.seed = chosen.seed;
+  options.optimiser.beta2 = 0.98;
+  options.optimiser.weight_decay = 0;
+  options.optimiser.clip_norm = chosen.clip_norm;
+  options.schedule.peak = chosen.peak_rate;
+  options.schedule.warmup = std::llround(chosen.warmup_share * static_cast<double>(updates));
+  options.schedule.total = updates;
+  return options;
+}
+
+/// What a checkpoint must share with this program beside the trainer's options and the shapes of the parameters.
+inline std::string description_of(const settings& chosen) {
+  return "image_generator width=" + std::to_string(model_options::width) +
+         " heads=" + std::to_string(model_options::heads) + " layers=" + std::to_string(model_options::layers) +
+         " patch=" + std::to_string(model_options::patch) + " average_decay=" + std::to_string(chosen.average_decay) +
+         " label_dropout=" + std::to_string(chosen.label_dropout);
+}
+
+}  // namespace generate_images

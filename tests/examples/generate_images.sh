@@ -1,0 +1,60 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The image generator from outside: generate_images.sh PROGRAM DATA_FOLDER. The same seed gives the same curve and the same
+# picture for any number of threads, and for a training that Ctrl-C stopped and --resume went on with; mistakes end with 2
+# and overwrite nothing.
+set -u
+program=$1 data=$2
+[ -r "$data/t10k-labels-idx1-ubyte.gz" ] || { echo "skipped: no data in $data"; exit 77; }
+here=$(mktemp -d)
+trap 'rm -rf "$here"' EXIT
+
+fail() { printf 'FAILED: %s\n' "$*" >&2; cat "$here/log" >&2; exit 1; }
+train() { "$program" --data "$data" --output "$here/$1" --steps 2 "${@:2}" >"$here/log" 2>&1; }
+curve() { cut -d, -f1-5,7- "$here/$1/generate_images.csv"; } # all but the speed
+drawing() { cksum <"$here/$1/generate_images.png"; }
+
+train whole --limit 300 --epochs 2 --threads 1 || fail "training ends with $?"
+tail -n 1 "$here/log" | grep -Eq '^loss=[0-9.]+ parameters=[0-9]+ seconds=[0-9.]+ images_per_second=[0-9]+ drawing_seconds=[0-9.]+$' ||
+  fail "the last line"
+[ "$(head -c 4 "$here/whole/generate_images.png" | tail -c 3)" = PNG ] || fail "no picture"
+[ "$(curve whole | wc -l)" -eq 11 ] || fail "a curve of $(curve whole | wc -l) lines"
+
+"$program" --data "$data" --output "$here/parts" --limit 300 --epochs 2 --threads 2 >"$here/log" 2>&1 & child=$!
+for _ in $(seq 600); do grep -q step "$here/log" && break; sleep 0.1; done
+kill -INT $child
+wait $child
+code=$?
+[ $code -eq 130 ] || fail "Ctrl-C ends with $code"
+train parts --resume "$here/parts/generate_images.safetensors" --threads 2 || fail "going on ends with $?"
+[ "$(curve parts)" = "$(curve whole)" ] || fail "another curve after a stop"
+
+# A finished training draws.
+saved=$here/whole/generate_images.safetensors
+train one --resume "$saved" --threads 1 || fail "drawing ends with $?"
+[ "$(drawing one)" = "$(drawing whole)" ] || fail "another picture of the same training"
+train two --resume "$saved" --threads 2 || fail "drawing with two threads ends with $?"
+[ "$(drawing two)" = "$(drawing one)" ] || fail "another picture with two threads"
+train seed --resume "$saved" --drawing-seed 2 || fail "drawing with another seed ends with $?"
+[ "$(drawing seed)" != "$(drawing one)" ] || fail "the same picture with another seed"
+
+mistake() { # a part of the message, then arguments
+  local before
+  before=$(cat "$here"/whole/* | cksum)
+  train whole "${@:2}"
+  local code=$?
+  [ $code -eq 2 ] || fail "${*:2}: ends with $code"
+  grep -qF -- "$1" "$here/log" || fail "${*:2}: does not say '$1'"
+  [ "$(cat "$here"/whole/* | cksum)" = "$before" ] || fail "${*:2}: something was overwritten"
+}
+head -c 300000 "$saved" >"$here/short"
+sed 's/average.tpe.gamma/average.tpe.gamme/' "$saved" >"$here/changed"
+mistake "$here/short: " --resume "$here/short"
+mistake "$here/changed: " --resume "$here/changed"
+mistake "$here/none: " --resume "$here/none"
+mistake "--epochs" --resume "$saved" --epochs 3
+mistake "--seed" --resume "$saved" --seed 2
+mistake "--limit" --resume "$saved" --limit 301
+mistake "--steps" --steps 1001
+mistake "--guidance" --guidance -1
+data=/no/such/folder mistake "/no/such/folder"
