@@ -26,6 +26,7 @@ struct causal_language_model_options : block_options {
 template <class Options, int Dims, class T = float, class Device = cpu>
 struct causal_language_model {
   static_assert(Dims == 1, "lightnet: a language model has one dimension");
+  using options = Options;
   static constexpr int width = Options::width, vocabulary = Options::vocabulary;
   static constexpr int classes = vocabulary;  ///< as a trainer calls them
   using embedding_type = embedding<vocabulary, width, T, Device>;
