@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes fla_lightnet.safetensors: a small LightNet of flash-linear-attention, its tokens and its logits.
 
-    python3 tests/io/make_fla_golden.py --modules fla OUT     fla's own model, which needs a GPU, fla and transformers
+    python3 tests/io/make_fla_golden.py --modules fla OUT     fla's own model: needs torch, triton, fla, transformers, and
+                                                              a GPU, or TRITON_INTERPRET=1 in the environment
     python3 tests/io/make_fla_golden.py --modules plain OUT   its formulas in PyTorch, in double; needs no more than torch
     python3 tests/io/make_fla_golden.py --compare FILE        the logits of a file against the formulas, and fla where it is
 
 The weights are under fla's names, as save_pretrained gives them, the tokens under "input_ids", the logits under "logits",
-and fla's configuration is in the metadata. Weights come from torch.manual_seed on the CPU: two machines with the same
-torch make the same file.
+and fla's configuration is in the metadata. (The interpreter of triton 3.6 wants numpy 2.2 or older.)
 """
 
 import argparse
+import importlib.metadata
+import importlib.util
 import json
+import os
 import struct
 import sys
 
@@ -121,15 +124,39 @@ def plain_logits(weights, tokens):
 # --- fla's own model
 
 
+def take_first_configurations():
+    """One configuration of each of fla's kernels will do, which saves compiling, and timing what TRITON_INTERPRET=1 runs."""
+    from triton.runtime.autotuner import Autotuner
+
+    with_all = Autotuner.__init__
+
+    def with_first(self, function, names, configurations, *others, **more):
+        with_all(self, function, names, configurations[:1], *others, **more)
+
+    Autotuner.__init__ = with_first
+
+
+def name_log1p():
+    """Triton's interpreter, which needs no GPU, knows none of the functions of CUDA's libdevice; fla uses this one."""
+    import fla.ops.utils.op
+    import triton.language
+
+    fla.ops.utils.op.tldevice.log1p = lambda x: triton.language.log(1 + x)
+
+
 def fla_logits(weights, tokens):
+    take_first_configurations()
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        name_log1p()
     from fla.models.lightnet import LightNetConfig, LightNetForCausalLM
 
     settings = {name: value for name, value in CONFIGURATION.items() if name != "model_type"}
     model = LightNetForCausalLM(LightNetConfig(**settings, use_cache=False))
     model.load_state_dict(weights, strict=True)
-    model = model.to("cuda", torch.float32).eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = model.to(device, torch.float32).eval()
     with torch.no_grad():
-        return model(tokens.cuda()).logits.cpu()
+        return model(tokens.to(device)).logits.cpu()
 
 
 # --- Files
@@ -175,12 +202,10 @@ def compare(path):
     print(f"{path}: made by {metadata['made_by']}")
     logits, tokens = tensors.pop("logits").double(), tensors.pop("input_ids")
     references = {"the formulas in double": plain_logits}
-    try:
-        import fla  # noqa: F401
-
+    if importlib.util.find_spec("fla"):
         references["fla"] = fla_logits
-    except ImportError as missing:
-        print(f"fla is not asked: {missing}")
+    else:
+        print("fla is not asked: it is not installed")
     failures = 0
     for name, logits_of in references.items():
         far = float((logits_of(tensors, tokens).double() - logits).abs().max())
@@ -202,9 +227,7 @@ def main():
         logits = (fla_logits if arguments.modules == "fla" else plain_logits)(weights, tokens)
         made_by = f"torch {torch.__version__}"
         if arguments.modules == "fla":
-            import fla
-
-            made_by = f"flash-linear-attention {fla.__version__}, {made_by}"
+            made_by = f"flash-linear-attention {importlib.metadata.version('flash-linear-attention')}, {made_by}"
         metadata = {"made_by": made_by, "config": json.dumps(CONFIGURATION)}
         write_safetensors(arguments.path, {**weights, "input_ids": tokens, "logits": logits.float()}, metadata)
     return compare(arguments.path) > 0
