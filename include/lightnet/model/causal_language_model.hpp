@@ -18,8 +18,9 @@ struct causal_language_model_options : block_options {
 };
 
 /// The autoregressive language model of arXiv 2405.21022: token embedding, MD-TPE, blocks with the causal traversal, final
-/// norm, and the embedding once more as the head, or one without bias of its own. tokens [B, N], dense; logits [B N, vocabulary], of the token that comes
-/// after each. In infer and decode logits may be [B, vocabulary]: after the last token of each sequence alone.
+/// norm, and the embedding once more as the head, or a head of its own without bias. tokens [B, N], dense; logits
+/// [B N, vocabulary], of the token that comes after each. In infer and decode logits may be [B, vocabulary]: after the last
+/// token of each sequence alone.
 ///
 /// In decode a call goes on after the tokens of the calls with the same context: first with a prompt, in parallel, then token
 /// by token. What the context holds is of one size, however many tokens there were; a copy of it is a branch.
