@@ -12,7 +12,9 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -62,7 +64,7 @@ class json_file {
   nlohmann::json object_;
 };
 
-/// Checks what the tensors do not tell, and first what they tell less clearly. Defaults are those of fla's LightNetConfig.
+/// Checks what the tensors do not tell, and first what they would tell less clearly. Defaults are those of fla's LightNetConfig.
 template <class Model>
 void check_fla_configuration(const json_file& file) {
   using options = typename Model::options;
@@ -84,7 +86,8 @@ void check_fla_configuration(const json_file& file) {
 /// The files of weights of a checkpoint.
 inline std::vector<safetensors_file> fla_weight_files(const std::filesystem::path& folder) {
   std::vector<safetensors_file> files;
-  if (const auto path = folder / "model.safetensors.index.json"; std::filesystem::exists(path)) {
+  std::error_code unknown;
+  if (const auto path = folder / "model.safetensors.index.json"; std::filesystem::exists(path, unknown)) {
     const json_file index(path);
     const auto map = index.object().find("weight_map");
     if (map == index.object().end() || !map->is_object()) index.fail("weight_map is not a JSON object");

@@ -149,12 +149,18 @@ void read_weights(const std::filesystem::path& path, std::span<const stored_tens
   for (const parameter& part : parts) expected.push_back({name_of(part.name), part.shape, types});
   require_tensors(path, tensors, expected, beside);
   for (const auto& tensor : tensors) found.emplace(tensor.name, &tensor);
-  std::vector<T> values(static_cast<std::size_t>(to.size()));
+  std::vector<T> on_host;  // one parameter on its way to a device
   for (std::size_t i = 0; i < parts.size(); ++i) {
-    convert_numbers(*found.at(expected[i].name), std::span(values).subspan(static_cast<std::size_t>(parts[i].offset),
-                                                                           static_cast<std::size_t>(parts[i].size())));
+    const auto size = static_cast<std::size_t>(parts[i].size());
+    T* const values = to.view().data() + parts[i].offset;
+    if constexpr (std::is_same_v<Device, cpu>) {
+      convert_numbers(*found.at(expected[i].name), std::span(values, size));
+    } else {
+      on_host.resize(size);
+      convert_numbers(*found.at(expected[i].name), std::span(on_host));
+      Device::copy(values, on_host.data(), size * sizeof(T));
+    }
   }
-  Device::copy(to.view().data(), values.data(), values.size() * sizeof(T));
 }
 
 }  // namespace io_detail
