@@ -226,9 +226,9 @@ TEST_CASE("fla's LightNet: tensors of another model are listed") {
 
   golden{}.write(here.path);
   const auto whole = contents(here / "model.safetensors");
-  for (const std::size_t length : {std::size_t{0}, std::size_t{5}, std::size_t{300}, whole.size() - 1}) {
-    CAPTURE(length);
-    put(here / "model.safetensors", std::string_view(whole).substr(0, length));
+  for (const std::size_t left : {std::size_t{0}, std::size_t{5}, std::size_t{300}, whole.size() - 1}) {
+    CAPTURE(left);
+    put(here / "model.safetensors", std::string_view(whole).substr(0, left));
     CHECK_THROWS_AS(read(here.path), ln::file_error);
   }
 }
