@@ -47,6 +47,7 @@
 #include <lightnet/model/block.hpp>
 #include <lightnet/model/causal_language_model.hpp>
 #include <lightnet/model/diffusion.hpp>
+#include <lightnet/model/fla_language_model.hpp>
 #include <lightnet/model/generate.hpp>
 #include <lightnet/model/glu.hpp>
 #include <lightnet/model/image_classifier.hpp>

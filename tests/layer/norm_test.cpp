@@ -125,6 +125,14 @@ TEST_CASE("rms_norm of zeros is zero") {
   for (const double a : y) CHECK(a == 0);
 }
 
+TEST_CASE("rms_norm adds the epsilon that it is told") {
+  ln::execution<ln::cpu> on(1);
+  const list<double> x = numbers::normal(2 * width, 1, 0.1), g = numbers::normal(width, 2);
+  list<double> y = numbers::unwritten(2 * width);
+  ln::rms_norm<width, 1, double>{.epsilon = 0.3}.forward(on, {g.data(), {}}, matrix(x), matrix(y));
+  CHECK(numbers::largest_difference(y, oracle::rms_norm(x, width, g, 0.3)) <= 1e-14);
+}
+
 TEST_CASE("rms_norm starts with a weight of one that does not decay") {
   std::vector<ln::parameter> all;
   ln::rms_norm<width, 3, double>{}.describe("norm.", 7, all);

@@ -18,12 +18,22 @@ struct letters : ln::causal_language_model_options {
 using model = ln::causal_language_model<letters, 1, double>;
 constexpr std::int64_t batch = 3, length = 37;  // more than a chunk of the recurrence
 
-struct question {
+// Without an encoding, with a head of its own, and with norms that differ.
+struct plain_letters : letters {
+  static constexpr int modes = 0;
+  static constexpr bool tied_head = false;
+  static constexpr double norm_epsilon = 0.03, gate_norm_epsilon = 0.2;
+  using position = ln::no_position;
+};
+
+template <class Options>
+struct question_of {
+  using model = ln::causal_language_model<Options, 1, double>;
   ln::parameter_block<double> parameters = check::random_parameters(model{}, 10);
   list<std::int32_t> tokens;
   int threads = 1;
 
-  question() {
+  question_of() {
     for (std::int64_t i = 0; i < batch * length; ++i) tokens.push_back(static_cast<std::int32_t>((i * i + 3 * i) % 11));
   }
   auto params() const { return parameters.for_layer(model{}); }
@@ -32,14 +42,14 @@ struct question {
   template <class Mode>
   list<double> forward(std::int64_t rows = batch * length) const {
     ln::execution<ln::cpu> on(threads);
-    model::context<Mode> context;
+    typename model::template context<Mode> context;
     list<double> y = numbers::unwritten(rows * letters::vocabulary);
     model{}.forward(on, params(), view(), numbers::view_of<2>(y, {rows, letters::vocabulary}), context);
     return y;
   }
   list<double> backward(const list<double>& dy) const {
     ln::execution<ln::cpu> on(threads);
-    model::context<ln::train> context;
+    typename model::template context<ln::train> context;
     list<double> y = dy, d = numbers::unwritten(model::parameter_count);
     model{}.forward(on, params(), view(), numbers::view_of<2>(y, {batch * length, letters::vocabulary}), context);
     model{}.backward(on, params(), view(), numbers::view_of<2>(dy, {batch * length, letters::vocabulary}),
@@ -47,6 +57,7 @@ struct question {
     return d;
   }
 };
+using question = question_of<letters>;
 
 // The logits after token t of every sequence, of those after all.
 list<double> after(const list<double>& all, std::int64_t t) {
@@ -83,17 +94,16 @@ class reader {
   std::int64_t at_ = 0;
 };
 
-}  // namespace
-
-TEST_CASE("the causal language model is its formula, with the gradients of finite differences") {
-  question q;
-  const list<double> y = q.forward<ln::train>();
+template <class Options>
+void check_formula(const std::string& name) {
+  question_of<Options> q;
+  const list<double> y = q.template forward<ln::train>();
   double largest = 0;
   for (const double a : y) largest = std::max(largest, std::abs(a));
-  CHECK(numbers::largest_difference(y, reference::language_model<letters>(q.parameters, q.tokens, batch)) <=
+  CHECK(numbers::largest_difference(y, reference::language_model<Options>(q.parameters, q.tokens, batch)) <=
         1e-12 * largest);
-  CHECK(numbers::same_bits(q.forward<ln::infer>(), y));
-  CHECK(numbers::largest_difference(q.forward<ln::infer>(batch), after(y, length - 1)) <= 1e-13 * largest);
+  CHECK(numbers::same_bits(q.template forward<ln::infer>(), y));
+  CHECK(numbers::largest_difference(q.template forward<ln::infer>(batch), after(y, length - 1)) <= 1e-13 * largest);
 
   const list<double> dy = numbers::normal(batch * length * letters::vocabulary, 2);
   const list<double> d = q.backward(dy);
@@ -104,17 +114,23 @@ TEST_CASE("the causal language model is its formula, with the gradients of finit
     const list<double> dpart(d.begin() + part.offset, d.begin() + part.offset + part.size());
     const auto loss = [&](const list<double>& from) {
       std::copy(from.begin(), from.end(), to);
-      return numbers::weighted_sum(q.forward<ln::infer>(), dy);
+      return numbers::weighted_sum(q.template forward<ln::infer>(), dy);
     };
-    CHECK(oracle::check_gradient("causal_language_model " + part.name, loss, values, dpart,
-                                 {.samples = 4, .step = 0x1p-12}) <= 1e-7);
+    CHECK(oracle::check_gradient(name + " " + part.name, loss, values, dpart, {.samples = 4, .step = 0x1p-12}) <= 1e-7);
     std::copy(values.begin(), values.end(), to);
   }
   for (const int threads : {2, 3}) {
     q.threads = threads;
-    CHECK(numbers::same_bits(q.forward<ln::train>(), y));
+    CHECK(numbers::same_bits(q.template forward<ln::train>(), y));
     CHECK(numbers::same_bits(q.backward(dy), d));
   }
+}
+
+}  // namespace
+
+TEST_CASE("the causal language model is its formula, with the gradients of finite differences") {
+  check_formula<letters>("causal_language_model");
+  check_formula<plain_letters>("causal_language_model without encodings");
   MESSAGE(oracle::gradient_report());
 }
 
@@ -202,6 +218,11 @@ TEST_CASE("the causal language model describes its parameters") {
   CHECK(all["tpe.b"].size() == 18);
   CHECK(all["layers.1.mlp.down_proj.weight"].size() == 42);
   CHECK(all.index().back().name == "norm.weight");
+
+  const auto plain = ln::parameter_block<double>::of(question_of<plain_letters>::model{});
+  CHECK(plain.size() == 11 * 6 + 2 * of_block + 6 + 11 * 6);
+  CHECK(plain.index()[1].name == "layers.0.attn_norm.weight");
+  CHECK(plain.index().back().name == "lm_head.weight");
 }
 
 TEST_CASE("the causal language model names what does not fit and writes nothing") {

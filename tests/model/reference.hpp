@@ -157,9 +157,10 @@ list<double> attention(const parameter_block& all, const std::string& prefix, co
   const list<double> u = project("g_proj.1", project("g_proj.0", x, width), rank);
   const list<double> weight = values(all, prefix + "g_norm.weight");
   const std::size_t part = Options::norm_per_head ? width / heads : width;
+  const double epsilon = Options::gate_norm_epsilon > 0 ? Options::gate_norm_epsilon : Options::norm_epsilon;
   const list<double> gated = Options::gate == ln::gate_form::norm_then_gate
-                                 ? oracle::norm_then_gate(o, u, part, weight)
-                                 : oracle::gate_then_norm(o, u, part, weight);
+                                 ? oracle::norm_then_gate(o, u, part, weight, epsilon)
+                                 : oracle::gate_then_norm(o, u, part, weight, epsilon);
   return project("o_proj", gated, width);
 }
 
@@ -173,7 +174,7 @@ template <class Options>
 list<double> block(const parameter_block& all, const std::string& prefix, const list<double>& x, const places& at) {
   constexpr std::size_t width = Options::width;
   const auto norm = [&](const char* name, const list<double>& from) {
-    return oracle::rms_norm(from, width, values(all, prefix + name + ".weight"));
+    return oracle::rms_norm(from, width, values(all, prefix + name + ".weight"), Options::norm_epsilon);
   };
   const list<double> middle = oracle::add(x, attention<Options>(all, prefix + "attn.", norm("attn_norm", x), at));
   return oracle::add(middle, glu(all, prefix + "mlp.", norm("mlp_norm", middle), width));
@@ -184,7 +185,7 @@ list<double> trunk(const parameter_block& all, const std::string& prefix, list<d
   for (int i = 0; i < Options::layers; ++i) {
     x = block<Options>(all, prefix + "layers." + std::to_string(i) + ".", x, at);
   }
-  return oracle::rms_norm(x, Options::width, values(all, prefix + "norm.weight"));
+  return oracle::rms_norm(x, Options::width, values(all, prefix + "norm.weight"), Options::norm_epsilon);
 }
 
 // The place of every number of images [B, extents..., channels] in their patches [B, N, Side^M channels].
@@ -261,15 +262,21 @@ list<double> language_model(const parameter_block& all, const list<std::int32_t>
   const list<double> table = values(all, "embeddings.weight");
   places at{.batch = batch};
   at.where.extents.push_back(static_cast<std::int64_t>(tokens.size()) / batch);
-  oracle::tpe_problem tpe{.where = at.where, .batch = batch, .width = Options::width, .modes = Options::modes};
-  tpe.both_directions = Options::both_ways;
-  tpe.gamma = values(all, "tpe.gamma");
-  tpe.b = values(all, "tpe.b");
+  list<double> x;
   for (const std::int32_t token : tokens) {
     const auto row = table.begin() + std::ptrdiff_t{token} * Options::width;
-    tpe.x.insert(tpe.x.end(), row, row + Options::width);
+    x.insert(x.end(), row, row + Options::width);
   }
-  return oracle::linear(trunk<Options>(all, "", oracle::md_tpe(tpe).y, at), table, Options::width);
+  if constexpr (Options::modes > 0) {
+    oracle::tpe_problem tpe{.where = at.where, .batch = batch, .width = Options::width, .modes = Options::modes};
+    tpe.both_directions = Options::both_ways;
+    tpe.x = x;
+    tpe.gamma = values(all, "tpe.gamma");
+    tpe.b = values(all, "tpe.b");
+    x = oracle::md_tpe(tpe).y;
+  }
+  return oracle::linear(trunk<Options>(all, "", x, at), Options::tied_head ? table : values(all, "lm_head.weight"),
+                        Options::width);
 }
 
 // images [B, extents..., channels] to logits [B, extents..., classes]

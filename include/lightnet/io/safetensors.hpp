@@ -4,13 +4,8 @@
 // The safetensors format, https://huggingface.co/docs/safetensors: eight bytes of header length, a JSON header, data.
 // A file is untrusted input: it is checked wholly before anything of it is given.
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -18,12 +13,11 @@
 #include <functional>
 #include <lightnet/core/config.hpp>
 #include <lightnet/core/error.hpp>
+#include <lightnet/io/mapped_file.hpp>
 #include <lightnet/io/replace_file.hpp>
 #include <lightnet/io/safetensors_header.hpp>
 #include <lightnet/io/stored_tensor.hpp>
 #include <map>
-#include <memory>
-#include <new>
 #include <span>
 #include <string>
 #include <string_view>
@@ -53,11 +47,11 @@ inline void write_safetensors(const std::filesystem::path& path, std::span<const
   replace_file(path, pieces);
 }
 
-/// The contents of a safetensors file, read and checked. Throws file_error, naming the file and the reason, for
+/// The contents of a safetensors file, mapped and checked. Throws file_error, naming the file and the reason, for
 /// anything that is not exactly a safetensors file: no gaps, overlaps, duplicates, unknown keys or trailing bytes.
 class safetensors_file {
  public:
-  explicit safetensors_file(std::filesystem::path path) : path_(std::move(path)) { read_file(); }
+  explicit safetensors_file(std::filesystem::path path) : path_(std::move(path)), file_(path_) { read_header(); }
 
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const noexcept { return metadata_; }
@@ -106,66 +100,41 @@ class safetensors_file {
  private:
   [[noreturn]] void fail(const std::string& reason) const { throw file_error(path_.string(), reason); }
 
-  void read_file() {
-    // Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
-    const io_detail::file_descriptor file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-    if (file.get() < 0) io_detail::throw_errno(path_, "cannot be opened");
-    struct ::stat status {};
-    if (::fstat(file.get(), &status) != 0) io_detail::throw_errno(path_, "cannot be examined");
-    if (S_ISDIR(status.st_mode)) fail("cannot be read: it is a directory");
-    if (!S_ISREG(status.st_mode)) fail("cannot be read: it is not a regular file");
-
-    const auto size = static_cast<std::uint64_t>(status.st_size);
-    if (size < 8) fail("not a safetensors file: " + std::to_string(size) + " bytes, shorter than the 8 of its length");
+  void read_header() {
+    const auto bytes = file_.bytes();
+    if (bytes.size() < 8) {
+      fail("not a safetensors file: " + std::to_string(bytes.size()) + " bytes, shorter than the 8 of its length");
+    }
     std::uint64_t length = 0;
-    read_bytes(file.get(), std::as_writable_bytes(std::span(&length, 1)));
+    std::memcpy(&length, bytes.data(), sizeof length);
     if (length > io_detail::largest_header) {
       fail("header length " + std::to_string(length) + " is beyond the " + std::to_string(io_detail::largest_header) +
            " bytes that the format allows");
     }
-    if (length > size - 8) {
-      fail("header length " + std::to_string(length) + " is beyond the end of the file of " + std::to_string(size) +
-           " bytes");
+    if (length > bytes.size() - 8) {
+      fail("header length " + std::to_string(length) + " is beyond the end of the file of " +
+           std::to_string(bytes.size()) + " bytes");
     }
-    std::string header(static_cast<std::size_t>(length), '\0');
-    read_bytes(file.get(), std::as_writable_bytes(std::span(header)));
+    const auto header = bytes.subspan(8, static_cast<std::size_t>(length));
+    const auto data = bytes.subspan(8 + header.size());
     io_detail::header_reader reader(path_);
-    reader.parse(header);
-
-    const auto data_size = size - 8 - length;
-    const auto placed = io_detail::placed_in_order(path_, reader.tensors(), data_size);
-    try {
-      data_ = std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(data_size));
-    } catch (const std::bad_alloc&) {
-      fail("its " + std::to_string(data_size) + " bytes of data do not fit into memory");
-    }
-    read_bytes(file.get(), {data_.get(), static_cast<std::size_t>(data_size)});
+    reader.parse({reinterpret_cast<const char*>(header.data()), header.size()});
+    const auto placed = io_detail::placed_in_order(path_, reader.tensors(), data.size());
 
     metadata_ = std::move(reader.metadata());
     tensors_.reserve(placed.size());
     for (const auto position : placed) {
       auto& entry = reader.tensors()[position];
       index_.emplace(entry.name, tensors_.size());
-      const std::span<const std::byte> bytes(data_.get() + entry.begin, data_.get() + entry.end);
-      tensors_.push_back({std::move(entry.name), entry.type, std::move(entry.shape), bytes});
-    }
-  }
-
-  void read_bytes(int descriptor, std::span<std::byte> to) const {
-    while (!to.empty()) {
-      const auto count = ::read(descriptor, to.data(), to.size());
-      if (count == 0) fail("was cut short while it was read");
-      if (count > 0) {
-        to = to.subspan(static_cast<std::size_t>(count));
-      } else if (errno != EINTR) {
-        io_detail::throw_errno(path_, "cannot be read");
-      }
+      tensors_.push_back(
+          {std::move(entry.name), entry.type, std::move(entry.shape),
+           data.subspan(static_cast<std::size_t>(entry.begin), static_cast<std::size_t>(entry.end - entry.begin))});
     }
   }
 
   std::filesystem::path path_;
+  mapped_file file_;
   std::map<std::string, std::string> metadata_;
-  std::unique_ptr<std::byte[]> data_;
   std::vector<stored_tensor> tensors_;
   std::map<std::string, std::size_t, std::less<>> index_;
 };

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <lightnet/core/config.hpp>
+#include <lightnet/core/half.hpp>
 #include <limits>
 #include <optional>
 #include <span>
@@ -88,6 +89,10 @@ constexpr stored_type stored_type_of_number() {
     if constexpr (sizeof(T) == 2) return is_signed ? stored_type::i16 : stored_type::u16;
     if constexpr (sizeof(T) == 4) return is_signed ? stored_type::i32 : stored_type::u32;
     if constexpr (sizeof(T) == 8) return is_signed ? stored_type::i64 : stored_type::u64;
+  } else if constexpr (std::is_same_v<T, bfloat16>) {
+    return stored_type::bf16;
+  } else if constexpr (std::is_same_v<T, float16>) {
+    return stored_type::f16;
   } else {
     static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>,
                   "this type has no name in safetensors: specialise lightnet::stored_type_of for it");

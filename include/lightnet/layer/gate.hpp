@@ -16,6 +16,8 @@ enum class gate_form {
 /// shape_error before anything is written.
 template <gate_form Form, int Width, int Groups = 1, class T = float, class Device = cpu>
 struct norm_gate {
+  double epsilon = 1e-5;  ///< of the norm
+
   using norm = rms_norm<Width, Groups, T, Device>;
   using number = accumulator<T>;
   static constexpr std::int64_t parameter_count = norm::parameter_count;
@@ -35,11 +37,11 @@ struct norm_gate {
     check.dense_matrix("u", u, o.extent(0), Width);
     check.dense_matrix("y", y, o.extent(0), Width);
     if constexpr (Form == gate_form::norm_then_gate) {
-      norm{}.forward(on, params, o, y);
+      norm{epsilon}.forward(on, params, o, y);
       detail::map(on, y.extent(0), Width, times_silu{}, y, u);
     } else {
       detail::map(on, y.extent(0), Width, times_sigmoid{}, y, o, u);
-      norm{}.forward(on, params, y, y);
+      norm{epsilon}.forward(on, params, y, y);
     }
   }
 
@@ -61,12 +63,12 @@ struct norm_gate {
     const auto inner = detail::scratch_matrix<T, Device>(scratch, rows, Width);
     const auto dinner = detail::scratch_matrix<T, Device>(scratch, rows, Width);
     if constexpr (Form == gate_form::norm_then_gate) {
-      norm{}.forward(on, params, o, inner);
+      norm{epsilon}.forward(on, params, o, inner);
       detail::map(on, rows, Width, pull_silu{}, du, dinner, inner, u, dy);
-      norm{}.backward(on, params, o, dinner, d_o, dparams);
+      norm{epsilon}.backward(on, params, o, dinner, d_o, dparams);
     } else {
       detail::map(on, rows, Width, times_sigmoid{}, inner, o, u);
-      norm{}.backward(on, params, inner, dy, dinner, dparams);
+      norm{epsilon}.backward(on, params, inner, dy, dinner, dparams);
       detail::map(on, rows, Width, pull_sigmoid{}, du, d_o, o, u, dinner);
     }
   }

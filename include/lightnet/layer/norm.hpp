@@ -10,10 +10,12 @@
 
 LIGHTNET_BEGIN_NAMESPACE
 
-/// RMSNorm (arXiv 1910.07467): y = g x / sqrt(mean(x^2) + 1e-5) over the width, or over each of Groups equal parts of
+/// RMSNorm (arXiv 1910.07467): y = g x / sqrt(mean(x^2) + epsilon) over the width, or over each of Groups equal parts of
 /// it. x, y [R, Width] dense, g [Width]. Throws device_error or shape_error before anything is written.
 template <int Width, int Groups = 1, class T = float, class Device = cpu>
 struct rms_norm {
+  double epsilon = 1e-5;
+
   static_assert(Groups >= 1 && Width % Groups == 0, "lightnet: the groups of a norm must divide its width");
   static constexpr std::int64_t parameter_count = Width;
   static constexpr std::int64_t part = Width / Groups;
@@ -32,8 +34,8 @@ struct rms_norm {
     check.dense_matrix("x", x, x.extent(0), Width);
     check.dense_matrix("y", y, x.extent(0), Width);
     const dynamic_view<2, T, Device> to = grouped(y);
-    detail::reduce_map<number, 1>(on, to.extent(0), part, square{}, inverse_rms{}, normalise{}, to, grouped(x),
-                                  detail::by_column<const T>{params.data(), Groups});
+    detail::reduce_map<number, 1>(on, to.extent(0), part, square{}, inverse_rms{number(epsilon)}, normalise{}, to,
+                                  grouped(x), detail::by_column<const T>{params.data(), Groups});
   }
 
   /// dx is overwritten or added to; dparams is overwritten.
@@ -52,8 +54,8 @@ struct rms_norm {
     const std::int64_t rows = from.extent(0);
     number* const inverse = scratch.template take<number>(rows);
     const detail::by_column<const T> weight{params.data(), Groups};
-    detail::reduce_map<number, 2>(on, rows, part, dots{}, factors{inverse}, pull<Write>{}, grouped(dx), from, incoming,
-                                  weight);
+    detail::reduce_map<number, 2>(on, rows, part, dots{}, factors{{number(epsilon)}, inverse}, pull<Write>{},
+                                  grouped(dx), from, incoming, weight);
     detail::reduce_columns(on, rows, part, dparams.data(), Groups, weight_term{}, detail::by_row{inverse}, from,
                            incoming);
   }
@@ -66,8 +68,9 @@ struct rms_norm {
     LIGHTNET_HOST_DEVICE one_sum operator()(const T&, const T& x, const T&) const noexcept { return {{x * x}}; }
   };
   struct inverse_rms {
+    number epsilon;
     LIGHTNET_HOST_DEVICE number operator()(std::int64_t, const one_sum& sum) const noexcept {
-      return number(1) / std::sqrt(sum.values[0] / number(part) + number(1e-5));
+      return number(1) / std::sqrt(sum.values[0] / number(part) + epsilon);
     }
   };
   struct normalise {
@@ -83,9 +86,10 @@ struct rms_norm {
     }
   };
   struct factors {
+    inverse_rms inverse_of;
     number* inverse;
     LIGHTNET_HOST_DEVICE two_sums operator()(std::int64_t row, const two_sums& sum) const noexcept {
-      const number n = inverse_rms{}(row, {{sum.values[0]}});
+      const number n = inverse_of(row, {{sum.values[0]}});
       inverse[row] = n;
       return {{n, n * n * (sum.values[1] / number(part))}};
     }

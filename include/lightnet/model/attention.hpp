@@ -31,6 +31,8 @@ struct attention_options {
   static constexpr int gate_rank = 0;        ///< of the gate's two factors; 0 takes the width of a head
   static constexpr int decay_rank = 16;      ///< of the two factors of a vector decay
   static constexpr bool norm_per_head = false;
+  static constexpr double norm_epsilon = 1e-5;    ///< what norms add to mean squares
+  static constexpr double gate_norm_epsilon = 0;  ///< the same for the norm of the gate; 0 takes norm_epsilon
   static constexpr gate_form gate = gate_form::norm_then_gate;
   static constexpr bool learned_theta = false;   ///< whether the angles of the position encoding are parameters
   static constexpr bool theta_per_head = false;  ///< and whether every head has its own
@@ -49,6 +51,8 @@ struct attention_options {
 template <class Options, int Dims, class T = float, class Device = cpu>
 struct attention {
   static constexpr int width = Options::width, heads = Options::heads, head_width = width / heads;
+  static constexpr double gate_epsilon =
+      Options::gate_norm_epsilon > 0 ? Options::gate_norm_epsilon : Options::norm_epsilon;
   static constexpr int rank_of_gate = Options::gate_rank > 0 ? Options::gate_rank : head_width;
   using recurrence = typename Options::recurrence;
   using traversal = typename Options::traversal;
@@ -145,7 +149,7 @@ struct attention {
     }
     gate_projection{}.forward(on, part<gate_projection>(params, gate_at), first_gate(projections), u);
     const auto gated = q;  // the queries are done with
-    output_gate{}.forward(on, part<typename output_gate::norm>(params, norm_at), o, u, gated);
+    output_gate{gate_epsilon}.forward(on, part<typename output_gate::norm>(params, norm_at), o, u, gated);
     output_projection{}.forward(on, part<output_projection>(params, output_at), gated, y.rows());
   }
 
@@ -171,12 +175,12 @@ struct attention {
     const auto q = matrix(width), u = matrix(width), gated = matrix(width), dgated = matrix(width);
 
     gate_projection{}.forward(on, part<gate_projection>(params, gate_at), first_gate(projections), u);
-    output_gate{}.forward(on, part<typename output_gate::norm>(params, norm_at), o, u, gated);
+    output_gate{gate_epsilon}.forward(on, part<typename output_gate::norm>(params, norm_at), o, u, gated);
     output_projection{}.backward(on, part<output_projection>(params, output_at), gated, dy.rows(), dgated,
                                  part<output_projection>(dparams, output_at));
     const auto d_o = gated, du = matrix(width);
-    output_gate{}.backward(on, part<typename output_gate::norm>(params, norm_at), o, u, dgated, d_o, du,
-                           part<typename output_gate::norm>(dparams, norm_at));
+    output_gate{gate_epsilon}.backward(on, part<typename output_gate::norm>(params, norm_at), o, u, dgated, d_o, du,
+                                       part<typename output_gate::norm>(dparams, norm_at));
     gate_projection{}.backward(on, part<gate_projection>(params, gate_at), first_gate(projections), du,
                                columns(dprojections, gate_column, rank_of_gate),
                                part<gate_projection>(dparams, gate_at));

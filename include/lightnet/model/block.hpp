@@ -18,6 +18,7 @@ struct block {
   static constexpr int width = Options::width;
   static constexpr int inner = Options::inner > 0 ? Options::inner : default_inner_width(width);
   using norm = rms_norm<width, 1, T, Device>;
+  static constexpr double epsilon = Options::norm_epsilon;
   using token_mixer = attention<Options, Dims, T, Device>;
   using channel_mixer = glu<width, inner, Options::layers, T, Device>;
   static constexpr std::int64_t token_mixer_at = norm::parameter_count;
@@ -55,11 +56,11 @@ struct block {
     typename execution<Device>::scope scratch{on};
     const auto normed = detail::scratch_matrix<T, Device>(scratch, rows, width);
     const auto middle = kept_here.middle.take(scratch, rows, width);
-    norm{}.forward(on, detail::part_of<norm>(params, 0), x.rows(), normed);
+    norm{epsilon}.forward(on, detail::part_of<norm>(params, 0), x.rows(), normed);
     token_mixer{}.forward(on, detail::part_of<token_mixer>(params, token_mixer_at), x.with_rows(constant(normed)),
                           x.with_rows(middle), kept_here.tokens);
     detail::map(on, rows, width, detail::add_number{}, middle, x.rows());
-    norm{}.forward(on, detail::part_of<norm>(params, second_norm_at), middle, normed);
+    norm{epsilon}.forward(on, detail::part_of<norm>(params, second_norm_at), middle, normed);
     channel_mixer{}.forward(on, detail::part_of<channel_mixer>(params, channel_mixer_at), normed, y.rows(),
                             kept_here.channels);
     detail::map(on, rows, width, detail::add_number{}, y.rows(), constant(middle));
@@ -83,14 +84,14 @@ struct block {
     const auto dmiddle = detail::scratch_matrix<T, Device>(scratch, rows, width);
     const auto middle = kept_here.middle.view();
 
-    norm{}.forward(on, detail::part_of<norm>(params, second_norm_at), middle, normed);
+    norm{epsilon}.forward(on, detail::part_of<norm>(params, second_norm_at), middle, normed);
     channel_mixer{}.backward(on, detail::part_of<channel_mixer>(params, channel_mixer_at), normed, dy.rows(), dnormed,
                              detail::part_of<channel_mixer>(dparams, channel_mixer_at), kept_here.channels);
     detail::map(on, rows, width, copy{}, dmiddle, dy.rows());
-    norm{}.template backward<write::add>(on, detail::part_of<norm>(params, second_norm_at), middle, dnormed, dmiddle,
-                                         detail::part_of<norm>(dparams, second_norm_at));
+    norm{epsilon}.template backward<write::add>(on, detail::part_of<norm>(params, second_norm_at), middle, dnormed,
+                                                dmiddle, detail::part_of<norm>(dparams, second_norm_at));
 
-    norm{}.forward(on, detail::part_of<norm>(params, 0), x.rows(), normed);
+    norm{epsilon}.forward(on, detail::part_of<norm>(params, 0), x.rows(), normed);
     token_mixer{}.backward(on, detail::part_of<token_mixer>(params, token_mixer_at), x.with_rows(constant(normed)),
                            x.with_rows(constant(dmiddle)), x.with_rows(dnormed),
                            detail::part_of<token_mixer>(dparams, token_mixer_at), kept_here.tokens);
@@ -99,8 +100,8 @@ struct block {
     } else {
       detail::map(on, rows, width, copy{}, dx.rows(), constant(dmiddle));
     }
-    norm{}.template backward<write::add>(on, detail::part_of<norm>(params, 0), x.rows(), dnormed, dx.rows(),
-                                         detail::part_of<norm>(dparams, 0));
+    norm{epsilon}.template backward<write::add>(on, detail::part_of<norm>(params, 0), x.rows(), dnormed, dx.rows(),
+                                                detail::part_of<norm>(dparams, 0));
   }
 
   // What the backend calls is public, for nvcc makes no kernel of a private type.

@@ -11,14 +11,15 @@ LIGHTNET_BEGIN_NAMESPACE
 struct language_model_options : block_options {
   static constexpr int layers = 2;
   static constexpr int vocabulary = 256;    ///< tokens are numbers below it; bytes by default
-  static constexpr int modes = 16;          ///< of MD-TPE
+  static constexpr int modes = 16;          ///< of MD-TPE; with 0 there is none
   static constexpr bool both_ways = false;  ///< whether MD-TPE reads later tokens, too
+  static constexpr bool tied_head = true;   ///< whether the head is the embedding once more
   using position = md_lrpe;
 };
 
 /// What the language models of arXiv 2405.21022 share: token embedding, MD-TPE, blocks, final norm, and the embedding once
-/// more as the head. tokens [B, N], dense; logits [B N, vocabulary], those of each token. In infer and decode logits may be
-/// [B, vocabulary]: those of the last token of each sequence alone.
+/// more as the head, or a head of its own without bias. tokens [B, N], dense; logits [B N, vocabulary], those of each token. In
+/// infer and decode logits may be [B, vocabulary]: those of the last token of each sequence alone.
 ///
 /// In decode, which is for the traversal causal, a call goes on after the tokens of the calls with the same context: first
 /// with a prompt, in parallel, then token by token. What the context holds is of one size, however many tokens there were; a
@@ -26,14 +27,18 @@ struct language_model_options : block_options {
 template <class Options, int Dims, class T = float, class Device = cpu>
 struct language_model {
   static_assert(Dims == 1, "lightnet: a language model has one dimension");
+  using options = Options;
   static constexpr int width = Options::width, vocabulary = Options::vocabulary;
   static constexpr int classes = vocabulary;  ///< as a trainer calls them
   using embedding_type = embedding<vocabulary, width, T, Device>;
-  using encoding = md_tpe<width, Options::modes, Options::both_ways, 1, T, Device>;
+  static constexpr bool encodes = Options::modes > 0, tied = Options::tied_head;
+  using encoding = md_tpe<width, encodes ? Options::modes : 1, Options::both_ways, 1, T, Device>;
   using body = trunk<Options, 1, T, Device>;
+  using head = linear<width, vocabulary, false, T, Device>;
   static constexpr std::int64_t encoding_at = embedding_type::parameter_count;
-  static constexpr std::int64_t body_at = encoding_at + encoding::parameter_count;
-  static constexpr std::int64_t parameter_count = body_at + body::parameter_count;
+  static constexpr std::int64_t body_at = encoding_at + (encodes ? encoding::parameter_count : 0);
+  static constexpr std::int64_t head_at = body_at + body::parameter_count;
+  static constexpr std::int64_t parameter_count = head_at + (tied ? 0 : head::parameter_count);
 
   using parameters = parameters_of<language_model, const T, Device>;
   using gradients = parameters_of<language_model, T, Device>;
@@ -41,7 +46,7 @@ struct language_model {
 
   /// What decode remembers beside its blocks.
   struct past {
-    std::int64_t tokens = 0;  ///< of each sequence
+    std::int64_t sequences = 0, tokens = 0;  ///< tokens of each sequence
     typename encoding::modes_so_far modes{};
   };
   template <class Mode>
@@ -53,8 +58,9 @@ struct language_model {
 
   void describe(const std::string& prefix, std::int64_t offset, std::vector<parameter>& list) const {
     embedding_type{}.describe(prefix + "embeddings.", offset, list, Options::initial_gain);
-    encoding{}.describe(prefix + "tpe.", offset + encoding_at, list);
+    if (encodes) encoding{}.describe(prefix + "tpe.", offset + encoding_at, list);
     body{}.describe(prefix, offset + body_at, list);
+    if (!tied) head{}.describe(prefix + "lm_head.", offset + head_at, list, Options::initial_gain);
   }
 
   /// Throws shape_error, value_error for a token that is none, or device_error before anything is written.
@@ -72,20 +78,29 @@ struct language_model {
     const auto take = [&](kept<Mode, T, Device>& memory) {
       return sequence_of(where, batch, memory.take(scratch, rows, width));
     };
-    const auto embedded = take(kept_here.embedded), encoded = take(kept_here.encoded);
+    const auto embedded = take(kept_here.embedded), encoded = encodes ? take(kept_here.encoded) : embedded;
     const auto features = take(kept_here.features);
-    const auto encoding_params = detail::part_of<encoding>(params, encoding_at);
     embedding_type{}.forward(on, detail::part_of<embedding_type>(params, 0), ids(tokens), embedded.rows());
-    if constexpr (std::is_same_v<Mode, decode>) {
-      encoding{}.forward(on, encoding_params, embedded, encoded, kept_here.before.state->modes);
-    } else {
-      encoding{}.forward(on, encoding_params, embedded, encoded);
+    if constexpr (encodes) {
+      const auto encoding_params = detail::part_of<encoding>(params, encoding_at);
+      if constexpr (std::is_same_v<Mode, decode>) {
+        encoding{}.forward(on, encoding_params, embedded, encoded, kept_here.before.state->modes);
+      } else {
+        encoding{}.forward(on, encoding_params, embedded, encoded);
+      }
     }
     body{}.forward(on, detail::part_of<body>(params, body_at), encoded, features, kept_here.blocks);
     auto read = features.rows();
     if (last_alone) read = {read.data() + (count - 1) * width, {{batch, width}}, {count * width, 1}};
-    embedding_type{}.logits(on, detail::part_of<embedding_type>(params, 0), read, logits);
-    if constexpr (std::is_same_v<Mode, decode>) kept_here.before.state->tokens += count;
+    if constexpr (tied) {
+      embedding_type{}.logits(on, detail::part_of<embedding_type>(params, 0), read, logits);
+    } else {
+      head{}.forward(on, detail::part_of<head>(params, head_at), read, logits);
+    }
+    if constexpr (std::is_same_v<Mode, decode>) {
+      kept_here.before.state->sequences = batch;
+      kept_here.before.state->tokens += count;
+    }
   }
 
   /// dparams is overwritten. Tokens have no gradient.
@@ -106,14 +121,23 @@ struct language_model {
     };
     const auto d = matrix(), dencoded = matrix();
     const auto dtable = detail::part_of<embedding_type>(dparams, 0);
-    embedding_type{}.logits_backward(on, detail::part_of<embedding_type>(params, 0), kept_here.features.view(), dlogits,
-                                     d.rows(), dtable);
-    body{}.backward(on, detail::part_of<body>(params, body_at), sequence_of(where, batch, kept_here.encoded.view()), d,
-                    dencoded, detail::part_of<body>(dparams, body_at), kept_here.blocks);
-    encoding{}.backward(on, detail::part_of<encoding>(params, encoding_at),
-                        sequence_of(where, batch, kept_here.embedded.view()), dencoded, d,
-                        detail::part_of<encoding>(dparams, encoding_at));
-    embedding_type{}.template backward<write::add>(on, ids(tokens), d.rows(), dtable);
+    if constexpr (tied) {
+      embedding_type{}.logits_backward(on, detail::part_of<embedding_type>(params, 0), kept_here.features.view(),
+                                       dlogits, d.rows(), dtable);
+    } else {
+      head{}.backward(on, detail::part_of<head>(params, head_at), kept_here.features.view(), dlogits, d.rows(),
+                      detail::part_of<head>(dparams, head_at));
+    }
+    const auto embedded = sequence_of(where, batch, kept_here.embedded.view());
+    const auto encoded = encodes ? sequence_of(where, batch, kept_here.encoded.view()) : embedded;
+    body{}.backward(on, detail::part_of<body>(params, body_at), encoded, d, dencoded,
+                    detail::part_of<body>(dparams, body_at), kept_here.blocks);
+    if constexpr (encodes) {
+      encoding{}.backward(on, detail::part_of<encoding>(params, encoding_at), embedded, dencoded, d,
+                          detail::part_of<encoding>(dparams, encoding_at));
+    }
+    embedding_type{}.template backward<tied ? write::add : write::overwrite>(on, ids(tokens),
+                                                                             (encodes ? d : dencoded).rows(), dtable);
   }
 
  private:
@@ -130,8 +154,8 @@ struct language_model {
     if constexpr (std::is_same_v<Mode, decode>) {
       auto& before = kept_here.before.state;
       if (!before) before.emplace();
-      if (before->modes && before->modes->extent(0) != batch) {
-        throw shape_error(check.operation, "tokens", std::to_string(before->modes->extent(0)) + " sequences, as before",
+      if (before->tokens > 0 && before->sequences != batch) {
+        throw shape_error(check.operation, "tokens", std::to_string(before->sequences) + " sequences, as before",
                           std::to_string(batch));
       }
       where.offset = {before->tokens};

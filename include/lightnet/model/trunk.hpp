@@ -15,6 +15,7 @@ struct trunk {
   static_assert(layers >= 1, "lightnet: a trunk has one layer or more");
   using block_type = block<Options, Dims, T, Device>;
   using norm = rms_norm<width, 1, T, Device>;
+  static constexpr double epsilon = Options::norm_epsilon;
   static constexpr std::int64_t norm_at = layers * block_type::parameter_count;
   static constexpr std::int64_t parameter_count = norm_at + norm::parameter_count;
 
@@ -54,7 +55,7 @@ struct trunk {
       block_type{}.forward(on, block_part(params, i), current, x.with_rows(next), kept_here.blocks[i]);
       current = x.with_rows(dynamic_view<2, const T, Device>{next});
     }
-    norm{}.forward(on, detail::part_of<norm>(params, norm_at), current.rows(), y.rows());
+    norm{epsilon}.forward(on, detail::part_of<norm>(params, norm_at), current.rows(), y.rows());
   }
 
   /// dx is overwritten or added to; dparams is overwritten.
@@ -75,8 +76,8 @@ struct trunk {
     const auto d = detail::scratch_matrix<T, Device>(scratch, batch * tokens, width);
     const input incoming = x.with_rows(dynamic_view<2, const T, Device>{d});
     const auto input_of = [&](std::size_t i) { return i == 0 ? x : x.with_rows(kept_here.outputs[i - 1].view()); };
-    norm{}.backward(on, detail::part_of<norm>(params, norm_at), input_of(layers).rows(), dy.rows(), d,
-                    detail::part_of<norm>(dparams, norm_at));
+    norm{epsilon}.backward(on, detail::part_of<norm>(params, norm_at), input_of(layers).rows(), dy.rows(), d,
+                           detail::part_of<norm>(dparams, norm_at));
     for (std::size_t i = layers; i-- > 1;) {
       block_type{}.backward(on, block_part(params, i), input_of(i), incoming, x.with_rows(d), block_part(dparams, i),
                             kept_here.blocks[i]);

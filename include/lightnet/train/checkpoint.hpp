@@ -7,6 +7,7 @@
 // for bit. Needs the component io.
 
 #include <lightnet/io/safetensors.hpp>
+#include <lightnet/io/weights.hpp>
 #include <lightnet/train/trainer.hpp>
 
 #include <charconv>
@@ -110,31 +111,6 @@ struct checkpoint_numbers {
   }
 };
 
-/// The numbers of a block where the host can reach them: the block's own, or a copy in place of a device's.
-template <class T, class Device>
-class values_on_host {
- public:
-  explicit values_on_host(const parameter_block<T, Device>& block)
-      : size_{static_cast<std::size_t>(block.size())}, data_{block.view().data()} {
-    if constexpr (!std::is_same_v<Device, cpu>) {
-      copy_.resize(size_);
-      Device::copy(copy_.data(), data_, size_ * sizeof(T));
-      data_ = copy_.data();
-    }
-  }
-  values_on_host(const values_on_host&) = delete;
-  values_on_host& operator=(const values_on_host&) = delete;
-
-  std::span<const T> operator[](const parameter& part) const {
-    return {data_ + part.offset, static_cast<std::size_t>(part.size())};
-  }
-
- private:
-  std::size_t size_;
-  const T* data_;
-  std::vector<T> copy_;
-};
-
 }  // namespace detail
 
 /// Saves a trainer whole, of any device, whose execution has done its steps; the file is replaced at once or stays as it
@@ -142,7 +118,7 @@ class values_on_host {
 template <class Model, class T, class Device>
 void save_checkpoint(const std::filesystem::path& path, const trainer<Model, T, Device>& from,
                      const checkpoint_extras& extras = {}) {
-  const detail::values_on_host parameters{from.parameters()}, first{from.optimiser().first_moment()},
+  const io_detail::values_on_host parameters{from.parameters()}, first{from.optimiser().first_moment()},
       second{from.optimiser().second_moment()};
   std::vector<stored_tensor> tensors;
   const auto append = [&](std::string_view prefix, const auto& values) {
@@ -204,24 +180,23 @@ class checkpoint {
     return file_.find(std::string{detail::extra_prefix}.append(name));
   }
 
-  /// Brings the trainer to where it was saved. Throws file_error where a tensor is missing, unknown, of another type or
-  /// shape, or holds what is not finite, and where the settings differ; then the trainer is as it was.
+  /// Brings the trainer to where it was saved. Throws file_error where tensors are missing, left over, or of another type or
+  /// shape, which it lists, or hold what is not finite, and where the settings differ; then the trainer is as it was.
   template <class Model, class T, class Device>
   void load(trainer<Model, T, Device>& to) const {
     if (to.options() != options()) fail("its settings differ from those of this training");
-    const std::vector<parameter>& index = to.parameters().index();
-    std::size_t count = 0;
+    constexpr auto type = stored_type_of<accumulator<T>>::value;
+    std::vector<expected_tensor> expected;
     for (const std::string_view prefix :
          {std::string_view{}, detail::first_moment_prefix, detail::second_moment_prefix}) {
-      for (const parameter& part : index) {
-        const std::string name = std::string{prefix} + part.name;
-        check_values<accumulator<T>>(file_.require(name, stored_type_of<accumulator<T>>::value, part.shape),
-                                     prefix == detail::second_moment_prefix);
-        ++count;
+      for (const parameter& part : to.parameters().index()) {
+        expected.push_back({std::string{prefix} + part.name, part.shape, {type}});
       }
     }
-    for (const stored_tensor& tensor : file_.tensors()) count += tensor.name.starts_with(detail::extra_prefix) ? 1 : 0;
-    if (count != file_.tensors().size()) fail("holds tensors that this model does not have");
+    require_tensors(file_.path(), file_.tensors(), expected, {detail::extra_prefix});
+    for (const expected_tensor& each : expected) {
+      check_values<accumulator<T>>(*file_.find(each.name), each.name.starts_with(detail::second_moment_prefix));
+    }
     explain([&] { to.check(state()); });
     auto parameters = to.parameters();
     read({}, parameters);
