@@ -39,7 +39,7 @@ class saved_average {
 
  private:
   const std::vector<parameter>& index_;
-  detail::values_on_host<T, Device> values_;
+  io_detail::values_on_host<T, Device> values_;
   std::int64_t updates_;
 };
 
