@@ -4,13 +4,13 @@
 // Everything that decides the result beside the network, in one place. The program is compiled for one device, and each has
 // a network that it trains in a minute or so.
 
-#include <cmath>
 #include <cstdint>
 #include <lightnet/train/training_state.hpp>
 #include <string>
 
 #include "arguments.hpp"
 #include "common/machine.hpp"
+#include "common/training_options.hpp"
 #include "network.hpp"
 
 namespace fashion_mnist {
@@ -63,19 +63,10 @@ inline settings settings_of(const arguments& given) {
 
 /// The trainer's options, for so many training images.
 inline lightnet::trainer_options options_for(const settings& chosen, std::int64_t images) {
-  const auto updates = chosen.epochs * lightnet::updates_of_epoch(images, chosen.batch);
-  lightnet::trainer_options options;
-  options.batch = chosen.batch;
+  auto options = examples::training_options(chosen, images);
   if (!chosen.shards) options.shard = chosen.batch;
-  options.epochs = chosen.epochs;
-  options.seed = chosen.seed;
   options.smoothing = chosen.smoothing;
-  options.optimiser.beta2 = 0.98;
   options.optimiser.weight_decay = chosen.weight_decay;
-  options.optimiser.clip_norm = chosen.clip_norm;
-  options.schedule.peak = chosen.peak_rate;
-  options.schedule.warmup = std::llround(chosen.warmup_share * static_cast<double>(updates));
-  options.schedule.total = updates;
   return options;
 }
 

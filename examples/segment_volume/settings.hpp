@@ -4,7 +4,6 @@
 // Everything that decides the result, in one place. The program is compiled for one device, and each has a network that it
 // trains in a few minutes.
 
-#include <cmath>
 #include <cstdint>
 #include <lightnet/model/segmenter.hpp>
 #include <lightnet/train/training_state.hpp>
@@ -12,6 +11,7 @@
 
 #include "arguments.hpp"
 #include "common/machine.hpp"
+#include "common/training_options.hpp"
 
 namespace segment_volume {
 
@@ -82,18 +82,9 @@ inline settings settings_of(const arguments& given) {
 
 /// The trainer's options.
 inline lightnet::trainer_options options_for(const settings& chosen) {
-  const auto updates = chosen.epochs * lightnet::updates_of_epoch(chosen.items, chosen.batch);
-  lightnet::trainer_options options;
-  options.batch = chosen.batch;
+  auto options = examples::training_options(chosen, chosen.items);
   options.shard = 1;
-  options.epochs = chosen.epochs;
-  options.seed = chosen.seed;
-  options.optimiser.beta2 = 0.98;
   options.optimiser.weight_decay = chosen.weight_decay;
-  options.optimiser.clip_norm = chosen.clip_norm;
-  options.schedule.peak = chosen.peak_rate;
-  options.schedule.warmup = std::llround(chosen.warmup_share * static_cast<double>(updates));
-  options.schedule.total = updates;
   return options;
 }
 
