@@ -27,9 +27,9 @@ double relative(double a, double b) { return a == b ? 0 : std::abs(a - b) / std:
 }  // namespace
 
 TEST_CASE("merge_states: the parts of any partition give the state of the whole") {
-  generator random(31);
   double worst = 0;
   for (const operation& op : operations()) {
+    generator random(31, op);
     if (!op.merge) continue;
     for (int round = 0; round < 12; ++round) {
       const std::int64_t length = op.dims == 1 ? 41 : 7;
@@ -101,8 +101,8 @@ TEST_CASE("merge_states: the parts of any partition give the state of the whole"
 }
 
 TEST_CASE("merge_states: the identity is the state of no tokens, and order matters where it should") {
-  generator random(32);
   for (const operation& op : operations()) {
+    generator random(32, op);
     if (!op.merge) continue;
     question x = random_question(op, random, {.log_decays = -0.5, .keys = 6, .values = 3});
     x.mergeable = true;

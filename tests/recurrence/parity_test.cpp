@@ -93,9 +93,9 @@ worst_errors check(const operation& op, const question& x) {
 }  // namespace
 
 TEST_CASE("scan: every case agrees with both oracles") {
-  generator random(1);
   std::map<dtype, worst_errors> worst;
   for (const operation& op : operations()) {
+    generator random(1, op);
     for (int round = 0; round < 16; ++round) {
       options want;
       want.masked = round % 2 == 1;

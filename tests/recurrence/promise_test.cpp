@@ -47,8 +47,8 @@ bool all_finite(const numbers& values) {
 }  // namespace
 
 TEST_CASE("scan: a logit of -inf gives nothing and its query still reads") {
-  generator random(3);
   for (const operation& op : operations()) {
+    generator random(3, op);
     if (!op.additive() || op.like.kind == recurrence::additive_plain) continue;
     question x = random_question(op, random, {.with_state = true, .batch = 2, .heads = 2});
     INFO(describe(op, x));
@@ -78,8 +78,8 @@ TEST_CASE("scan: a logit of -inf gives nothing and its query still reads") {
 }
 
 TEST_CASE("scan: empty channels give 0, and so do their gradients") {
-  generator random(4);
   for (const operation& op : operations()) {
+    generator random(4, op);
     if (!op.additive() || op.sink) continue;
     question x = random_question(op, random, {.with_state = true});
     INFO(describe(op, x));
@@ -104,8 +104,8 @@ TEST_CASE("scan: empty channels give 0, and so do their gradients") {
 }
 
 TEST_CASE("scan: bad values poison what they reach, and nothing else changes a bit") {
-  generator random(5);
   for (const operation& op : operations()) {
+    generator random(5, op);
     for (const double bad : {not_a_number, inf, -inf}) {
       const question plain = random_question(op, random,
                                              {.masked = random.coin(),
@@ -175,43 +175,47 @@ TEST_CASE("scan: bad values poison what they reach, and nothing else changes a b
 }
 
 TEST_CASE("scan: a bad value stays in the state that is passed on") {
-  generator random(6);
   for (const operation& op : operations()) {
+    generator random(6, op);
     if (!op.steps) continue;
-    question x = random_question(op, random, {.keys = 7, .values = 4, .batch = 1, .heads = 2});
-    const problem& p = x.p;
-    INFO(describe(op, x));
-    question jumps = x;  // a jump or a reset, that leaves nothing of the state
-    if (op.additive() && op.type != dtype::float16) {
-      for (double& g : token_logits(jumps.p)) g = op.rounded(g + 9000);
-    } else if (has_token_logits(p) && op.decays()) {
-      std::fill(token_logits(jumps.p).begin(), token_logits(jumps.p).end(), p.with_sign ? 0 : -inf);
-    }
-    for (const bool in_logit : {true, false}) {
-      if (in_logit && !has_token_logits(p)) continue;
-      question bad = x;
-      if (in_logit) token_logits(bad.p)[logit_at(p, 0, p.tokens - 1, 1, p.weights() / 2)] = not_a_number;
-      if (!in_logit) bad.p.v[value_at(p, 0, p.tokens - 1, 1, 2)] = inf;
-      in_every_way(op, x, [&](auto ask) {
-        question next = jumps;
-        next.with_state = true;
-        next.raw = ask(bad).state;
-        const answer came = ask(next);
-        bool as_said = true;
-        for (std::size_t place = 0; place < came.o.size(); ++place) {
-          const std::int64_t column = static_cast<std::int64_t>(place) % p.values,
-                             head = static_cast<std::int64_t>(place) / p.values % 2;
-          as_said = as_said && std::isfinite(came.o[place]) == !(head == 1 && (in_logit || column == 2));
-        }
-        CHECK(as_said);
-      });
+    for (const bool alone : {false, true}) {  // the bad token is the only one that the state has seen
+      options want{.keys = 7, .values = 4, .batch = 1, .heads = 2};
+      if (alone) want.grid.assign(static_cast<std::size_t>(op.dims), 1), want.prefix = 0;
+      const question x = random_question(op, random, want);
+      const problem& p = x.p;
+      INFO(describe(op, x));
+      question jumps = x;  // a jump or a reset, that leaves nothing of the state
+      if (op.additive() && op.type != dtype::float16) {
+        for (double& g : token_logits(jumps.p)) g = op.rounded(g + 9000);
+      } else if (has_token_logits(p) && op.decays()) {
+        std::fill(token_logits(jumps.p).begin(), token_logits(jumps.p).end(), p.with_sign ? 0 : -inf);
+      }
+      for (const bool in_logit : {true, false}) {
+        if (in_logit && !has_token_logits(p)) continue;
+        question bad = x;
+        if (in_logit) token_logits(bad.p)[logit_at(p, 0, p.tokens - 1, 1, p.weights() / 2)] = not_a_number;
+        if (!in_logit) bad.p.v[value_at(p, 0, p.tokens - 1, 1, 2)] = inf;
+        in_every_way(op, x, [&](auto ask) {
+          question next = jumps;
+          next.with_state = true;
+          next.raw = ask(bad).state;
+          const answer came = ask(next);
+          bool as_said = true;
+          for (std::size_t place = 0; place < came.o.size(); ++place) {
+            const std::int64_t column = static_cast<std::int64_t>(place) % p.values,
+                               head = static_cast<std::int64_t>(place) / p.values % 2;
+            as_said = as_said && std::isfinite(came.o[place]) == !(head == 1 && (in_logit || column == 2));
+          }
+          CHECK(as_said);
+        });
+      }
     }
   }
 }
 
 TEST_CASE("scan: a later token changes no bit of an earlier causal output") {
-  generator random(7);
   for (const operation& op : operations()) {
+    generator random(7, op);
     if (!op.causal()) continue;
     for (int round = 0; round < 12; ++round) {
       question x = random_question(
@@ -253,8 +257,8 @@ TEST_CASE("scan: a later token changes no bit of an earlier causal output") {
 }
 
 TEST_CASE("scan: logits shifted by a constant change z alone") {
-  generator random(8);
   for (const operation& op : operations()) {
+    generator random(8, op);
     if (!op.additive() || op.sink) continue;
     question x = random_question(op, random, {.logits = 30});
     INFO(describe(op, x));
@@ -276,9 +280,9 @@ TEST_CASE("scan: logits shifted by a constant change z alone") {
 }
 
 TEST_CASE("scan: values of 1 are read as 1, whatever the logits") {
-  generator random(9);
   std::map<dtype, double> worst;
   for (const operation& op : operations()) {
+    generator random(9, op);
     if (!op.tied() || op.sink || op.like.position != oracle::encoding::none || op.dims != 1 ||
         !(op.causal() || !op.ordered())) {
       continue;
@@ -372,9 +376,9 @@ question extreme_question(const operation& op, generator& random) {
 }  // namespace
 
 TEST_CASE("scan: extreme logits and decays in every order of three, without a flag in any thread") {
-  generator random(10);
   std::map<dtype, double> worst;
   for (const operation& op : operations()) {
+    generator random(10, op);
     question x = extreme_question(op, random);
     const auto expected = oracle::naive_recurrence(x.p);
     const incoming to = random_incoming(op, x, random);
@@ -403,8 +407,8 @@ TEST_CASE("scan: extreme logits and decays in every order of three, without a fl
 }
 
 TEST_CASE("scan: one extreme value in every token of a long sequence") {
-  generator random(15);
   for (const operation& op : operations()) {
+    generator random(15, op);
     if (op.dims != 1 || !(op.additive() || op.decays())) continue;
     for (const double value : op.additive() ? extreme_logits() : extreme_log_decays()) {
       question x = random_question(op, random, {.keys = 8, .values = 3, .batch = 1, .heads = 2, .grid = {213}});
@@ -429,8 +433,8 @@ TEST_CASE("scan: one extreme value in every token of a long sequence") {
 }
 
 TEST_CASE("scan: long random mixtures of extreme values are finite, without a flag in any thread") {
-  generator random(14);
   for (const operation& op : operations()) {
+    generator random(14, op);
     question x = random_question(op, random, {.masked = true, .with_state = true, .extreme = true});
     x.threads = 2;
     INFO(describe(op, x));

@@ -27,6 +27,12 @@ inline const numbers& extreme_log_decays() {
 struct generator {
   std::mt19937_64 engine;
   explicit generator(std::uint64_t seed) : engine(seed) {}
+  // The same numbers for a case whatever other cases there are: mixed as FNV-1a does.
+  generator(std::uint64_t seed, const operation& op) : engine(seed) {
+    std::uint64_t hash = 0xCBF29CE484222325;
+    for (const char letter : op.name) hash = (hash ^ static_cast<unsigned char>(letter)) * 0x100000001B3;
+    engine.seed(hash ^ seed);
+  }
 
   double uniform(double low, double high) {
     return low + (high - low) * (static_cast<double>(engine() >> 11) * 0x1p-53);

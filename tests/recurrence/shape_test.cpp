@@ -9,8 +9,8 @@
 using namespace cases;
 
 TEST_CASE("scan: the bits depend neither on strides nor on what else is asked for") {
-  generator random(41);
   for (const operation& op : operations()) {
+    generator random(41, op);
     question x = random_question(op, random, {.masked = random.coin(), .with_state = random.coin()});
     x.memory = layout::dense;
     x.mergeable = true;
@@ -44,8 +44,8 @@ TEST_CASE("scan: the bits depend neither on strides nor on what else is asked fo
 }
 
 TEST_CASE("scan: what a deleted token holds does not matter") {
-  generator random(42);
   for (const operation& op : operations()) {
+    generator random(42, op);
     for (const bool packed : {false, op.dims == 1}) {
       question x =
           random_question(op, random, {.masked = true, .with_state = true, .extreme = random.coin(), .packed = packed});
@@ -74,8 +74,8 @@ TEST_CASE("scan: what a deleted token holds does not matter") {
 }
 
 TEST_CASE("scan: extents of zero") {
-  generator random(43);
   for (const operation& op : operations()) {
+    generator random(43, op);
     // Which of B, the first axis, H, d and e is zero.
     for (int which = 0; which < 5; ++which) {
       if (which == 3 && op.like.position != oracle::encoding::none) continue;  // refused: no channel for an angle
@@ -161,15 +161,15 @@ TEST_CASE("scan: every head size from 1 to 256, keys and values apart") {
 }
 
 TEST_CASE("full: every case at every head size from 1 to 256" * doctest::skip()) {
-  generator random(45);
   for (const operation& op : operations()) {
+    generator random(45, op);
     for (std::int64_t keys = 1; keys <= 256; ++keys) error_at(op, random, keys, 1 + keys * 149 % 256);
   }
 }
 
 TEST_CASE("full: any pair of head sizes" * doctest::skip()) {
-  generator random(46);
   for (const operation& op : operations()) {
+    generator random(46, op);
     if (op.dims != 1 || op.is_double()) continue;
     for (int n = 0; n < 300; ++n) error_at(op, random, 1 + random.integer(256), 1 + random.integer(256));
   }

@@ -56,6 +56,15 @@ inline constexpr std::int32_t empty_exponent = -(1 << 30);
 
 namespace detail {
 
+/// The exponent m of a final state: a bad logit fills even a channel that was empty, so that what comes next meets its NaN.
+LIGHTNET_HOST_DEVICE constexpr std::int32_t final_exponent(std::int32_t m, bool bad) noexcept {
+  return bad && m == empty_exponent ? 0 : m;
+}
+
+}  // namespace detail
+
+namespace detail {
+
 /// Numbers of std::numeric_limits, whose functions device code must not call.
 template <class T>
 struct limits {

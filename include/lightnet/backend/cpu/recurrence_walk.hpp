@@ -198,7 +198,7 @@ struct recurrence_walk : recurrence_tile<Recurrence, Position, Dims, T, Transpos
     if constexpr (Recurrence::framed) {
       if (to.input) store(carry.input, to.input);
       for (std::int64_t i = 0; i < from->weights(); ++i) {
-        to.exponent(of_line.sequence, head, i) = static_cast<std::int32_t>(carry.exponent[i]);
+        to.exponent(of_line.sequence, head, i) = final_exponent(static_cast<std::int32_t>(carry.exponent[i]), all_bad);
         to.normaliser(of_line.sequence, head, i) = all_bad ? nan : carry.normaliser[i];
       }
     } else if (to.decay) {

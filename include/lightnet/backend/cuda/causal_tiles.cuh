@@ -221,7 +221,7 @@ __global__ void __launch_bounds__(causal_tiles<D, E>::threads, 2)
       if (w >= job.width) continue;
       const float nan = limits<float>::not_a_number;
       if constexpr (recurrence::framed) {
-        out.state.exponent(at.line.sequence, at.head, w) = factors.m[e];
+        out.state.exponent(at.line.sequence, at.head, w) = final_exponent(factors.m[e], all_bad);
         out.state.normaliser(at.line.sequence, at.head, w) = all_bad ? nan : factors.z[e];
       } else if (out.state.decay) {
         out.state.decay(at.line.sequence, at.head, w) = all_bad ? nan : factors.product[e];

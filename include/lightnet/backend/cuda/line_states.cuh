@@ -23,7 +23,7 @@ struct store_weights_of_state {
     const bool bad = job.bad_token[at.item] < static_cast<unsigned long long>(at.line.length);
     const A nan = limits<A>::not_a_number;
     if constexpr (Job::recurrence::framed) {
-      to.exponent(sequence, at.head, w) = job.exponent[n];
+      to.exponent(sequence, at.head, w) = final_exponent(job.exponent[n], bad);
       to.normaliser(sequence, at.head, w) = bad ? nan : job.normaliser[n];
     } else if (to.decay) {
       to.decay(sequence, at.head, w) = bad ? nan : job.decay[n];

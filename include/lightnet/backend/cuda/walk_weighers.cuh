@@ -152,7 +152,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
       const float nan = limits<float>::not_a_number;
       each_weight([&](int e, std::int64_t w) {
         if constexpr (Job::recurrence::framed) {
-          out_.state.exponent(at.line.sequence, at.head, w) = weights.m[e];
+          out_.state.exponent(at.line.sequence, at.head, w) = final_exponent(weights.m[e], bad);
           out_.state.normaliser(at.line.sequence, at.head, w) = bad ? nan : weights.z[e];
         } else if (out_.state.decay) {
           out_.state.decay(at.line.sequence, at.head, w) = bad ? nan : weights.product[e];
