@@ -17,9 +17,11 @@ struct float_rows {
   __device__ float& at(int row, int column) const { return data[row * stride + column]; }
 };
 
-/// Which factors of a tile are written: khat, qhat, and in rows of their own 1 / Z or the weights.
+/// Which factors of a tile are written: khat, qhat, in a tile of its own what rounding leaves of one of them, and in rows of
+/// their own 1 / Z or the weights.
 struct factors_wanted {
-  bool keys = false, queries = false, inverses = false, weights = false;
+  bool keys = false, queries = false, rests_of_keys = false, rests_of_queries = false, inverses = false,
+       weights = false;
 };
 
 /// What the threads of the parts of a tile's tokens tell each other about two channels, in shared memory, [threads] each: the
@@ -33,6 +35,12 @@ struct part_exchange {
 
 /// Who is to know that a frame climbs too far: nobody, as it does not; the threads where it does; all.
 enum class watched_by { nobody, itself, all };
+
+/// Where the factors of 64 tokens go: khat in the place of the keys, qhat in that of the queries.
+struct factor_tiles {
+  swizzled_tile<64> keys, queries, rests;
+  float_rows extra;
+};
 
 /// The factors of two neighbouring channels for 64 tokens of a line and head, in the frame of the last of them, and what is
 /// carried from there to the next. Four threads share the work, a part of the tokens each; all of a warp have the same part.
@@ -67,12 +75,11 @@ class channel_weights {
   /// Works out the factors of the tokens from `first` on, of which those in the bits of `counted` count, and carries m and Z
   /// on: What says which are written, khat and qhat in the place of the keys and the queries. Gives the factors that take what
   /// was carried to this frame. Returns false where the frame climbs too far and the run is not `cut` to go no further: then
-  /// khat is of no use, and what is carried stays as it was.
-  template <factors_wanted What, watched_by Watched>
-  __device__ __forceinline__ bool enter(const swizzled_tile<rows>& keys, const swizzled_tile<rows>& queries,
-                                        const float_rows& extra, int first, std::uint64_t counted, bool cut,
-                                        float (&by)[own]) {
-    keys_ = keys;
+  /// khat is of no use, and what is carried stays as it was. Before it writes to `extra` it calls `wait_for_extra`.
+  template <factors_wanted What, watched_by Watched, class Wait>
+  __device__ __forceinline__ bool enter(const factor_tiles& to, int first, std::uint64_t counted, bool cut,
+                                        float (&by)[own], const Wait& wait_for_extra) {
+    to_ = to;
     first_ = first;
     counted_ = counted;
     counted_of_part_ = anew(static_cast<std::uint32_t>(counted_ >> (part * rows_of_part)));
@@ -88,10 +95,11 @@ class channel_weights {
     ++run_;
     if (Watched == watched_by::all && wide) atomicMax(shared_.wide_run, run_);
     float total[own], carried[own];  // Z at the end of the tokens, and before those of this part
+    if constexpr (What.weights) wait_for_extra();
     if (plain) {
-      weigh<What, true>(x, before, extra);
+      weigh<What, true>(x, before);
     } else {
-      weigh<What, false>(x, before, extra);
+      weigh<What, false>(x, before);
     }
 #pragma unroll
     for (int e = 0; e < own; ++e) {
@@ -123,10 +131,11 @@ class channel_weights {
       }
     }
     if constexpr (What.queries) {
+      if constexpr (What.inverses) wait_for_extra();
       if (plain) {
-        divide<What, true>(x, carried, queries, extra);
+        divide<What, true>(x, carried);
       } else {
-        divide<What, false>(x, carried, queries, extra);
+        divide<What, false>(x, carried);
       }
     }
     return true;
@@ -168,7 +177,7 @@ class channel_weights {
 
   __device__ float logit(int r, int e) const {
     if constexpr (Job::tied) {
-      const std::uint32_t bits = *keys_.at(r, channel + e);
+      const std::uint32_t bits = *to_.keys.at(r, channel + e);
       return __uint_as_float(bits << 16);
     } else {
       return job_.logit(at_, at_.line.token(first_ + r), own_weight(e));
@@ -187,7 +196,7 @@ class channel_weights {
   /// The logits of token i of the part; with Plain, whether any of them is odd, else a bad one is remembered.
   template <bool Plain>
   __device__ void logits(int i, float (&x)[own], bool& odd) const {
-    if constexpr (Job::tied) both_of(*pair_of(keys_, i), x);
+    if constexpr (Job::tied) both_of(*pair_of(to_.keys, i), x);
 #pragma unroll
     for (int e = 0; e < own; ++e) {
       const auto read = [&] {
@@ -211,7 +220,7 @@ class channel_weights {
     std::uint32_t largest = 0, magnitudes = 0;
 #pragma unroll
     for (int i = 0; i < rows_of_part; ++i) {
-      const std::uint32_t pair = *pair_of(keys_, i);
+      const std::uint32_t pair = *pair_of(to_.keys, i);
       both_of(pair, x[i]);
       largest = i == 0 ? pair : larger_bfloat16(largest, pair);
       magnitudes = larger_magnitudes(magnitudes, pair);
@@ -304,9 +313,14 @@ class channel_weights {
     return 1.0F;
   }
 
-  template <bool Plain>
+  template <bool Plain, bool Rests>
   __device__ void write(const swizzled_tile<rows>& to, int i, const float (&y)[own]) const {
-    *pair_of(to, i) = pack_bfloat16(counts<Plain>(i, 0) ? y[0] : 0.0F, counts<Plain>(i, 1) ? y[1] : 0.0F);
+    const float first = counts<Plain>(i, 0) ? y[0] : 0.0F, second = counts<Plain>(i, 1) ? y[1] : 0.0F;
+    const std::uint32_t packed = pack_bfloat16(first, second);
+    *pair_of(to, i) = packed;
+    if constexpr (Rests) {
+      *pair_of(to_.rests, i) = pack_bfloat16(first - lower_bfloat16(packed), second - upper_bfloat16(packed));
+    }
   }
   template <bool Plain>
   __device__ void write(const float_rows& to, int i, const float (&y)[own]) const {
@@ -316,11 +330,11 @@ class channel_weights {
 
   /// khat, in the place of the keys, and the weights. x: the logits, then the sums of the weights, for a decay the weights.
   template <factors_wanted What, bool Plain>
-  __device__ void weigh(float (&x)[rows_of_part][own], const float (&before)[own], const float_rows& extra) const {
+  __device__ void weigh(float (&x)[rows_of_part][own], const float (&before)[own]) const {
     std::uint32_t keys[rows_of_part] = {};
     if constexpr (What.keys && recurrence::kappa == kappa_of::key) {  // before any of them is written
 #pragma unroll
-      for (int i = 0; i < rows_of_part; ++i) keys[i] = *pair_of(keys_, i);
+      for (int i = 0; i < rows_of_part; ++i) keys[i] = *pair_of(to_.keys, i);
     }
 #pragma unroll
     for (int i = 0; i < rows_of_part; ++i) {
@@ -334,22 +348,21 @@ class channel_weights {
           key[e] = weight[e] * kappa<Plain>(i, e, e == 0 ? lower_bfloat16(keys[i]) : upper_bfloat16(keys[i]));
         }
       }
-      if constexpr (What.keys) write<Plain>(keys_, i, key);
-      if constexpr (What.weights) write<Plain>(extra, i, weight);
+      if constexpr (What.keys) write<Plain, What.rests_of_keys>(to_.keys, i, key);
+      if constexpr (What.weights) write<Plain>(to_.extra, i, weight);
     }
   }
 
   /// qhat, in the place of the queries, and 1 / Z. x: the sums of the weights, for a decay the weights.
   template <factors_wanted What, bool Plain>
-  __device__ void divide(const float (&x)[rows_of_part][own], const float (&carried)[own],
-                         const swizzled_tile<rows>& queries, const float_rows& extra) const {
+  __device__ void divide(const float (&x)[rows_of_part][own], const float (&carried)[own]) const {
     constexpr int ahead = 8;  // rows that are read before any of them is written
     std::uint32_t read[ahead];
 #pragma unroll
     for (int i = 0; i < rows_of_part; ++i) {
       if (i % ahead == 0) {
 #pragma unroll
-        for (int n = 0; n < ahead; ++n) read[n] = *pair_of(queries, i + n);
+        for (int n = 0; n < ahead; ++n) read[n] = *pair_of(to_.queries, i + n);
       }
       float query[own] = {lower_bfloat16(read[i % ahead]), upper_bfloat16(read[i % ahead])}, inverse[own];
 #pragma unroll
@@ -358,8 +371,8 @@ class channel_weights {
         inverse[e] = Plain || normaliser != 0 ? tile_reciprocal(normaliser) : 0.0F;
         query[e] *= inverse[e];
       }
-      write<Plain>(queries, i, query);
-      if constexpr (What.inverses) write<Plain>(extra, i, inverse);
+      write<Plain, What.rests_of_queries>(to_.queries, i, query);
+      if constexpr (What.inverses) write<Plain>(to_.extra, i, inverse);
     }
   }
 
@@ -368,7 +381,7 @@ class channel_weights {
   const int thread_;
   const part_exchange shared_;
   int* const bad_token_;
-  swizzled_tile<rows> keys_{};
+  factor_tiles to_{};
   int column_ = 0;                     // the channel
   std::uint32_t counted_of_part_ = 0;  // the bits of its tokens
   int first_ = 0;

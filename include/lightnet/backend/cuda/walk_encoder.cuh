@@ -60,11 +60,12 @@ class walk_encoder : protected walk_part<What, Job, Outputs, D> {
         turn[half * 4 + 2] = both_float16(packed.z);
         turn[half * 4 + 3] = both_float16(packed.w);
       }
+      const unsigned char* const rest = part::shared_.rest(stage).data + at;
       if constexpr (plan::encodes_k) {
-        encode_eight(turn, part::shared_.k(stage).data + at, part::shared_.sines_of_k().data + at);
+        encode_eight(turn, part::shared_.k(stage).data + at, rest, part::shared_.sines_of_k().data + at);
       }
       if constexpr (plan::encodes_q) {
-        encode_eight(turn, part::shared_.q(stage).data + at, part::shared_.sines_of_q().data + at);
+        encode_eight(turn, part::shared_.q(stage).data + at, rest, part::shared_.sines_of_q().data + at);
       }
     }
   }
@@ -102,13 +103,18 @@ class walk_encoder : protected walk_part<What, Job, Outputs, D> {
   __device__ static int column() { return anew(static_cast<int>(threadIdx.x)) % 8 * 8; }
 
   __device__ __forceinline__ static void encode_eight(const float2 (&turn)[8], unsigned char* factors,
-                                                      unsigned char* sines) {
+                                                      const unsigned char* rests, unsigned char* sines) {
     const uint4 given = *reinterpret_cast<const uint4*>(factors);
-    const std::uint32_t pairs[4] = {given.x, given.y, given.z, given.w};
+    const uint4 left = plan::has_rests ? *reinterpret_cast<const uint4*>(rests) : uint4{};
+    const std::uint32_t pairs[4] = {given.x, given.y, given.z, given.w}, rest[4] = {left.x, left.y, left.z, left.w};
     std::uint32_t cosine[4], sine[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float x = lower_bfloat16(pairs[i]), y = upper_bfloat16(pairs[i]);
+      float x = lower_bfloat16(pairs[i]), y = upper_bfloat16(pairs[i]);
+      if constexpr (plan::has_rests) {
+        x += lower_bfloat16(rest[i]);
+        y += upper_bfloat16(rest[i]);
+      }
       cosine[i] = pack_bfloat16(x * turn[2 * i].x, y * turn[2 * i + 1].x);
       sine[i] = pack_bfloat16(x * turn[2 * i].y, y * turn[2 * i + 1].y);
     }

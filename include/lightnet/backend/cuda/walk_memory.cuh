@@ -27,11 +27,13 @@ struct walk_memory {
 
   unsigned char operands[Plan::stages][Plan::tiles][operand_bytes];
   static constexpr int encoded = Plan::encodes_k + Plan::encodes_q;
-  unsigned char sines[encoded > 0 ? encoded : 1][encoded > 0 ? operand_bytes : 1024];
+  // What goes with the sines, and what rounding has left of the factors of a stage.
+  static constexpr int rests = Plan::has_rests ? Plan::stages : 0;
+  unsigned char sines[encoded > 0 ? encoded + rests : 1][encoded > 0 ? operand_bytes : 1024];
   unsigned char scores[Plan::reads && Plan::weighs ? tile::bytes(64) : 1024];
   unsigned char second_scores[Plan::reads && Plan::weighs && !Plan::outputs_for_scores ? tile::bytes(64) : 1024];
   unsigned char outputs[Plan::reads ? operand_bytes : 1024];
-  float extras[Plan::has_extra ? Plan::stages : 1][Plan::has_extra ? Plan::extra_numbers : 1];
+  float extras[Plan::has_extra ? Plan::extras : 1][Plan::has_extra ? Plan::extra_numbers : 1];
   alignas(16) std::uint32_t turns[Plan::joins_halves ? Plan::extra_numbers : 1];  // the packed angles of a tile
   float halves[Plan::joins_halves ? Plan::extra_numbers : 1];                     // of what comes out
   alignas(16) message messages[Plan::stages];
@@ -77,7 +79,8 @@ struct walk_memory {
   /// Where an encoding puts what goes with the sines, of one tile; what goes with the cosines takes the place of the factors.
   __device__ tile sines_of_k() { return {sines[0]}; }
   __device__ tile sines_of_q() { return {sines[Plan::encodes_k && Plan::encodes_q ? 1 : 0]}; }
-  __device__ float_rows extra(int stage) { return {extras[Plan::has_extra ? stage : 0], Plan::extra_stride}; }
+  __device__ tile rest(int stage) { return {sines[Plan::has_rests ? encoded + stage : 0]}; }
+  __device__ float_rows extra(int stage) { return {extras[Plan::extras > 1 ? stage : 0], Plan::extra_stride}; }
 
   __device__ static int next(int stage) { return stage + 1 == Plan::stages ? 0 : stage + 1; }
 

@@ -68,9 +68,14 @@ struct walk_plan {
   static constexpr factors_wanted factors{
       .keys = multiplies && !(What == walk_for::keys && keyed),
       .queries = reads,
+      .rests_of_keys = encodes && What == walk_for::queries,
+      .rests_of_queries = encodes && What == walk_for::keys,
       .inverses = What == walk_for::queries,
       .weights = What == walk_for::keys && keyed,
   };
+
+  /// Factors that are encoded come with their rests, so that they are rounded once: differences are made of what comes out.
+  static constexpr bool has_rests = factors.rests_of_keys || factors.rests_of_queries;
 
   static constexpr bool keys_are_rows = scales_rows || What == walk_for::key_readings;
   static constexpr int rows_of_x = keys_are_rows ? stored : D, columns_of_x = keys_are_rows ? D : stored;
@@ -82,8 +87,11 @@ struct walk_plan {
   static constexpr int threads = readers + feeders;
   static constexpr bool has_k = weighs || loads_k;
   static constexpr int tiles = has_k + loads_v + loads_q + loads_incoming;
-  static constexpr int stages = has_extra ? 2 : 3;  // tiles that are there or on their way
-  static constexpr int blocks_of_processor = (D == 64 && tiles <= 3 && !(joins_halves && prepares)) ||
+  static constexpr bool halves_memory = D == 64 && splits_state && !encodes;
+  static constexpr int stages = has_extra || halves_memory ? 2 : 3;  // tiles that are there or on their way
+  /// Places for what goes with a tile: with one, the next tile's has to wait until nobody needs it any more.
+  static constexpr int extras = halves_memory ? 1 : stages;
+  static constexpr int blocks_of_processor = halves_memory || (D == 64 && tiles <= 3 && !(joins_halves && prepares)) ||
                                                      What == walk_for::readings || What == walk_for::query_readings ||
                                                      !multiplies
                                                  ? 2

@@ -33,7 +33,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
       __syncwarp();
       weigh(weights, turn);
       // The place of the tile before is for the one that many ahead.
-      if (plan::multiplies && turn > 0) shared_.emptied[(turn - 1) % stages].wait((turn - 1) / stages);
+      if constexpr (plan::multiplies) wait_until_emptied(turn - 1);
       base::load_ahead(turn + ahead, tiles);
     }
     wait_for_copies();
@@ -83,7 +83,10 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
                                                              : watched_by::all;
         const std::uint64_t counted = on & ~std::uint64_t{0} >> (63 - last) & ~std::uint64_t{0} << start;
         const bool narrow = weights.template enter<plan::factors, watched>(
-            shared_.k(stage), shared_.q(stage), shared_.extra(stage), first, counted, cut, by);
+            {shared_.k(stage), shared_.q(stage), shared_.rest(stage), shared_.extra(stage)}, first, counted, cut, by,
+            [&] {
+              if constexpr (plan::extras == 1) wait_until_emptied(turn - 1);
+            });
         if constexpr (What == walk_for::factors) {  // a gradient leaves such lines to others
           const bool bad = thread_ == 0 && (shared_.bad_values != 0 || shared_.bad_token != INT_MAX);
           if (!narrow || bad) kept_.redo[line_.at.item] = kept_.redo[job_.from.items()] = 1;
@@ -109,6 +112,11 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
       publish_to_products();
       shared_.full[stage].pass();
     }
+  }
+
+  /// Waits until nobody needs the tile of a turn any more, if there is one.
+  __device__ void wait_until_emptied(int turn) const {
+    if (turn >= 0) shared_.emptied[turn % plan::stages].wait(turn / plan::stages);
   }
 
   /// What takes the state to the frame of a tile.
