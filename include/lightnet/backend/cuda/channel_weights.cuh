@@ -25,10 +25,12 @@ struct factors_wanted {
 };
 
 /// What the threads of the parts of a tile's tokens tell each other about two channels, in shared memory, [threads] each: the
-/// largest logit or, where they are decays, what has decayed; the first logit, where the frame is watched; the sum of the
-/// weights; which run was too wide. And the barrier of all those threads.
+/// largest logit or, where they are decays, what has decayed; the first logit, of bfloat16 as they all are, where the frame is
+/// watched; the sum of the weights; which run was too wide. And the barrier of all those threads.
 struct part_exchange {
-  float2 *of_logits, *first_logits, *of_weights;
+  float2* of_logits;
+  std::uint32_t* first_logits;
+  float2* of_weights;
   int* wide_run;
   warps_barrier barrier;
 };
@@ -266,16 +268,17 @@ class channel_weights {
   __device__ std::int32_t find_frame(float (&all)[own], float (&first)[own], float (&before)[own]) {
     constexpr bool looks_at_first = Job::sums && Watched != watched_by::nobody;
     shared_.of_logits[thread_] = float2{all[0], all[1]};
-    if constexpr (looks_at_first) shared_.first_logits[thread_] = float2{first[0], first[1]};
+    if constexpr (looks_at_first) shared_.first_logits[thread_] = pack_bfloat16(first[0], first[1]);
     shared_.barrier.meet();
 #pragma unroll
     for (int p = 0; p < parts; ++p) {
       const float2 other = shared_.of_logits[in_part(p)];
-      float2 earliest{};
+      std::uint32_t earliest = 0;
       if constexpr (looks_at_first) earliest = shared_.first_logits[in_part(p)];
 #pragma unroll
       for (int e = 0; e < own; ++e) {
-        const float number = e == 0 ? other.x : other.y, early = e == 0 ? earliest.x : earliest.y;
+        const float number = e == 0 ? other.x : other.y,
+                    early = e == 0 ? lower_bfloat16(earliest) : upper_bfloat16(earliest);
         if (p == 0 || p == part) before[e] = p == 0 ? 0.0F : all[e];
         if (p == 0) {
           all[e] = number;

@@ -14,6 +14,7 @@ struct gradient_memory {
   float* reads = nullptr;            // [H, tiles, d, 64]: R / Z in the frame of the tile, or R for a decay
   unsigned* redo = nullptr;  // [items + 1]: lines that climb too far, or hold what is no number; whether any does
   places_of_lines tiles;     // of 64 tokens
+  bool known = false;        // m and Z, and which lines are left over, before the walk for the queries
 
   /// Memory for the lines of a job, `channels` in a tile.
   template <class Job>

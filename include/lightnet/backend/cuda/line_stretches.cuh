@@ -199,8 +199,8 @@ class running_weight {
   }
 };
 
-/// Goes along a line, from its initial state on and a stretch that is walked after the other, and tells `keep` of a row of
-/// U, of up to 128 elements, and its weight: before each stretch, and of the end.
+/// Goes along a line, from its initial state on and a stretch that is walked after the other, and has `keep` take a row of
+/// U, of up to 128 elements, and its weight: before each stretch s, and at the end.
 template <class Job, class Keep>
 struct add_stretches {
   using A = typename Job::A;
@@ -231,14 +231,22 @@ struct add_stretches {
 #pragma unroll
       for (int a = 0; a < ahead; ++a) {
         if (s + a >= walked) break;
-        each_of_lane(values, [&](int n, int j) { keep(at, s + a, false, i, j, sum[n], weight); });
+        keep_row(at, s + a, false, i, sum, weight);
         weight.add(of_total[a]);
         each_of_lane(values, [&](int n, int) {
           sum[n] = multiply_add(weight.of_carried, sum[n], weight.of_total * total[a][n]);
         });
       }
     }
-    each_of_lane(values, [&](int n, int j) { keep(at, walked, true, i, j, sum[n], weight); });
+    keep_row(at, walked, true, i, sum, weight);
+  }
+
+ private:
+  __device__ void keep_row(const line_of_head& at, std::int64_t s, bool ends, std::int64_t i,
+                           const A (&sum)[elements_of_lane], const running_weight<Job>& weight) const {
+    if (lane_of_row() == 0) keep.weight(at, s, ends, i, weight);
+    const auto row = keep.row(at, s, ends, i);
+    each_of_lane(job.from.values, [&](int n, int j) { row(j, sum[n]); });
   }
 };
 template <class Job, class Keep>
@@ -266,12 +274,15 @@ struct states_between {
   }
 
   __device__ bool wants(const line_of_head& at) const { return stretches.cuts(at); }
-  __device__ void operator()(const line_of_head& at, std::int64_t s, bool, std::int64_t i, std::int64_t j, A sum,
-                             const running_weight<Job>& weight) const {
+  __device__ auto row(const line_of_head& at, std::int64_t s, bool, std::int64_t i) const {
+    A* const to = &states.sum(stretches.places.of_head(at, s), at.head, i, 0);  // one element after the other
+    return [to](int j, A sum) { to[j] = sum; };
+  }
+  __device__ void weight(const line_of_head& at, std::int64_t s, bool, std::int64_t i,
+                         const running_weight<Job>& weight) const {
     const std::int64_t entry = stretches.places.of_head(at, s);
-    states.sum(entry, at.head, i, j) = sum;
     const auto keep_weight = [&](const auto& to, auto x) {  // that of the first row that has it
-      if (j == 0 && i < to.extent(2)) to(entry, at.head, i) = x;
+      if (i < to.extent(2)) to(entry, at.head, i) = x;
     };
     if constexpr (Job::recurrence::framed) {
       keep_weight(states.exponent, weight.m);

@@ -143,16 +143,17 @@ void run_lines(execution<cuda>& on, execution<cuda>::scope& scratch, const char*
   if constexpr (!Job::position::encodes) run_causal_tiles<true>(on, operation, job, outputs, stretches);
 }
 
-/// The gradients of a causal pass, in four walks. Gives the lines that are left over.
+/// The gradients of a causal pass, in three walks, or four. Gives the lines that are left over.
 template <class Job, class Gradients>
 const unsigned* walk_gradients(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation,
                                const Job& job, const Gradients& gradients) {
   const auto& from = job.from;
-  const gradient_memory kept = gradient_memory::of(scratch, job, from.keys <= 64 && from.values <= 64 ? 64 : 128);
+  gradient_memory kept = gradient_memory::of(scratch, job, from.keys <= 64 && from.values <= 64 ? 64 : 128);
+  kept.known = gradients.accumulate;  // else lines that turn out to be left over are written anew
   check_cuda(operation, "cudaMemsetAsync",
              cudaMemsetAsync(kept.redo, 0, static_cast<std::size_t>(from.items() + 1) * sizeof(unsigned), on.stream()));
   const auto whole = line_stretches::none(job);
-  walk_lines<walk_for::factors>(on, operation, job, gradients, whole, kept);
+  if (kept.known) walk_lines<walk_for::factors>(on, operation, job, gradients, whole, kept);
   walk_lines<walk_for::queries>(on, operation, job, gradients, whole, kept);
   walk_lines<walk_for::keys>(on, operation, job, gradients, whole, kept);
   if (gradients.v) walk_lines<walk_for::values>(on, operation, job, gradients, whole, kept);

@@ -18,12 +18,17 @@ struct totals_of_lines {
   A* sums;
 
   __device__ bool wants(const line_of_head&) const { return true; }
-  __device__ void operator()(const line_of_head& at, std::int64_t, bool ends, std::int64_t i, std::int64_t j, A sum,
-                             const running_weight<Job>& weight) const {
-    if (!ends) return;
-    sums[(at.item * job.from.stored_keys + i) * job.from.values + j] = sum;
-    if (to) to.sum(at.line.sequence, at.head, i, j) = ends_bad(job, at, j) ? limits<A>::not_a_number : sum;
-    if (j != 0 || i >= job.width) return;  // the first row of a weight tells of it
+  __device__ auto row(const line_of_head& at, std::int64_t, bool ends, std::int64_t i) const {
+    A* const of_row = sums + (at.item * job.from.stored_keys + i) * job.from.values;
+    return [this, &at, ends, i, of_row](int j, A sum) {
+      if (!ends) return;
+      of_row[j] = sum;
+      if (to) to.sum(at.line.sequence, at.head, i, j) = ends_bad(job, at, j) ? limits<A>::not_a_number : sum;
+    };
+  }
+  __device__ void weight(const line_of_head& at, std::int64_t, bool ends, std::int64_t i,
+                         const running_weight<Job>& weight) const {
+    if (!ends || i >= job.width) return;  // the first row of a weight tells of it
     const std::int64_t n = at.item * job.width + i;
     if constexpr (Job::sums) {
       job.exponent[n] = weight.m;

@@ -25,21 +25,27 @@ struct walk_memory {
     bool again, ends;   // more runs follow in this tile; no tile any more
   };
 
-  unsigned char operands[Plan::stages][Plan::tiles][operand_bytes];
-  static constexpr int encoded = Plan::encodes_k + Plan::encodes_q;
-  // What goes with the sines, and what rounding has left of the factors of a stage.
-  static constexpr int rests = Plan::has_rests ? Plan::stages : 0;
-  unsigned char sines[encoded > 0 ? encoded + rests : 1][encoded > 0 ? operand_bytes : 1024];
-  unsigned char scores[Plan::reads && Plan::weighs ? tile::bytes(64) : 1024];
-  unsigned char second_scores[Plan::reads && Plan::weighs && !Plan::outputs_for_scores ? tile::bytes(64) : 1024];
-  unsigned char outputs[Plan::reads ? operand_bytes : 1024];
+  // Tiles begin at multiples of 1024 bytes, and those that every walk has come first.
+  static constexpr int encoded = Plan::encodes_k + Plan::encodes_q, rests = Plan::has_rests ? Plan::stages : 0;
+  static constexpr bool has_scores = Plan::reads && Plan::weighs,
+                        has_second_scores = has_scores && !Plan::outputs_for_scores;
+  template <bool Used, int Bytes>
+  struct alignas(Used ? 1024 : 16) bytes_if {
+    unsigned char data[Used ? Bytes : 16];
+  };
+
+  alignas(1024) unsigned char operands[Plan::stages][Plan::tiles][operand_bytes];
+  bytes_if<has_scores, tile::bytes(64)> scores;
+  bytes_if<Plan::reads, operand_bytes> outputs;
+  bytes_if<has_second_scores, tile::bytes(64)> second_scores;
+  bytes_if<(encoded > 0), operand_bytes> sines[encoded > 0 ? encoded + rests : 1];  // and rests of factors, a stage
   float extras[Plan::has_extra ? Plan::extras : 1][Plan::has_extra ? Plan::extra_numbers : 1];
   alignas(16) std::uint32_t turns[Plan::joins_halves ? Plan::extra_numbers : 1];  // the packed angles of a tile
   float halves[Plan::joins_halves ? Plan::extra_numbers : 1];                     // of what comes out
   alignas(16) message messages[Plan::stages];
   float of_parts[Plan::prepares ? Plan::feeders : 1][8];  // what those say that have the same channels
   float2 of_logits[Plan::weighs ? Plan::feeders : 1], of_weights[Plan::weighs ? Plan::feeders : 1];
-  float2 first_logits[Plan::weighs && !Plan::goes_back ? Plan::feeders : 1];
+  std::uint32_t first_logits[Plan::weighs && !Plan::backwards ? Plan::feeders : 1];
   // Of a tile, and the threads that say so: its operands are there, and their factors, if any (feeders); nobody needs it
   // any more, its place can be loaded (readers).
   counting_barrier full[Plan::stages], emptied[Plan::stages];
@@ -77,14 +83,14 @@ struct walk_memory {
   __device__ tile q(int stage) { return {operands[stage][q_at]}; }
   __device__ tile incoming(int stage) { return {operands[stage][incoming_at]}; }
   /// Where an encoding puts what goes with the sines, of one tile; what goes with the cosines takes the place of the factors.
-  __device__ tile sines_of_k() { return {sines[0]}; }
-  __device__ tile sines_of_q() { return {sines[Plan::encodes_k && Plan::encodes_q ? 1 : 0]}; }
-  __device__ tile rest(int stage) { return {sines[Plan::has_rests ? encoded + stage : 0]}; }
+  __device__ tile sines_of_k() { return {sines[0].data}; }
+  __device__ tile sines_of_q() { return {sines[Plan::encodes_k && Plan::encodes_q ? 1 : 0].data}; }
+  __device__ tile rest(int stage) { return {sines[Plan::has_rests ? encoded + stage : 0].data}; }
   __device__ float_rows extra(int stage) { return {extras[Plan::extras > 1 ? stage : 0], Plan::extra_stride}; }
 
   __device__ static int next(int stage) { return stage + 1 == Plan::stages ? 0 : stage + 1; }
 
-  __device__ unsigned char* rest_of_scores() { return Plan::outputs_for_scores ? outputs : second_scores; }
+  __device__ unsigned char* rest_of_scores() { return Plan::outputs_for_scores ? outputs.data : second_scores.data; }
 
   __device__ part_exchange between_parts() { return {of_logits, first_logits, of_weights, &wide_run, feeding()}; }
   __device__ static warps_barrier feeding() { return {1, Plan::feeders}; }

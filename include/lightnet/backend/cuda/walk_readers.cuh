@@ -165,7 +165,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
   /// y^T of a tile that begins at a position, and X after it. Whether any column of v is bad.
   __device__ __forceinline__ bool multiply(int stage, int first, float (&y)[32]) {
     if constexpr (plan::cleans_values) base::clean_values(column(stage), first);
-    const tile reads = read(stage), columns_of = column(stage), scores{shared_.scores},
+    const tile reads = read(stage), columns_of = column(stage), scores{shared_.scores.data},
                rest_of_scores{shared_.rest_of_scores()};
     constexpr int columns = rows / plan::groups;  // of the scores, which the groups share
     if constexpr (plan::encodes) publish_to_products();

@@ -81,7 +81,7 @@ class walk_rows {
   template <class Sequence>
   __device__ void store_rows(const Sequence& sequence, int number, std::int64_t channels, const run_of_rows& run,
                              const float (&y)[32], bool poisoned, bool accumulate) const {
-    const tile to{shared_.outputs + group_ * tile::panel_bytes};
+    const tile to{shared_.outputs.data + group_ * tile::panel_bytes};
     const int thread = anew(thread_), lane = thread % 32;
 #pragma unroll
     for (int t = 0; t < rows; t += 16) {

@@ -61,9 +61,14 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
       to.rescales = 0;
       to.ends = false;
     }
-    if constexpr (!plan::forward_call) carry_from(weights, first / rows);
-    // Where nobody multiplies, nobody else looks.
-    if constexpr (plan::cleans_values && !plan::multiplies) part::clean_values(shared_.v(stage), first, thread_);
+    if constexpr (!plan::forward_call) {
+      if (finds_out()) {
+        keep_carried(weights, first / rows);
+        part::clean_values(shared_.v(stage), first, thread_);
+      } else {
+        carry_from(weights, first / rows);
+      }
+    }
     const auto load_again = [&](const auto& sequence, const tile& rows_of) {
       part::load_rows(sequence, line_, rows_of, first, on, thread_);
       wait_for_copies();
@@ -78,18 +83,18 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
       last = count - 1;
       float by[2];
       for (bool cut = false;; cut = true) {
-        constexpr auto watched = plan::goes_back             ? watched_by::nobody
-                                 : What == walk_for::factors ? watched_by::itself
-                                                             : watched_by::all;
+        constexpr auto watched = plan::backwards      ? watched_by::nobody
+                                 : plan::forward_call ? watched_by::all
+                                                      : watched_by::itself;
         const std::uint64_t counted = on & ~std::uint64_t{0} >> (63 - last) & ~std::uint64_t{0} << start;
         const bool narrow = weights.template enter<plan::factors, watched>(
             {shared_.k(stage), shared_.q(stage), shared_.rest(stage), shared_.extra(stage)}, first, counted, cut, by,
             [&] {
               if constexpr (plan::extras == 1) wait_until_emptied(turn - 1);
             });
-        if constexpr (What == walk_for::factors) {  // a gradient leaves such lines to others
+        if constexpr (!plan::forward_call && !plan::backwards) {  // a gradient leaves such lines to others
           const bool bad = thread_ == 0 && (shared_.bad_values != 0 || shared_.bad_token != INT_MAX);
-          if (!narrow || bad) kept_.redo[line_.at.item] = kept_.redo[job_.from.items()] = 1;
+          if (finds_out() && (!narrow || bad)) kept_.redo[line_.at.item] = kept_.redo[job_.from.items()] = 1;
         }
         if (!plan::forward_call || narrow) break;
         if constexpr (plan::loads_k) load_again(job_.from.k, shared_.k(stage));
@@ -129,22 +134,30 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
     if (by[0] != 1.0F || by[1] != 1.0F) atomicOr(&to.rescales, 1U);
   }
 
-  /// What is carried to a tile: kept by the walk for the factors, known to the others.
-  __device__ void carry_from(channel_weights<Job>& weights, int index) const {
+  /// Whether this walk of a gradient is the one that finds out what is carried to every tile, and which lines are odd.
+  __device__ bool finds_out() const { return What == walk_for::factors || (What == walk_for::queries && !kept_.known); }
+  /// Calls body(place, m, Z or 1 / Z of a decay) for the weights of this thread: of what is kept for a tile, and of its own.
+  template <class Weights, class Body>
+  __device__ void each_carried(Weights& weights, int index, const Body& body) const {
 #pragma unroll
     for (int e = 0; e < weights.own; ++e) {
       if (!weights.has(e)) return;
-      const std::int64_t place = kept_.place(line_.at, index, job_.width, weights.own_weight(e));
-      float& factor = Job::sums ? weights.z[e] : weights.gain[e];
-      if constexpr (What == walk_for::factors) {
-        if (weights.part != 0) return;
-        kept_.exponent[place] = weights.m[e];
-        kept_.normaliser[place] = factor;
-      } else {
-        weights.m[e] = kept_.exponent[place];
-        factor = kept_.normaliser[place];
-      }
+      body(kept_.place(line_.at, index, job_.width, weights.own_weight(e)), weights.m[e],
+           Job::sums ? weights.z[e] : weights.gain[e]);
     }
+  }
+  __device__ void keep_carried(const channel_weights<Job>& weights, int index) const {
+    if (weights.part != 0) return;
+    each_carried(weights, index, [&](std::int64_t place, std::int32_t m, float factor) {
+      kept_.exponent[place] = m;
+      kept_.normaliser[place] = factor;
+    });
+  }
+  __device__ void carry_from(channel_weights<Job>& weights, int index) const {
+    each_carried(weights, index, [&](std::int64_t place, std::int32_t& m, float& factor) {
+      m = kept_.exponent[place];
+      factor = kept_.normaliser[place];
+    });
   }
 
   /// The weights of the final state, or of what a stretch adds up to.
