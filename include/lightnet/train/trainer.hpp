@@ -5,6 +5,7 @@
 #include <lightnet/train/adamw.hpp>
 #include <lightnet/train/batch_pass.hpp>
 #include <lightnet/train/data_order.hpp>
+#include <lightnet/train/source.hpp>
 
 #include <atomic>
 #include <cmath>
@@ -32,7 +33,8 @@ LIGHTNET_BEGIN_NAMESPACE
 /// [B, .., C], dense, the Model gives y [B .., C] in place of logits, and the loss is the mean squared error. A Source may
 /// leave work to the device, in `fill(execution&)`: then `load` gives the same views whenever it gives as many items,
 /// `fill` allocates nothing of the second call for a size on, and on a GPU whose execution has a stream of its own `run`
-/// makes fill and update one CUDA graph.
+/// makes fill and update one CUDA graph. One that has `prefetch(items, epoch)` is told, once a batch is loaded, which is
+/// next: see prefetching_batches.
 template <class Model, class T = float, class Device = cpu>
 class trainer {
  public:
@@ -144,8 +146,14 @@ class trainer {
       const std::vector<std::int64_t> order = data_order(items, options_.seed, epoch);
       while (state_.epoch == epoch) {
         if (stop.load(std::memory_order_relaxed)) return false;
-        const std::int64_t count = std::min(options_.batch, items - state_.position);
-        const auto batch = source.load(part_of(order, state_.position, count), epoch);
+        const auto chosen = batch_of(order, state_.position);
+        const auto batch = source.load(chosen, epoch);
+        const auto count = static_cast<std::int64_t>(chosen.size()), next = state_.position + count;
+        if (detail::looks_ahead<Source> && next == items && epoch + 1 < options_.epochs) {
+          announce(source, data_order(items, options_.seed, epoch + 1), 0, epoch + 1);
+        } else {
+          announce(source, order, next, epoch);
+        }
         training_progress now;
         now.update = step_of(on, source, batch);
         advance(now, count);
@@ -179,12 +187,13 @@ class trainer {
     std::iota(order.begin(), order.end(), std::int64_t{0});
     evaluation total;
     for (std::int64_t first = 0; first < items; first += options_.batch) {
-      const std::int64_t count = std::min(options_.batch, items - first);
-      const auto batch = source.load(part_of(order, first, count), 0);
-      if constexpr (fills<Source>) source.fill(on);
+      const auto chosen = batch_of(order, first);
+      const auto batch = source.load(chosen, 0);
+      announce(source, order, first + options_.batch, 0);
+      if constexpr (detail::fills<Source, Device>) source.fill(on);
       using loss = detail::objective<std::remove_cvref_t<decltype(batch.labels)>>;
       const std::int64_t of_item = loss::classifies ? loss::rows_of_item(batch.labels) : 0;
-      const std::int64_t labels = count * of_item;
+      const std::int64_t labels = static_cast<std::int64_t>(chosen.size()) * of_item;
       if (!predicted.empty() && static_cast<std::int64_t>(predicted.size()) != items * of_item) {
         throw shape_error("trainer", "predicted", std::to_string(items * of_item) + " places",
                           std::to_string(predicted.size()));
@@ -210,16 +219,19 @@ class trainer {
   }
 
  private:
-  /// Whether a source leaves work to the device.
+  /// Tells a source that wants to know which batch is next, from a place in the order of an epoch, if there is one.
   template <class Source>
-  static constexpr bool fills = requires(Source& source, execution<Device>& on) {
-    source.fill(on);
-  };
+  void announce(Source& source, const std::vector<std::int64_t>& order, std::int64_t first, std::int64_t epoch) const {
+    if constexpr (detail::looks_ahead<Source>) {
+      const auto items = static_cast<std::int64_t>(order.size());
+      if (first < items) source.prefetch(batch_of(order, first), epoch);
+    }
+  }
 
   /// One update from a batch that the source has loaded.
   template <class Source, class Batch>
   update_report step_of(execution<Device>& on, Source& source, const Batch& batch) {
-    if constexpr (!fills<Source>) {
+    if constexpr (!detail::fills<Source, Device>) {
       return step(on, batch.inputs, batch.labels);
     } else {
       pass_.prepare(on, batch.inputs, batch.labels);
@@ -255,9 +267,10 @@ class trainer {
     return options;
   }
 
-  static std::span<const std::int64_t> part_of(const std::vector<std::int64_t>& order, std::int64_t first,
-                                               std::int64_t count) {
-    return std::span(order).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+  /// The items of the batch that begins at a place in an order.
+  std::span<const std::int64_t> batch_of(const std::vector<std::int64_t>& order, std::int64_t first) const {
+    const auto from = std::span(order).subspan(static_cast<std::size_t>(first));
+    return from.first(std::min(from.size(), static_cast<std::size_t>(options_.batch)));
   }
 
   /// Moves the state past one update of `count` items.
