@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <lightnet/train/checkpoint.hpp>
+#include <lightnet/train/prefetching_batches.hpp>
 #include <lightnet/train/trainer.hpp>
 #include <numeric>
 #include <optional>
@@ -117,8 +118,9 @@ int run(const arguments& given) {
   if (failed) throw ln::file_error(folder.string(), "cannot be made a folder: " + failed.message());
   const auto checkpoint_path = folder / "segment_volume.safetensors";
 
-  batches training{brain.left, chosen, chosen.items, options.seed};
-  const auto& extents = training.blocks().extents();
+  const batches moved{brain.left, chosen, chosen.items, options.seed};
+  ln::prefetching_batches<batches, device> training{moved};
+  const auto& extents = moved.blocks().extents();
   const auto parameters = grouped(trainer.parameters().size());
   std::printf("%s parameters, %lld x %lld x %lld blocks of %lld voxels each way, %s\n", parameters.c_str(),
               static_cast<long long>(extents[2]), static_cast<long long>(extents[1]),
