@@ -2,6 +2,7 @@
 #pragma once
 
 #include <lightnet/core/modes.hpp>
+#include <lightnet/core/parameters.hpp>
 #include <lightnet/train/gradient_sum.hpp>
 #include <lightnet/train/objective.hpp>
 #include <lightnet/train/training_state.hpp>
