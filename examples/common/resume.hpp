@@ -8,6 +8,8 @@
 #include <optional>
 #include <string>
 
+#include "training_arguments.hpp"
+
 namespace examples {
 
 /// What a checkpoint says and an argument contradicts is a mistake.
@@ -16,6 +18,17 @@ void agree(const char* name, const std::optional<Number>& given, Number saved, c
   if (!given || *given == saved) return;
   throw lightnet::value_error("--resume", name, std::to_string(saved) + " as in " + file + ", or nothing",
                               std::to_string(*given));
+}
+
+/// The same of all arguments that trainings share.
+inline void agree(const training_arguments& given, const lightnet::checkpoint& saved) {
+  const auto file = saved.path().string();
+  const auto& options = saved.options();
+  agree("--epochs", given.epochs, options.epochs, file);
+  agree("--seed", given.seed, options.seed, file);
+  agree("--batch", given.batch, options.batch, file);
+  agree("--rate", given.rate, options.schedule.peak, file);
+  agree("--decay", given.decay, options.optimiser.weight_decay, file);
 }
 
 /// Throws lightnet::file_error for a checkpoint that stands where no training of so many items comes by.
@@ -30,26 +43,6 @@ inline void check_progress(const lightnet::checkpoint& saved, std::int64_t items
   if (state.step != state.epoch * updates + state.position / saved.options().batch) {
     throw lightnet::file_error(file, "its step and its epoch contradict each other");
   }
-}
-
-/// The options that a checkpoint goes on with, for a text of so many pieces. Throws value_error for what the command line
-/// says otherwise, and lightnet::file_error for a checkpoint of another number of pieces.
-template <class Arguments>
-lightnet::trainer_options resumed_options(const Arguments& given, const lightnet::checkpoint& saved,
-                                          std::int64_t pieces) {
-  const auto file = saved.path().string();
-  const auto& options = saved.options();
-  agree("--epochs", given.epochs, options.epochs, file);
-  agree("--seed", given.seed, options.seed, file);
-  agree("--batch", given.batch, options.batch, file);
-  agree("--rate", given.rate, options.schedule.peak, file);
-  agree("--decay", given.decay, options.optimiser.weight_decay, file);
-  check_progress(saved, pieces, "pieces of text");
-  if (saved.state().items != pieces) {
-    throw lightnet::file_error(file, "learns from " + std::to_string(saved.state().items) +
-                                         " pieces of text, and this one has " + std::to_string(pieces));
-  }
-  return options;
 }
 
 }  // namespace examples

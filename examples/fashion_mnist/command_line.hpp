@@ -3,11 +3,11 @@
 
 // Reading the command line.
 
-#include <CLI/CLI.hpp>
 #include <optional>
 #include <string>
 
 #include "arguments.hpp"
+#include "common/command_line.hpp"
 #include "common/program.hpp"
 
 namespace fashion_mnist {
@@ -18,18 +18,14 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
   arguments given;
   given.output = examples::program_folder(values[0]).string();
   CLI::App app{"A LightNet learns to tell pictures of clothes apart (Fashion-MNIST), with one scan a layer."};
-  app.option_defaults()->always_capture_default();
-  app.add_option("--epochs", given.epochs, "Times that every training image is seen")->check(CLI::Range(1, 100'000));
-  app.add_option("--threads", given.threads, "Threads of the CPU, 0 for all; they change no bit of the result")
-      ->check(CLI::Range(0, 4096));
-  app.add_option("--seed", given.seed, "Seed of all that is random")->check(CLI::NonNegativeNumber);
-  app.add_option("--batch", given.batch, "Images of an update")->check(CLI::Range(1, 60'000));
-  app.add_option("--rate", given.rate, "The largest learning rate")->check(CLI::Range(0.0, 1.0));
-  app.add_option("--decay", given.decay, "Weight decay, times the learning rate")->check(CLI::Range(0.0, 10.0));
+  examples::add_training_options(app, given,
+                                 {.epochs = "Times that every training image is seen",
+                                  .batch = "Images of an update",
+                                  .resume = "A checkpoint to go on from, with its settings",
+                                  .output = "Folder of the checkpoint, the picture and the curve",
+                                  .largest_batch = 60'000});
   app.add_option("--smoothing", given.smoothing, "Of the labels")->check(CLI::Range(0.0, 0.99));
-  app.add_option("--resume", given.resume, "A checkpoint to go on from, with its settings")->type_name("FILE");
   app.add_option("--data", given.data, "Folder of the gzipped IDX files")->type_name("DIR");
-  app.add_option("--output", given.output, "Folder of the checkpoint, the picture and the curve")->type_name("DIR");
   app.add_option("--pictures", given.pictures, "Leave the first N test images, too, as PNG files, which predict reads")
       ->type_name("N")
       ->check(CLI::Range(0, 10'000));
@@ -42,11 +38,7 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
       ->needs(compare)
       ->check(CLI::Range(1, 1000));
   compare->excludes(mixer)->excludes("--resume");
-  try {
-    app.parse(count, values);
-  } catch (const CLI::ParseError& error) {
-    exit_code = app.exit(error) == 0 ? 0 : 2;
-  }
+  exit_code = examples::parse(app, count, values);
   return given;
 }
 

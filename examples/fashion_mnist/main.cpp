@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
-#include <exception>
 #include <optional>
 #include <string>
 #include <vector>
@@ -77,12 +76,9 @@ int run(const arguments& given) {
 }  // namespace
 
 int main(int count, char** values) {
-  try {
+  return examples::exit_code_of([&] {
     std::optional<int> exit_code;
     const auto given = parse(count, values, exit_code);
     return exit_code ? *exit_code : run(given);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 2;
-  }
+  });
 }

@@ -52,11 +52,7 @@ inline settings standard_settings() { return {}; }
 /// The settings, with what the command line says.
 inline settings settings_of(const arguments& given) {
   settings chosen = standard_settings();
-  chosen.epochs = given.epochs.value_or(chosen.epochs);
-  chosen.seed = given.seed.value_or(chosen.seed);
-  chosen.batch = given.batch.value_or(chosen.batch);
-  chosen.peak_rate = given.rate.value_or(chosen.peak_rate);
-  chosen.weight_decay = given.decay.value_or(chosen.weight_decay);
+  take(chosen, given);
   chosen.smoothing = given.smoothing.value_or(chosen.smoothing);
   return chosen;
 }

@@ -15,15 +15,14 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "batches.hpp"
-#include "common/progress.hpp"
-#include "common/recorder.hpp"
+#include "common/curve_picture.hpp"
+#include "common/program.hpp"
 #include "common/resume.hpp"
-#include "common/stop.hpp"
 #include "common/text.hpp"
+#include "common/training_loop.hpp"
 #include "mixer.hpp"
 #include "picture.hpp"
 
@@ -40,11 +39,7 @@ inline lightnet::trainer_options options_of(const arguments& given, const std::o
     return options_for(settings_of(given), images);
   }
   const auto file = saved->path().string();
-  agree("--epochs", given.epochs, saved->options().epochs, file);
-  agree("--seed", given.seed, saved->options().seed, file);
-  agree("--batch", given.batch, saved->options().batch, file);
-  agree("--rate", given.rate, saved->options().schedule.peak, file);
-  agree("--decay", given.decay, saved->options().optimiser.weight_decay, file);
+  agree(given, *saved);
   agree("--smoothing", given.smoothing, saved->options().smoothing, file);
   agree("--limit", given.limit, saved->state().items, file);
   check_progress(*saved, images, "images");
@@ -118,7 +113,6 @@ double milliseconds_of_call(const trainer_of<Options>& trained, const image_set&
 
 template <class Options>
 int demonstrate(const mixer& which, const arguments& given, const std::optional<lightnet::checkpoint>& saved) {
-  namespace fs = std::filesystem;
   const auto standard = standard_settings();
   const auto description = description_of(standard);
   const auto data = load_fashion_mnist(given.data);
@@ -134,10 +128,7 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
     record.restore(*saved, description);
     saved->load(trainer);
   }
-  const fs::path folder = given.output;
-  std::error_code failed;
-  fs::create_directories(folder, failed);
-  if (failed) throw lightnet::file_error(folder.string(), "cannot be made a folder: " + failed.message());
+  const auto folder = output_folder(given.output);
   const auto checkpoint_path = folder / "fashion_mnist.safetensors";
   const auto parameters = grouped(trainer.parameters().size());
   std::printf("%s: %s parameters, %s training images, %s\n", which.title, parameters.c_str(), grouped(images).c_str(),
@@ -145,34 +136,21 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
   std::fflush(stdout);
 
   batches training{data.train, standard, images, options.seed};
-  stop_on_signals();
-  bool finished = false;
-  {
-    progress_bar bar{stdout, options.epochs * updates, updates, std::min(options.batch, images), trainer.state().step};
-    auto last = std::chrono::steady_clock::now();
-    finished = trainer.run(on, training, stop, [&](const lightnet::training_progress& now) {
-      bar.update(now.step, now.loss, now.accuracy);
-      const auto time = std::chrono::steady_clock::now();
-      record.add(now, std::chrono::duration<double>(time - last).count(), bar.items_per_second());
-      last = time;
-      if (!now.epoch_finished) return;
-      record.save(checkpoint_path, trainer, description);
-      bar.finish_epoch(now.epoch + 1, now.loss, now.accuracy);
-    });
-  }
-  if (!finished) {
-    record.save(checkpoint_path, trainer, description);
-    std::printf("stopped after update %s of %s; to go on: --resume %s\n", std::to_string(trainer.state().step).c_str(),
-                std::to_string(options.epochs * updates).c_str(), checkpoint_path.c_str());
-    return 130;
-  }
-  end_on_signals();
+  const auto save = [&] { record.save(checkpoint_path, trainer, description); };
+  const bool finished = run_training(on, trainer, training, record, {}, 1, checkpoint_path, save,
+                                     [&](const lightnet::training_progress& now, progress_bar& bar) {
+                                       if (!now.epoch_finished) return;
+                                       save();
+                                       bar.finish_epoch(now.epoch + 1, now.loss, now.accuracy);
+                                     });
+  if (!finished) return 130;
 
   std::vector<std::int32_t> predicted(static_cast<std::size_t>(data.test.count));
   batches testing{data.test, data.test.count};
   const auto result = trainer.evaluate(on, testing, predicted);
   record.add_test(result);
   write_curve(folder / "fashion_mnist.csv", record.curve());
+  draw_curve(folder / "fashion_mnist.csv", record.curve());
   const double rate = static_cast<double>(options.epochs * images) / record.seconds();
   auto shown = detail::figure_of(data.test, predicted);
   shown.title = std::string{which.title} + " on Fashion-MNIST";

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "command_line.hpp"
+#include "common/curve_picture.hpp"
 #include "common/machine.hpp"
 #include "common/png.hpp"
 #include "common/progress.hpp"
@@ -179,6 +180,7 @@ int run(const arguments& given) {
   const auto result = trainer.evaluate(on, testing);
   record.add_test(result);
   write_curve(path_of(".csv"), record.curve());
+  draw_curve(path_of(".csv"), record.curve());
 
   figure shown;
   shown.title = "LightNet draws clothes";

@@ -8,19 +8,12 @@
 #include <optional>
 #include <string>
 
+#include "common/training_arguments.hpp"
+
 namespace language_model {
 
-struct arguments {
-  std::optional<std::int64_t> epochs;  // what is not given comes from the settings, or from the checkpoint
-  std::optional<std::uint64_t> seed;
-  std::optional<std::int64_t> batch;
-  std::optional<double> rate;
-  std::optional<double> decay;
-  std::optional<std::int64_t> limit;  // bytes of text
-  int threads = 0;
+struct arguments : examples::text_arguments {
   std::optional<std::string> data;  // a file in place of the Bible
-  std::optional<std::string> resume;
-  std::string output;
   std::string prompt = "And God said";
   std::int64_t count = 500;  // bytes that go on from the prompt
   lightnet::sampling_options sampling{.temperature = 0.8, .top_k = 0, .top_p = 0.95};

@@ -3,11 +3,11 @@
 
 // Reading the command line.
 
-#include <CLI/CLI.hpp>
 #include <optional>
 #include <string>
 
 #include "arguments.hpp"
+#include "common/command_line.hpp"
 #include "common/program.hpp"
 
 namespace language_model {
@@ -18,22 +18,16 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
   arguments given;
   given.output = examples::program_folder(values[0]).string();
   CLI::App app{"A LightNet learns to write, byte by byte, from the King James Bible, and goes on from a prompt."};
-  app.option_defaults()->always_capture_default();
-  app.add_option("--epochs", given.epochs, "Times that the text is read")->check(CLI::Range(1, 100'000));
-  app.add_option("--threads", given.threads, "Threads of the CPU, 0 for all; they change no bit of the result")
-      ->check(CLI::Range(0, 4096));
-  app.add_option("--seed", given.seed, "Seed of all that is random")->check(CLI::NonNegativeNumber);
-  app.add_option("--batch", given.batch, "Pieces of text of an update")->check(CLI::Range(1, 65'536));
-  app.add_option("--rate", given.rate, "The largest learning rate")->check(CLI::Range(0.0, 1.0));
-  app.add_option("--decay", given.decay, "Weight decay, times the learning rate")->check(CLI::Range(0.0, 10.0));
+  examples::add_text_options(app, given,
+                             {.epochs = "Times that the text is read",
+                              .batch = "Pieces of text of an update",
+                              .resume = "A checkpoint to go on from, with its settings; a finished one only writes",
+                              .output = "Folder of the checkpoint and the curve"});
   app.add_option("--limit", given.limit, "Read the first N bytes of the text only")
       ->type_name("N")
       ->check(CLI::PositiveNumber);
   app.add_option("--data", given.data, "A text to learn from, in place of the Bible of the Debian package bible-kjv")
       ->type_name("FILE");
-  app.add_option("--resume", given.resume, "A checkpoint to go on from, with its settings; a finished one only writes")
-      ->type_name("FILE");
-  app.add_option("--output", given.output, "Folder of the checkpoint and the curve")->type_name("DIR");
   app.add_option("--prompt", given.prompt, "What the model goes on from, one byte or more")
       ->check([](const std::string& text) { return std::string{text.empty() ? "must not be empty" : ""}; });
   app.add_option("--count", given.count, "Bytes that it writes")->check(CLI::Range(0, 100'000'000));
@@ -45,11 +39,7 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
   app.add_option("--top-p", given.sampling.top_p, "Takes one of the likeliest bytes that together have this share")
       ->type_name("P")
       ->check(CLI::Range(1e-6, 1.0));
-  try {
-    app.parse(count, values);
-  } catch (const CLI::ParseError& error) {
-    exit_code = app.exit(error) == 0 ? 0 : 2;
-  }
+  exit_code = examples::parse(app, count, values);
   return given;
 }
 

@@ -6,30 +6,18 @@
 
 #include <cstdint>
 #include <lightnet/model/causal_language_model.hpp>
-#include <lightnet/train/training_state.hpp>
 #include <string>
 
 #include "arguments.hpp"
 #include "common/machine.hpp"
-#include "common/training_options.hpp"
+#include "common/text_settings.hpp"
 
 namespace language_model {
 
 using examples::device, examples::machine;
 
-struct settings {
-  std::uint64_t seed = 1;
-  std::int64_t epochs = 1;
-  std::int64_t batch = 16;
-  std::int64_t length = 128;   // bytes of a piece of text
-  std::int64_t shard = 2;      // pieces that a thread takes through the network at a time
-  double peak_rate = 8e-3;     // of a cosine that ends at zero
-  double warmup_share = 0.05;  // of all updates
-  double weight_decay = 0.1;
-  double clip_norm = 1;
-  std::int64_t points = 40;      // of the curve
-  std::int64_t tests = 8;        // in the course of training, on a part of what is held out
-  std::int64_t tested = 32'768;  // its bytes
+struct settings : examples::text_settings {
+  settings() { peak_rate = 8e-3; }
 };
 
 #if defined(LIGHTNET_HAS_CUDA)
@@ -68,20 +56,8 @@ inline settings standard_settings() { return {}; }
 /// The settings, with what the command line says.
 inline settings settings_of(const arguments& given) {
   settings chosen = standard_settings();
-  chosen.epochs = given.epochs.value_or(chosen.epochs);
-  chosen.seed = given.seed.value_or(chosen.seed);
-  chosen.batch = given.batch.value_or(chosen.batch);
-  chosen.peak_rate = given.rate.value_or(chosen.peak_rate);
-  chosen.weight_decay = given.decay.value_or(chosen.weight_decay);
+  take(chosen, given);
   return chosen;
-}
-
-/// The trainer's options, for so many pieces of text.
-inline lightnet::trainer_options options_for(const settings& chosen, std::int64_t pieces) {
-  auto options = examples::training_options(chosen, pieces);
-  options.shard = chosen.shard;
-  options.optimiser.weight_decay = chosen.weight_decay;
-  return options;
 }
 
 /// What a checkpoint must share with this program beside the trainer's options and the shapes of the parameters.

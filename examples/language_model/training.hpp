@@ -4,9 +4,7 @@
 // Training, its test, and what the model writes then.
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <filesystem>
 #include <lightnet/model/generate.hpp>
 #include <lightnet/train/checkpoint.hpp>
 #include <lightnet/train/token_batches.hpp>
@@ -14,14 +12,9 @@
 #include <numbers>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <vector>
 
-#include "common/progress.hpp"
-#include "common/recorder.hpp"
-#include "common/resume.hpp"
-#include "common/stop.hpp"
-#include "common/text.hpp"
+#include "common/text_training.hpp"
 #include "corpus.hpp"
 #include "settings.hpp"
 
@@ -49,86 +42,35 @@ inline void write_sample(lightnet::execution<device>& on, const trainer& trained
 }
 
 /// Trains, or goes on from a checkpoint, tests and writes. Gives the exit code.
-inline int demonstrate(const arguments& given, const std::optional<lightnet::checkpoint>& saved) {
-  namespace fs = std::filesystem;
-  const auto standard = settings_of(given);
-  const auto description = description_of(standard);
-  const auto all = load_corpus(given, standard.length + 1);
+inline int demonstrate(const arguments& given) {
+  std::optional<lightnet::checkpoint> saved;
+  if (given.resume) saved.emplace(*given.resume);
+  const auto chosen = settings_of(given);
+  const auto all = load_corpus(given, chosen.length + 1);
   const examples::bytes learned{all.learned()}, held_out{all.held_out()};
-  lightnet::token_options cut{.length = standard.length};
+  lightnet::token_options cut{.length = chosen.length};
   lightnet::token_batches<device> testing{held_out.view(), cut};
-  const auto few = std::min(held_out.view().extent(0), standard.tested + 1);
+  const auto few = std::min(held_out.view().extent(0), chosen.tested + 1);
   lightnet::token_batches<device> testing_some{held_out.view().slice(0, 0, few), cut};
   cut.shift = true;
   const auto pieces = lightnet::token_batches<device>{learned.view(), cut}.size();
-  const auto options = saved ? examples::resumed_options(given, *saved, pieces) : options_for(standard, pieces);
-  cut.seed = options.seed;
+  examples::text_training<trainer> course{"language_model", description_of(chosen), chosen, given, saved, pieces};
+  cut.seed = course.trainer().options().seed;
   lightnet::token_batches<device> training{learned.view(), cut};
-  const auto updates_of_epoch = lightnet::updates_of_epoch(training.size(), options.batch);
-  const auto updates = options.epochs * updates_of_epoch;
 
-  machine used{given.threads};
-  auto& on = used.on;
-  trainer trained{{}, options};
-  examples::recorder record{updates / standard.points, "additive"};
-  if (saved) {
-    record.restore(*saved, description);
-    saved->load(trained);
-  }
-  const fs::path folder = given.output;
-  std::error_code failed;
-  fs::create_directories(folder, failed);
-  if (failed) throw lightnet::file_error(folder.string(), "cannot be made a folder: " + failed.message());
-  const auto checkpoint_path = folder / "language_model.safetensors";
-  const auto parameters = trained.parameters().size();
-  std::printf("LightNet: %s parameters, %s bytes to learn from, %s held out, %s\n",
-              examples::grouped(parameters).c_str(), examples::grouped(learned.view().extent(0)).c_str(),
-              examples::grouped(held_out.view().extent(0)).c_str(), used.name().c_str());
-  std::fflush(stdout);
+  course.introduce(learned.view().extent(0), held_out.view().extent(0));
+  const examples::progress_words words{.loss = "bits/byte", .items = "bytes", .loss_scale = bits_per_byte(1)};
+  const bool finished = course.run(training, testing_some, words, [](const lightnet::evaluation& result) {
+    return "bits/byte " + examples::text("%.4f", bits_per_byte(result.loss));
+  });
+  if (!finished) return 130;
 
-  examples::stop_on_signals();
-  bool finished = false;
-  {
-    examples::progress_bar bar{stdout,
-                               updates,
-                               updates_of_epoch,
-                               std::min(options.batch, training.size()) * standard.length,
-                               trained.state().step,
-                               {.loss = "bits/byte", .items = "bytes", .loss_scale = bits_per_byte(1)}};
-    auto last = std::chrono::steady_clock::now();
-    finished = trained.run(on, training, examples::stop, [&](const lightnet::training_progress& now) {
-      bar.update(now.step, now.loss, now.accuracy);
-      const auto time = std::chrono::steady_clock::now();
-      record.add(now, std::chrono::duration<double>(time - last).count(),
-                 bar.items_per_second() / static_cast<double>(standard.length));
-      last = time;
-      if (now.step * standard.tests / updates != (now.step - 1) * standard.tests / updates) {
-        const auto result = trained.evaluate(on, testing_some);
-        record.add_test(result);
-        bar.message("update " + std::to_string(now.step) + "  held out: bits/byte " +
-                    examples::text("%.4f", bits_per_byte(result.loss)));
-        record.save(checkpoint_path, trained, description);
-        bar.resume();
-        last = std::chrono::steady_clock::now();
-      }
-    });
-  }
-  if (!finished) {
-    record.save(checkpoint_path, trained, description);
-    std::printf("stopped after update %lld of %lld; to go on: --resume %s\n",
-                static_cast<long long>(trained.state().step), static_cast<long long>(updates), checkpoint_path.c_str());
-    return 130;
-  }
-  examples::end_on_signals();
-
-  const auto result = trained.evaluate(on, testing);
-  record.add_test(result);
-  examples::write_curve(folder / "language_model.csv", record.curve());
-  write_sample(on, trained, given);
-  std::printf("%s\n%s\n", checkpoint_path.c_str(), (folder / "language_model.csv").c_str());
+  const auto result = course.test(testing);
+  write_sample(course.on(), course.trainer(), given);
+  course.tell_paths();
   std::printf("bits_per_byte=%.4f accuracy=%.4f bytes=%lld parameters=%lld seconds=%.1f\n", bits_per_byte(result.loss),
-              result.accuracy(), static_cast<long long>(result.counted), static_cast<long long>(parameters),
-              record.seconds());
+              result.accuracy(), static_cast<long long>(result.counted),
+              static_cast<long long>(course.trainer().parameters().size()), course.record().seconds());
   return 0;
 }
 

@@ -6,33 +6,20 @@
 
 #include <cstdint>
 #include <lightnet/model/paper_language_models.hpp>
-#include <lightnet/train/training_state.hpp>
 #include <string>
 
 #include "arguments.hpp"
 #include "common/machine.hpp"
-#include "common/training_options.hpp"
+#include "common/text_settings.hpp"
 
 namespace masked_language_model {
 
 using examples::device, examples::machine;
 
-struct settings {
-  std::uint64_t seed = 1;
-  std::int64_t epochs = 1;
-  std::int64_t batch = 16;
-  std::int64_t length = 128;   // bytes of a piece of text
-  std::int64_t shard = 2;      // pieces that a thread takes through the network at a time
-  double mask_rate = 0.15;     // share of the bytes that are to be guessed
-  double peak_rate = 5e-3;     // of a cosine that ends at zero
-  double warmup_share = 0.05;  // of all updates
-  double weight_decay = 0.1;
-  double clip_norm = 1;
+struct settings : examples::text_settings {
+  double mask_rate = 0.15;         // share of the bytes that are to be guessed
   std::int64_t limit = 4'000'000;  // bytes to learn from
   std::int64_t test = 400'000;     // bytes of the last test
-  std::int64_t tested = 32'768;    // bytes of those in the course of training
-  std::int64_t tests = 8;
-  std::int64_t points = 40;  // of the curve
 };
 
 #if defined(LIGHTNET_HAS_CUDA)
@@ -67,24 +54,12 @@ inline settings standard_settings() { return {}; }
 /// The settings, with what the command line says.
 inline settings settings_of(const arguments& given) {
   settings chosen = standard_settings();
-  chosen.epochs = given.epochs.value_or(chosen.epochs);
-  chosen.seed = given.seed.value_or(chosen.seed);
-  chosen.batch = given.batch.value_or(chosen.batch);
+  take(chosen, given);
   chosen.length = given.length.value_or(chosen.length);
   chosen.mask_rate = given.mask_rate.value_or(chosen.mask_rate);
-  chosen.peak_rate = given.rate.value_or(chosen.peak_rate);
-  chosen.weight_decay = given.decay.value_or(chosen.weight_decay);
   chosen.limit = given.limit.value_or(chosen.limit);
   chosen.test = given.test.value_or(chosen.test);
   return chosen;
-}
-
-/// The trainer's options, for so many pieces of text.
-inline lightnet::trainer_options options_for(const settings& chosen, std::int64_t pieces) {
-  auto options = examples::training_options(chosen, pieces);
-  options.shard = chosen.shard;
-  options.optimiser.weight_decay = chosen.weight_decay;
-  return options;
 }
 
 /// What a checkpoint must share with this program beside the trainer's options and the shapes of the parameters.

@@ -7,25 +7,23 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <lightnet/train/checkpoint.hpp>
+#include <lightnet/train/prefetching_batches.hpp>
 #include <lightnet/train/trainer.hpp>
 #include <numeric>
 #include <optional>
 #include <span>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "batches.hpp"
 #include "command_line.hpp"
-#include "common/progress.hpp"
-#include "common/recorder.hpp"
+#include "common/curve_picture.hpp"
 #include "common/resume.hpp"
-#include "common/stop.hpp"
 #include "common/text.hpp"
+#include "common/training_loop.hpp"
 #include "picture.hpp"
 
 namespace ln = lightnet;
@@ -43,14 +41,8 @@ constexpr std::size_t regions = model::classes - 1;
 settings settings_for(const arguments& given, const std::optional<ln::checkpoint>& saved) {
   settings chosen = settings_of(given);
   if (!saved) return chosen;
-  const auto file = saved->path().string();
-  const auto& options = saved->options();
-  agree("--epochs", given.epochs, options.epochs, file);
-  agree("--items", given.items, saved->state().items, file);
-  agree("--seed", given.seed, options.seed, file);
-  agree("--batch", given.batch, options.batch, file);
-  agree("--rate", given.rate, options.schedule.peak, file);
-  agree("--decay", given.decay, options.optimiser.weight_decay, file);
+  agree(given, *saved);
+  agree("--items", given.items, saved->state().items, saved->path().string());
   chosen.items = saved->state().items;
   check_progress(*saved, chosen.items, "items");
   return chosen;
@@ -77,7 +69,7 @@ double mean(const std::vector<double>& values) {
 }
 
 /// The classes of the voxels of a half, by the votes of all places of the blocks.
-std::vector<std::uint8_t> predict(trainer_type& trained, ln::execution<device>& on, const half& whole,
+std::vector<std::uint8_t> predict(trainer_type& trained, ln::execution<device>& on, const segment_volume::half& whole,
                                   const settings& chosen, ln::evaluation& result) {
   batches source{whole, chosen};
   const auto size = static_cast<std::size_t>(source.blocks().size());
@@ -111,46 +103,25 @@ int run(const arguments& given) {
     record.restore(*saved, description);
     saved->load(trainer);
   }
-  const fs::path folder = given.output;
-  std::error_code failed;
-  fs::create_directories(folder, failed);
-  if (failed) throw ln::file_error(folder.string(), "cannot be made a folder: " + failed.message());
+  const auto folder = output_folder(given.output);
   const auto checkpoint_path = folder / "segment_volume.safetensors";
 
-  batches training{brain.left, chosen, chosen.items, options.seed};
-  const auto& extents = training.blocks().extents();
+  const batches moved{brain.left, chosen, chosen.items, options.seed};
+  ln::prefetching_batches<batches, device> training{moved};
+  const auto& extents = moved.blocks().extents();
   const auto parameters = grouped(trainer.parameters().size());
   std::printf("%s parameters, %lld x %lld x %lld blocks of %lld voxels each way, %s\n", parameters.c_str(),
               static_cast<long long>(extents[2]), static_cast<long long>(extents[1]),
               static_cast<long long>(extents[0]), static_cast<long long>(chosen.factor), used.name().c_str());
   std::fflush(stdout);
-  stop_on_signals();
-  bool finished = false;
-  {
-    progress_bar bar{stdout,
-                     options.epochs * updates,
-                     updates,
-                     std::min(options.batch, chosen.items),
-                     trainer.state().step,
-                     {.items = "halves"}};
-    auto last = std::chrono::steady_clock::now();
-    finished = trainer.run(on, training, stop, [&](const ln::training_progress& now) {
-      bar.update(now.step, now.loss, now.accuracy);
-      const auto time = std::chrono::steady_clock::now();
-      record.add(now, std::chrono::duration<double>(time - last).count(), bar.items_per_second());
-      last = time;
-      if (!now.epoch_finished) return;
-      record.save(checkpoint_path, trainer, description);
-      bar.finish_epoch(now.epoch + 1, now.loss, now.accuracy);
-    });
-  }
-  if (!finished) {
-    record.save(checkpoint_path, trainer, description);
-    std::printf("stopped after update %s of %s; to go on: --resume %s\n", std::to_string(trainer.state().step).c_str(),
-                std::to_string(options.epochs * updates).c_str(), checkpoint_path.c_str());
-    return 130;
-  }
-  end_on_signals();
+  const auto save = [&] { record.save(checkpoint_path, trainer, description); };
+  const bool finished = run_training(on, trainer, training, record, {.items = "halves"}, 1, checkpoint_path, save,
+                                     [&](const ln::training_progress& now, progress_bar& bar) {
+                                       if (!now.epoch_finished) return;
+                                       save();
+                                       bar.finish_epoch(now.epoch + 1, now.loss, now.accuracy);
+                                     });
+  if (!finished) return 130;
 
   const auto start = std::chrono::steady_clock::now();
   ln::evaluation result;
@@ -169,6 +140,7 @@ int run(const arguments& given) {
                  {text("%.3f", mirrored), "mirroring the left"},
                  {grouped(trainer.state().step), "updates"}};
   write_curve(folder / "segment_volume.csv", record.curve());
+  draw_curve(folder / "segment_volume.csv", record.curve());
   write_picture(folder / "segment_volume.png", shown);
   for (std::size_t i = 0; i < regions; ++i) std::printf("%.3f  %s\n", shown.dice[i], shown.names[i].c_str());
   std::printf("%s\n%s\n%s\n", checkpoint_path.c_str(), (folder / "segment_volume.png").c_str(),
@@ -181,12 +153,9 @@ int run(const arguments& given) {
 }  // namespace
 
 int main(int count, char** values) {
-  try {
+  return exit_code_of([&] {
     std::optional<int> exit_code;
     const auto given = parse(count, values, exit_code);
     return exit_code ? *exit_code : run(given);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 2;
-  }
+  });
 }

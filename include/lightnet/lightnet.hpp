@@ -71,6 +71,7 @@
 #include <lightnet/train/masked_batches.hpp>
 #include <lightnet/train/master_parameters.hpp>
 #include <lightnet/train/noisy_batches.hpp>
+#include <lightnet/train/prefetching_batches.hpp>
 #include <lightnet/train/presets.hpp>
 #include <lightnet/train/schedule.hpp>
 #include <lightnet/train/text_batches.hpp>

@@ -146,6 +146,40 @@ TEST_CASE("cuda cross_entropy: a label that is no class counts as ignored, and t
   }
 }
 
+TEST_CASE("cuda cross_entropy: rows in parts add up to the mean over all") {
+  const question q{130, 33, 0.1};
+  const list<float> logits = logits_of<float>(q);
+  list<std::int32_t> labels = labels_of(q);
+  std::fill_n(labels.begin(), 20, -1);
+  const result<float> whole = ask<float, cuda>(q, logits, labels);
+  ln::execution<cuda> on;
+  array<float, cuda> x{logits}, dx{numbers::unwritten<float>(130 * 33)}, loss{numbers::unwritten<float>(3)};
+  array<std::int32_t, cuda> of_rows{labels};
+  array<std::int64_t, cuda> all{{-7}}, correct{list<std::int64_t>(3, -7)}, counted{list<std::int64_t>(3, -7)};
+  ln::count_labels(on, of_rows.view<1>({130}), 33, all.view<1>({1}));
+  std::int64_t first = 0, part = 0;
+  for (const std::int64_t rows : {19, 64, 47}) {
+    ln::cross_entropy<float>(on,
+                             {.logits = x.view<2>({130, 33}).slice(0, first, rows),
+                              .labels = of_rows.view<1>({130}).slice(0, first, rows),
+                              .smoothing = 0.1,
+                              .mean_of = all.view<1>({1})},
+                             {.loss = loss.view<1>({3}).slice(0, part, 1),
+                              .correct = correct.view<1>({3}).slice(0, part, 1),
+                              .counted = counted.view<1>({3}).slice(0, part, 1),
+                              .dlogits = dx.view<2>({130, 33}).slice(0, first, rows)});
+    first += rows;
+    ++part;
+  }
+  const auto sum = [](const auto& parts) { return parts[0] + parts[1] + parts[2]; };
+  CHECK(numbers::same_bits(dx.read(on), whole.dlogits));
+  CHECK(sum(loss.read(on)) == doctest::Approx(whole.loss[0]).epsilon(1e-6));
+  CHECK(sum(correct.read(on)) == whole.correct[0]);
+  CHECK(sum(counted.read(on)) == whole.counted[0]);
+  CHECK(all.read(on) == whole.counted);
+  CHECK(counted.read(on)[0] == 0);
+}
+
 TEST_CASE("cuda cross_entropy: memory of the host is refused before anything is launched") {
   ln::execution<cuda> on;
   array<float, cuda> x{list<float>(12, 1.0F)};

@@ -153,8 +153,9 @@ TEST_CASE("cuda shards: one after the other, in their order") {
   ln::execution<cuda> on;
   ln::detail::shard_runner<cuda> runner;
   std::vector<std::int64_t> seen;
-  runner.run(on, 4, [&](ln::execution<cuda>& mine, std::int64_t shard) {
+  runner.run(on, 4, [&](ln::execution<cuda>& mine, std::int64_t shard, int worker) {
     CHECK(&mine == &on);
+    CHECK(worker == 0);
     seen.push_back(shard);
   });
   CHECK(seen == std::vector<std::int64_t>{0, 1, 2, 3});

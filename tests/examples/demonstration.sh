@@ -5,12 +5,8 @@
 set -u
 program=$1 data=$2
 [ -r "$data/t10k-labels-idx1-ubyte.gz" ] || { echo "skipped: no data in $data"; exit 77; }
-here=$(mktemp -d)
-trap 'rm -rf "$here"' EXIT
-
-fail() { printf 'FAILED: %s\n' "$*" >&2; cat "$here/log" >&2; exit 1; }
-train() { "$program" --data "$data" --output "$here/$1" "${@:2}" >"$here/log" 2>&1; }
-curve() { cut -d, -f1-5,7- "$here/$1/fashion_mnist.csv"; } # all but the speed
+. "$(dirname "$0")/promises.sh" fashion_mnist
+call() { exec "$program" --data "$data" --output "$@"; }
 
 train whole --limit 700 --epochs 2 --threads 1 || fail "training ends with $?"
 tail -n 1 "$here/log" | grep -Eq '^accuracy=0\.[0-9]{4} images=10000 parameters=[0-9]+ train_seconds=[0-9.]+ images_per_second=[0-9]+$' ||
@@ -18,25 +14,8 @@ tail -n 1 "$here/log" | grep -Eq '^accuracy=0\.[0-9]{4} images=10000 parameters=
 [ "$(head -c 4 "$here/whole/fashion_mnist.png" | tail -c 3)" = PNG ] || fail "no picture"
 [ "$(curve whole | wc -l)" -eq 23 ] || fail "a curve of $(curve whole | wc -l) lines"
 
-"$program" --data "$data" --output "$here/parts" --limit 700 --epochs 2 --threads 2 >"$here/log" 2>&1 & child=$!
-for _ in $(seq 600); do grep -q step "$here/log" && break; sleep 0.1; done
-kill -INT $child
-wait $child
-code=$?
-[ $code -eq 130 ] || fail "Ctrl-C ends with $code"
-grep -q -- "--resume $here/parts/fashion_mnist.safetensors" "$here/log" || fail "nothing said about going on"
-train parts --resume "$here/parts/fashion_mnist.safetensors" --threads 2 || fail "going on ends with $?"
-[ "$(curve parts)" = "$(curve whole)" ] || fail "another curve after a stop"
+stop_and_go_on --limit 700 --epochs 2
 
-mistake() { # a part of the message, then arguments
-  local before
-  before=$(cat "$here"/whole/* | cksum)
-  train whole "${@:2}"
-  local code=$?
-  [ $code -eq 2 ] || fail "${*:2}: ends with $code"
-  grep -qF -- "$1" "$here/log" || fail "${*:2}: does not say '$1'"
-  [ "$(cat "$here"/whole/* | cksum)" = "$before" ] || fail "${*:2}: something was overwritten"
-}
 saved=$here/whole/fashion_mnist.safetensors
 head -c 300000 "$saved" >"$here/short"
 printf '\xff\xff\xff\xff\xff\xff\xff\x7f{}' >"$here/hostile"

@@ -5,17 +5,13 @@
 # nothing.
 set -u
 program=$1
-here=$(mktemp -d)
-trap 'rm -rf "$here"' EXIT
-for i in $(seq 700); do echo "$i: the $((i * i % 97)) sons of $((i * 7 % 31)) went up unto $((i % 13))."; done >"$here/text"
-
-fail() { printf 'FAILED: %s\n' "$*" >&2; cat "$here/log" >&2; exit 1; }
-train() { # a folder, then arguments
+. "$(dirname "$0")/promises.sh" language_model
+some_text >"$here/text"
+call() { # a folder, then arguments
   local data=(--data "$here/text")
   [[ " $* " == *" --data "* ]] && data=()
-  "$program" "${data[@]}" --epochs 2 --count 60 --output "$here/$1" "${@:2}" >"$here/log" 2>&1
+  exec "$program" "${data[@]}" --epochs 2 --count 60 --output "$@"
 }
-curve() { cut -d, -f1-5,7- "$here/$1/language_model.csv"; } # all but the speed
 sample() { sed -n '/^--- a sample ---$/,/^---$/p' "$here/log"; }
 
 train whole --seed 3 --threads 1 || fail "training ends with $?"
@@ -25,29 +21,12 @@ tail -n 1 "$here/log" | grep -Eq '^bits_per_byte=[0-9]\.[0-9]{4} accuracy=0\.[0-
 text=$(sample)
 [ ${#text} -gt 60 ] || fail "no sample"
 
-"$program" --data "$here/text" --epochs 2 --count 60 --seed 3 --output "$here/parts" --threads 2 >"$here/log" 2>&1 & child=$!
-for _ in $(seq 600); do grep -q step "$here/log" && break; sleep 0.1; done
-kill -INT $child
-wait $child
-code=$?
-[ $code -eq 130 ] || fail "Ctrl-C ends with $code"
+stop_and_go_on --seed 3
 saved=$here/parts/language_model.safetensors
-grep -q -- "--resume $saved" "$here/log" || fail "nothing said about going on"
-train parts --resume "$saved" --threads 2 || fail "going on ends with $?"
-[ "$(curve parts)" = "$(curve whole)" ] || fail "another curve after a stop"
 [ "$(sample)" = "$text" ] || fail "another text after a stop"
 train parts --resume "$saved" --prompt Behold --temperature 0 || fail "writing alone ends with $?"
 sample | grep -q '^Behold' || fail "a text that does not begin with the prompt"
 
-mistake() { # a part of the message, then arguments
-  local before
-  before=$(cat "$here"/whole/* | cksum)
-  train whole "${@:2}"
-  local code=$?
-  [ $code -eq 2 ] || fail "${*:2}: ends with $code"
-  grep -qF -- "$1" "$here/log" || fail "${*:2}: does not say '$1'"
-  [ "$(cat "$here"/whole/* | cksum)" = "$before" ] || fail "${*:2}: something was overwritten"
-}
 : >"$here/empty"
 head -c 200000 "$saved" >"$here/short"
 mistake "$here/empty: is too short: 0 bytes" --data "$here/empty"

@@ -5,19 +5,15 @@
 # and overwrite nothing.
 set -u
 program=$1
-here=$(mktemp -d)
-trap 'rm -rf "$here"' EXIT
-for i in $(seq 700); do echo "$i: the $((i * i % 97)) sons of $((i * 7 % 31)) went up unto $((i % 13))."; done >"$here/text"
+. "$(dirname "$0")/promises.sh" masked_language_model
+some_text >"$here/text"
 gzip -c "$here/text" >"$here/text.gz"
-
-fail() { printf 'FAILED: %s\n' "$*" >&2; cat "$here/log" >&2; exit 1; }
-train() { # a folder, then arguments
+call() { # a folder, then arguments
   local given=()
   [[ " $* " == *" --data "* ]] || given+=(--data "$here/text.gz")
   [[ " $* " == *" --length "* ]] || given+=(--length 50)
-  "$program" "${given[@]}" --output "$here/$1" "${@:2}" >"$here/log" 2>&1
+  exec "$program" "${given[@]}" --output "$@"
 }
-curve() { cut -d, -f1-5,7- "$here/$1/masked_language_model.csv"; } # all but the speed
 guesses() { sed -n '/^held-out text/,/safetensors$/p' "$here/log" | grep -v safetensors; }
 accuracy() { tail -n 1 "$here/log" | cut -d ' ' -f 1; }
 
@@ -29,31 +25,14 @@ tail -n 1 "$here/log" |
 [ "$(grep -c '^hidden .*_' "$here/log")" -eq 4 ] || fail "not four texts"
 text=$(guesses) right=$(accuracy)
 
-"$program" --data "$here/text" --length 50 --output "$here/parts" --threads 2 >"$here/log" 2>&1 & child=$!
-for _ in $(seq 600); do grep -q step "$here/log" && break; sleep 0.1; done
-kill -INT $child
-wait $child
-code=$?
-[ $code -eq 130 ] || fail "Ctrl-C ends with $code"
+stop_and_go_on --data "$here/text"
 saved=$here/parts/masked_language_model.safetensors
-grep -q -- "--resume $saved" "$here/log" || fail "nothing said about going on"
-train parts --resume "$saved" --threads 2 || fail "going on ends with $?"
-[ "$(curve parts)" = "$(curve whole)" ] || fail "another curve after a stop"
 [ "$(guesses)" = "$text" ] || fail "other guesses after a stop"
 [ "$(accuracy)" = "$right" ] || fail "another accuracy after a stop"
 train parts --resume "$saved" --fill 'the so_s of _' || fail "guessing alone ends with $?"
 grep -q '^hidden   the so_s of _$' "$here/log" || fail "a text was not filled in"
 grep -Eq '^guessed  the so[^_]s of [^_]$' "$here/log" || fail "a text was not filled in"
 
-mistake() { # a part of the message, then arguments
-  local before
-  before=$(cat "$here"/whole/* | cksum)
-  train whole "${@:2}"
-  local code=$?
-  [ $code -eq 2 ] || fail "${*:2}: ends with $code"
-  grep -qF -- "$1" "$here/log" || fail "${*:2}: does not say '$1'"
-  [ "$(cat "$here"/whole/* | cksum)" = "$before" ] || fail "${*:2}: something was overwritten"
-}
 : >"$here/empty"
 head -c 3000 "$here/text.gz" >"$here/short.gz"
 head -c 200000 "$saved" >"$here/short"

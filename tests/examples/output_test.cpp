@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -13,14 +14,34 @@
 #include <vector>
 
 #include "../temporary_folder.hpp"
-#include "common/curve.hpp"
+#include "common/curve_picture.hpp"
 #include "common/progress.hpp"
 #include "common/text.hpp"
 #include "picture.hpp"
 
 namespace fs = std::filesystem;
 
-namespace {}  // namespace
+namespace {
+
+/// Where programs are looked for, for a while.
+class search_path {
+ public:
+  explicit search_path(const std::string& folders) : before_{std::getenv("PATH")} {
+    ::setenv("PATH", folders.c_str(), 1);
+  }
+  search_path(const search_path&) = delete;
+  search_path& operator=(const search_path&) = delete;
+  ~search_path() { ::setenv("PATH", before_.c_str(), 1); }
+
+ private:
+  std::string before_;
+};
+
+std::size_t files_in(const fs::path& place) {
+  return static_cast<std::size_t>(std::distance(fs::directory_iterator(place), fs::directory_iterator()));
+}
+
+}  // namespace
 
 TEST_CASE("picture: a PNG that libpng reads back") {
   const folder here;
@@ -96,6 +117,59 @@ TEST_CASE("curve: text, and numbers that lead back") {
     auto damaged = values;
     damaged[8] = wrong;
     CHECK_THROWS_AS((void)examples::curve_from_values(damaged), lightnet::value_error);
+  }
+}
+
+TEST_CASE("curve: a picture beside it where there is a gnuplot, and nothing where there is none or it fails") {
+  const folder here, programs;
+  std::vector<examples::curve_point> curve(2);
+  const double none = std::nan("");
+  curve[0] = {1, 10, 2.25, none, 0.003, 1234.5, none, none};
+  curve[1] = {1, 20, 1.5, none, 0.002, 1234.5, 1.75, none};
+  const auto csv = here / "it's.csv", png = here / "it's_curve.png";
+  examples::write_curve(csv, curve);
+  const auto commands = examples::detail::curve_commands(csv, png, curve);
+  CHECK(commands.find("set output '" + (here / "it''s_curve.png").string() + "'") != std::string::npos);
+  CHECK(commands.find("using 2:3") != std::string::npos);
+  CHECK(commands.find("using 2:7") != std::string::npos);
+  CHECK(commands.find("y2") == std::string::npos);  // no accuracy
+  {
+    const search_path nowhere{programs.path};
+    CHECK_FALSE(examples::draw_curve(csv, curve));
+    CHECK(files_in(here.path) == 1);
+  }
+  const auto install = [&](const std::string& body) {
+    std::ofstream(programs / "gnuplot") << "#!/bin/sh\nfor word; do :; done\n"
+                                           "to=${word#*set output \\'}; to=${to%%.png\\'*}.png\n"
+                                        << body;
+    fs::permissions(programs / "gnuplot", fs::perms::owner_all);
+  };
+  const std::string found = programs.path + ":" + std::getenv("PATH");
+  {
+    install("echo picture >\"$(echo \"$to\" | sed \"s/''/'/\")\"\n");
+    const search_path here_first{found};
+    CHECK(examples::draw_curve(csv, curve) == png);
+    CHECK(contents(png) == "picture\n");
+    CHECK(files_in(here.path) == 2);
+    install("echo half >\"$(echo \"$to\" | sed \"s/''/'/\")\"; exit 1\n");
+    CHECK_FALSE(examples::draw_curve(csv, curve));
+    CHECK(contents(png) == "picture\n");
+    CHECK(files_in(here.path) == 2);
+  }
+  if (!examples::detail::succeeds({"gnuplot", "--version"})) {
+    MESSAGE("gnuplot is not installed");
+    return;
+  }
+  for (const double accuracy : {none, 0.5}) {
+    curve[1].train_accuracy = curve[1].test_accuracy = accuracy;
+    examples::write_curve(csv, curve);
+    REQUIRE(examples::draw_curve(csv, curve) == png);
+    png_image image{};
+    image.version = PNG_IMAGE_VERSION;
+    REQUIRE(png_image_begin_read_from_file(&image, png.c_str()) != 0);
+    CHECK(image.width == 960);
+    CHECK(image.height == 540);
+    png_image_free(&image);
   }
 }
 

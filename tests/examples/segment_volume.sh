@@ -6,12 +6,8 @@
 set -u
 program=$1 data=$2
 [ -r "$data/ch2.nii.gz" ] && [ -r "$data/aal.nii.gz" ] || { echo "skipped: no data in $data"; exit 77; }
-here=$(mktemp -d)
-trap 'rm -rf "$here"' EXIT
-
-fail() { printf 'FAILED: %s\n' "$*" >&2; cat "$here/log" >&2; exit 1; }
-train() { "$program" --data "$data" --output "$here/$1" "${@:2}" >"$here/log" 2>&1; }
-curve() { cut -d, -f1-5,7,8 "$here/$1/segment_volume.csv"; } # all but the speed
+. "$(dirname "$0")/promises.sh" segment_volume
+call() { exec "$program" --data "$data" --output "$@"; }
 score() { tail -n 1 "$here/log" | cut -d' ' -f1,2; }
 
 train whole --epochs 2 --items 3 --threads 1 || fail "training ends with $?"
@@ -20,25 +16,9 @@ tail -n 1 "$here/log" | grep -Eq '^dice=0\.[0-9]{4} mirrored=0\.7179 seconds=[0-
 [ "$(curve whole | wc -l)" -eq 5 ] || fail "a curve of $(curve whole | wc -l) lines"
 expected=$(score)
 
-"$program" --data "$data" --output "$here/parts" --epochs 2 --items 3 --threads 2 >"$here/log" 2>&1 & child=$!
-for _ in $(seq 600); do grep -q step "$here/log" && break; sleep 0.1; done
-kill -INT $child
-wait $child
-code=$?
-[ $code -eq 130 ] || fail "Ctrl-C ends with $code"
-train parts --resume "$here/parts/segment_volume.safetensors" --threads 2 || fail "going on ends with $?"
-[ "$(curve parts)" = "$(curve whole)" ] || fail "another curve after a stop"
+stop_and_go_on --epochs 2 --items 3
 [ "$(score)" = "$expected" ] || fail "another score after a stop"
 
-mistake() { # a part of the message, then arguments
-  local before
-  before=$(cat "$here"/whole/* | cksum)
-  train whole "${@:2}"
-  local code=$?
-  [ $code -eq 2 ] || fail "${*:2}: ends with $code"
-  grep -qF -- "$1" "$here/log" || fail "${*:2}: does not say '$1'"
-  [ "$(cat "$here"/whole/* | cksum)" = "$before" ] || fail "${*:2}: something was overwritten"
-}
 saved=$here/whole/segment_volume.safetensors
 head -c 300000 "$saved" >"$here/short"
 mistake "$here/short: " --resume "$here/short"

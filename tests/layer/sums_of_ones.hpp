@@ -21,11 +21,14 @@ void check_sums_of_ones() {
   const list<ln::bfloat16> all(rows * columns, ln::bfloat16(1.0F));
   array<ln::bfloat16, Device> ones{all}, summed{unwritten<ln::bfloat16>(columns)}, mean{summed}, parts{all},
       of_parts{summed};
+  array<float, Device> total{unwritten<float>(columns)};
   const ln::dynamic_view<3, const ln::bfloat16, Device> tokens{ones.data(), {{1, rows, columns}}};
   ln::detail::reduce_columns(on, rows, columns, summed.data(), 1, same_in_float{},
                              ln::dynamic_view<2, const ln::bfloat16, Device>{ones.data(), {{rows, columns}}});
   ln::detail::pool_tokens<ln::bfloat16>(on, tokens, {}, mean.template view<2>({1, columns}));
-  ln::detail::sum_parts(on, parts.data(), few, columns, of_parts.data());
+  constexpr ln::bfloat16* nothing = nullptr;
+  ln::detail::add_parts(on, parts.data(), few - 7, columns, false, total.data(), nothing);
+  ln::detail::add_parts(on, parts.data(), 7, columns, true, total.data(), of_parts.data());
   CHECK(summed.read(on) == list<ln::bfloat16>(columns, ln::bfloat16(4096.0F)));
   CHECK(mean.read(on) == list<ln::bfloat16>(columns, ln::bfloat16(1.0F)));
   CHECK(of_parts.read(on) == list<ln::bfloat16>(columns, ln::bfloat16(300.0F)));

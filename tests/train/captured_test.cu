@@ -119,12 +119,14 @@ void check(std::int64_t shard) {
 TEST_CASE("captured training: the bits of plain calls") {
   check<small_options>(11);
   check<small_options>(4);
+  check<small_options>(2);
   check<decaying_options>(11);
 }
 
 TEST_CASE("captured training: in bfloat16") {
   check<small_options, ln::bfloat16>(11);
   check<decaying_options, ln::bfloat16>(4);
+  check<small_options, ln::bfloat16>(2);
 }
 
 TEST_CASE_TEMPLATE("captured training: memory that moves makes new graphs", T, float, ln::bfloat16) {
@@ -144,6 +146,24 @@ TEST_CASE_TEMPLATE("captured training: memory that moves makes new graphs", T, f
     }
   };
   check_same(train<small_options, T>(stream.get(), 11, disturb), expected);
+}
+
+TEST_CASE_TEMPLATE("captured training: a batch whose last shard is larger than any before makes new graphs", T, float,
+                   ln::bfloat16) {
+  const pictures::images<cuda> all{images, 6, 10, 1};
+  const ln::cuda_stream stream;
+  const auto train_on = [&](cudaStream_t with) {
+    ln::execution<cuda> on{with};
+    const std::atomic<bool> never{false};
+    auto chosen = options(5);
+    chosen.batch = 28;  // and a last batch of nine: a last shard of three, then one of four
+    chosen.epochs = 5;
+    trainer<small_options, T> trained{{}, chosen};
+    auto source = all.batches<T>(changes);
+    CHECK(trained.run(on, source, never, [](const auto&) {}));
+    return values(trained.parameters());
+  };
+  CHECK(numbers::same_bits(train_on(stream.get()), train_on(nullptr)));
 }
 
 TEST_CASE("captured training: gradients that are not finite are skipped, and training gives up") {

@@ -260,6 +260,50 @@ TEST_CASE("cross_entropy: outputs are optional, and the gradient may replace the
   CHECK(in_place == p.dlogits);
 }
 
+TEST_CASE("cross_entropy: rows in parts add up to the mean over all") {
+  problem<double> p{29, 11};
+  p.smoothing = 0.1;
+  for (const std::size_t ignored : {0, 1, 2, 3, 4, 17}) p.labels[ignored] = -1;
+  p.run();
+  ln::execution<ln::cpu> on{2};
+  const ln::dynamic_view<2, const double> logits{p.logits.data(), {{29, 11}}};
+  const ln::dynamic_view<1, const std::int32_t> labels{p.labels.data(), {{29}}};
+  std::int64_t all = -7;
+  ln::count_labels(on, labels, 11, {&all, {{1}}});
+  CHECK(all == 23);
+  std::vector<double> gradient(p.dlogits.size(), static_cast<double>(NAN));
+  double loss = 0;
+  std::int64_t correct = 0, counted = 0;
+  for (const std::int64_t first : {0, 3, 5, 20}) {
+    const std::int64_t rows = first == 0 ? 3 : first == 3 ? 2 : first == 5 ? 15 : 9;
+    double of_part = static_cast<double>(NAN);
+    std::int64_t right = -7, count = -7;
+    ln::cross_entropy<double>(on,
+                              {.logits = logits.slice(0, first, rows),
+                               .labels = labels.slice(0, first, rows),
+                               .smoothing = p.smoothing,
+                               .mean_of = {&all, {{1}}}},
+                              {.loss = {&of_part, {{1}}},
+                               .correct = {&right, {{1}}},
+                               .counted = {&count, {{1}}},
+                               .dlogits = {gradient.data() + 11 * first, {{rows, 11}}}});
+    loss += of_part;
+    correct += right;
+    counted += count;
+  }
+  CHECK(gradient == p.dlogits);
+  CHECK(loss == doctest::Approx(p.loss).epsilon(1e-14));
+  CHECK(correct == p.correct);
+  CHECK(counted == 23);
+  std::vector<std::int32_t> wrong = p.labels;
+  wrong[9] = 11;
+  CHECK_THROWS_WITH_AS(ln::count_labels(on, {wrong.data(), {{29}}}, 11, {&all, {{1}}}), doctest::Contains("row 9"),
+                       ln::value_error);
+  CHECK_THROWS_AS(ln::count_labels(on, labels, 11, {&all, {{0}}}), ln::shape_error);
+  CHECK_THROWS_AS(ln::cross_entropy<double>(on, {.logits = logits, .labels = labels, .mean_of = {&all, {{2}}}}, {}),
+                  ln::shape_error);
+}
+
 TEST_CASE("cross_entropy: refuses before it writes") {
   problem<float> p{6, 4};
   p.labels[4] = 4;

@@ -147,6 +147,31 @@ TEST_CASE("mean squared error: value and gradient, the same bits for any number 
         "lightnet: mean_squared_error: targets: expected [23, 37] with dense rows, got [22, 37] with strides [41, 1]");
 }
 
+TEST_CASE("mean squared error: rows in parts add up to the mean over all") {
+  const list<double> y = numbers::normal(23 * 5, 1), targets = numbers::normal(23 * 5, 2);
+  const auto rows_of = [](const list<double>& all) { return numbers::view_of<2>(all, {23, 5}); };
+  ln::execution<ln::cpu> on{2};
+  double whole = 0, sum = 0;
+  list<double> expected = numbers::unwritten(23 * 5), dy = expected;
+  ln::mean_squared_error<double>(on, {rows_of(y), rows_of(targets)},
+                                 {.loss = {&whole, {{1}}}, .dy = numbers::view_of<2>(expected, {23, 5})});
+  std::int64_t first = 0;
+  for (const std::int64_t rows : {4, 1, 18}) {
+    double loss = 0;
+    std::int64_t counted = -1;
+    ln::mean_squared_error<double>(
+        on, {.y = rows_of(y).slice(0, first, rows), .targets = rows_of(targets).slice(0, first, rows), .mean_of = 23},
+        {.loss = {&loss, {{1}}}, .counted = {&counted, {{1}}}, .dy = {dy.data() + 5 * first, {{rows, 5}}}});
+    CHECK(counted == rows);
+    sum += loss;
+    first += rows;
+  }
+  CHECK(dy == expected);
+  CHECK(sum == doctest::Approx(whole).epsilon(1e-14));
+  CHECK_THROWS_AS(ln::mean_squared_error<double>(on, {.y = rows_of(y), .targets = rows_of(targets), .mean_of = 22}, {}),
+                  ln::value_error);
+}
+
 TEST_CASE("trainer: learns to predict numbers; the gradients are those of the loss") {
   ln::execution<ln::cpu> on{2};
   points source;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training on the GPU: as on the CPU, and its steps as a graph, bit for bit.
+#include <lightnet/backend/cuda/graph.cuh>
 #include <lightnet/layer/linear.hpp>
+#include <lightnet/train/prefetching_batches.hpp>
 #include <lightnet/train/trainer.hpp>
 
 #include <atomic>
@@ -143,6 +145,24 @@ void check(double tolerance) {
 TEST_CASE("cuda trainer: float") { check<float>(1e-4); }
 TEST_CASE("cuda trainer: double") { check<double>(1e-10); }
 TEST_CASE("cuda trainer: bfloat16") { check<ln::bfloat16>(0.02); }
+
+TEST_CASE("cuda trainer: a source that another thread reads ahead gives the same bits") {
+  const auto train_on = [](cudaStream_t stream, auto& source) {
+    ln::execution<cuda> on{stream};
+    const std::atomic<bool> never{false};
+    trainer<float, cuda> trained{model<float, cuda>{}, options()};
+    CHECK(trained.run(on, source, never, [](const auto&) {}));
+    return values(trained.parameters());
+  };
+  const points<float, cuda> source{200};
+  points<float, cuda> alone{source};
+  const list<float> expected = train_on(nullptr, alone);
+  const ln::cuda_stream stream;
+  for (const cudaStream_t each : {cudaStream_t{nullptr}, stream.get()}) {
+    ln::prefetching_batches<points<float, cuda>, cuda> ahead{source};
+    CHECK(numbers::same_bits(train_on(each, ahead), expected));
+  }
+}
 
 TEST_CASE("cuda trainer: a label that is no class is told of") {
   ln::execution<cuda> on;

@@ -15,12 +15,14 @@ struct cross_entropy_inputs {
   dynamic_view<1, const std::int32_t, Device> labels{};  // [R], 0 to K - 1
   double smoothing = 0;                                  // share of the target spread evenly over all classes, [0, 1)
   std::int32_t ignore = -1;                              // a label that says: this row does not count
+  // [1], the rows that the mean is over, where these are some of them (count_labels); left out: those of these that count
+  dynamic_view<1, const std::int64_t, Device> mean_of{};
 };
 
 /// The outputs of cross_entropy; each is optional.
 template <class T = float, class Device = cpu>
 struct cross_entropy_outputs {
-  dynamic_view<1, accumulator<T>, Device> loss{};   // [1], the mean over the rows that count; 0 where none does
+  dynamic_view<1, accumulator<T>, Device> loss{};   // [1], what these rows add to the mean; 0 where none counts
   dynamic_view<1, std::int64_t, Device> correct{};  // [1], rows whose largest logit is the label's
   dynamic_view<1, std::int64_t, Device> counted{};  // [1], rows that count
   dynamic_view<1, std::int32_t, Device>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// A backend is a device tag (allocate, deallocate, copy, clear, reaches), an execution, and one file for each primitive,
-// with these names and the same signatures in every backend; backend/<name>.hpp includes those of all backends there are:
+// A backend is a device tag (allocate, deallocate, copy, clear, reaches, current, make_current), an execution, and one
+// file for each primitive, with these names and the same signatures in every backend; backend/<name>.hpp includes those of all backends there are:
 //   map                element-wise functors over dense arrays
 //   gemm               matrix products
 //   reduce             sums in a fixed order

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <lightnet/backend/cross_entropy.hpp>
-#include <lightnet/core/reach.hpp>
+#include <lightnet/core/layer_check.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -28,6 +28,7 @@ void check_cross_entropy(const cross_entropy_inputs<T, Device>& in, const cross_
   const auto reach = [](const char* argument, const auto& view) { check_reach("cross_entropy", argument, view); };
   reach("logits", in.logits);
   reach("labels", in.labels);
+  reach("mean_of", in.mean_of);
   reach("loss", out.loss);
   reach("correct", out.correct);
   reach("counted", out.counted);
@@ -39,6 +40,7 @@ void check_cross_entropy(const cross_entropy_inputs<T, Device>& in, const cross_
   }
   dense_rows("logits", in.logits);
   extent("labels", in.labels, rows);
+  extent("mean_of", in.mean_of, 1);
   extent("loss", out.loss, 1);
   extent("correct", out.correct, 1);
   extent("counted", out.counted, 1);
@@ -57,8 +59,22 @@ void check_cross_entropy(const cross_entropy_inputs<T, Device>& in, const cross_
 
 }  // namespace detail
 
+/// How many of the labels [R] count, as counted [1]: what `mean_of` of cross_entropy takes where its rows come in parts.
+/// Throws what cross_entropy throws for labels.
+template <class Device>
+void count_labels(execution<Device>& on,
+                  const dynamic_view<1, const std::int32_t, std::type_identity_t<Device>>& labels, std::int64_t classes,
+                  const dynamic_view<1, std::int64_t, std::type_identity_t<Device>>& counted,
+                  std::int32_t ignore = -1) {
+  const detail::layer_checker check{"count_labels"};
+  check.numbers("labels", labels, labels.extent(0));
+  check.numbers("counted", counted, 1);
+  detail::count_labels(on, labels, classes, ignore, counted.data());
+}
+
 /// The cross entropy of labels and the softmax of logits, meant over rows, with its gradient (arXiv 1512.00567 for the
-/// smoothing). Sums are in double and in a fixed order. dlogits may be the memory of logits. Logits may be -infinity;
+/// smoothing). Where the rows of a mean come in parts, a call each, `mean_of` makes loss and gradient those of the whole
+/// mean: the losses of the parts add up to it. Sums are in double and in a fixed order. dlogits may be the memory of logits. Logits may be -infinity;
 /// NaN and +infinity make the loss and the row's gradient NaN. Throws shape_error, value_error (for a label it names
 /// the row) or device_error before anything is written. Labels in the memory of a GPU that are no classes count as
 /// ignored, and execution::check tells of them.

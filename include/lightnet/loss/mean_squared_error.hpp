@@ -12,12 +12,13 @@ template <class T = float, class Device = cpu>
 struct mean_squared_error_inputs {
   dynamic_view<2, const T, Device> y{};        // [R, C], dense rows
   dynamic_view<2, const T, Device> targets{};  // [R, C], dense rows
+  std::int64_t mean_of = 0;                    // rows that the mean is over, where these are some of them; 0: these
 };
 
 /// The outputs of mean_squared_error; each is optional.
 template <class T = float, class Device = cpu>
 struct mean_squared_error_outputs {
-  dynamic_view<1, accumulator<T>, Device> loss{};   // [1], the mean over all numbers; 0 of none
+  dynamic_view<1, accumulator<T>, Device> loss{};   // [1], what these rows add to the mean over all numbers; 0 of none
   dynamic_view<1, std::int64_t, Device> counted{};  // [1], R
   dynamic_view<2, T, Device> dy{};                  // [R, C], dense rows: the gradient of the mean
 };
@@ -73,8 +74,10 @@ struct squared_error {
 
 }  // namespace detail
 
-/// The mean of (y - target)^2 over all numbers, with its gradient 2 (y - target) / (R C). Sums are in double and in a fixed
-/// order; a long row is summed faster than many short ones. Throws shape_error or device_error before anything is written.
+/// The mean of (y - target)^2 over all numbers, with its gradient 2 (y - target) / (R C). Where the rows of a mean come in
+/// parts, a call each, `mean_of` makes loss and gradient those of the whole mean: the losses of the parts add up to it. Sums
+/// are in double and in a fixed order; a long row is summed faster than many short ones. Throws shape_error, device_error,
+/// or value_error for a mean over less than these rows, before anything is written.
 template <class T = float, class Device>
 void mean_squared_error(execution<Device>& on, const mean_squared_error_inputs<T, std::type_identity_t<Device>>& inputs,
                         const mean_squared_error_outputs<T, std::type_identity_t<Device>>& outputs) {
@@ -86,7 +89,12 @@ void mean_squared_error(execution<Device>& on, const mean_squared_error_inputs<T
   if (outputs.loss) check.numbers("loss", outputs.loss, 1);
   if (outputs.counted) check.numbers("counted", outputs.counted, 1);
   if (outputs.dy) check.matrix("dy", outputs.dy, rows, columns);
-  const double share = rows * columns > 0 ? 1 / static_cast<double>(rows * columns) : 0;
+  if (inputs.mean_of != 0 && inputs.mean_of < rows) {
+    throw value_error(check.operation, "mean_of", "0, or " + std::to_string(rows) + " rows or more",
+                      std::to_string(inputs.mean_of));
+  }
+  const std::int64_t numbers = (inputs.mean_of != 0 ? inputs.mean_of : rows) * columns;
+  const double share = numbers > 0 ? 1 / static_cast<double>(numbers) : 0;
   typename execution<Device>::scope scratch{on};
   double* const of_rows = scratch.template take<double>(rows);
   const typename term::keep keep{of_rows};

@@ -134,7 +134,7 @@ void sample_images(execution<Device>& on, const Model& model,
   const std::int64_t batch = images.extent(0);
   check.numbers("labels", labels, batch);
   detail::shard_runner<Device> runner;
-  runner.run(on, (batch + options.shard - 1) / options.shard, [&](execution<Device>& mine, std::int64_t index) {
+  runner.run(on, (batch + options.shard - 1) / options.shard, [&](execution<Device>& mine, std::int64_t index, int) {
     const std::int64_t first = index * options.shard, count = std::min(options.shard, batch - first);
     detail::draw_images<static_cast<int>(Shape::rank) - 2>(mine, model, params, noising, labels.slice(0, first, count),
                                                            images.slice(0, first, count), options);

@@ -30,18 +30,26 @@ struct objective {
     }
   }
 
-  /// The loss of y, its gradient where asked for, and what it counts: labels, or items.
+  /// What the mean over a batch is over, where the device has to count it: the labels that count.
+  template <class Model, class Device>
+  static void count(execution<Device>& on, const Labels& labels, const dynamic_view<1, std::int64_t, Device>& counted) {
+    if constexpr (classifies) count_labels(on, in_a_row(labels), Model::classes, counted);
+  }
+
+  /// The loss of y, a part of the mean over a batch, its gradient where asked for, and what it counts: labels, or items.
+  /// `counted` is what `count` gave for the batch, which has so many items.
   template <class T, class Device>
   static void compute(execution<Device>& on, const Labels& labels, double smoothing,
+                      const dynamic_view<1, const std::int64_t, Device>& counted, std::int64_t items,
                       const dynamic_view<2, const T, Device>& y, const cross_entropy_outputs<T, Device>& to) {
     if constexpr (classifies) {
-      cross_entropy<T>(on, {.logits = y, .labels = in_a_row(labels), .smoothing = smoothing}, to);
+      cross_entropy<T>(on, {.logits = y, .labels = in_a_row(labels), .smoothing = smoothing, .mean_of = counted}, to);
     } else {
       // An item a row: of its numbers a sum is quick.
       const std::array<std::int64_t, 2> shape{labels.extent(0), y.size() / labels.extent(0)};
       dynamic_view<2, T, Device> dy;
       if (to.dlogits) dy = to.dlogits.reshape(shape);
-      mean_squared_error<T>(on, {.y = y.reshape(shape), .targets = labels.reshape(shape)},
+      mean_squared_error<T>(on, {.y = y.reshape(shape), .targets = labels.reshape(shape), .mean_of = items},
                             {.loss = to.loss, .counted = to.counted, .dy = dy});
     }
   }

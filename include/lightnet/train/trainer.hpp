@@ -2,12 +2,10 @@
 #pragma once
 
 #include <lightnet/backend/repeated_calls.hpp>
-#include <lightnet/backend/shards.hpp>
-#include <lightnet/core/modes.hpp>
 #include <lightnet/train/adamw.hpp>
+#include <lightnet/train/batch_pass.hpp>
 #include <lightnet/train/data_order.hpp>
-#include <lightnet/train/objective.hpp>
-#include <lightnet/train/training_state.hpp>
+#include <lightnet/train/source.hpp>
 
 #include <atomic>
 #include <cmath>
@@ -15,23 +13,15 @@
 
 LIGHTNET_BEGIN_NAMESPACE
 
-namespace detail {
-/// The type of the gradient by an input, for an argument that is left out: what an input of several parts says, or a view.
-template <class Input, class T>
-struct gradient_by {
-  using type = typename Input::gradient_type;
-};
-template <class Shape, class U, class Device, class T>
-struct gradient_by<view<Shape, U, Device>, T> {
-  using type = view<Shape, T, Device>;
-};
-}  // namespace detail
-
 /// Trains a classifier, of items or of tokens, or a model that predicts numbers: owns its parameters, their gradients and
 /// the optimiser, and runs forward, loss, backward and update. It knows nothing of files and terminals.
 ///
 /// The Model computes in T. With bfloat16 that is mixed precision: activations, gradients and a copy of the parameters are
 /// bfloat16, while the parameters themselves, the moments of the optimiser and the loss are float.
+///
+/// A batch goes through the model in shards, whose gradients are added: the gradient is that of the mean over all labels of
+/// the batch that count. Memory is that of a shard a thread, on a GPU of one shard (two where the last of several is
+/// smaller), beside the inputs of the batch: a batch that is too large for a device wants a smaller shard.
 ///
 /// A Model is a layer with `classes`, `forward(on, params, x, y, context)` to logits y [B, classes], and
 /// `backward<write>(on, params, x, dy, dx, dparams, context)` that leaves out dx where that view is empty. A Source
@@ -43,7 +33,8 @@ struct gradient_by<view<Shape, U, Device>, T> {
 /// [B, .., C], dense, the Model gives y [B .., C] in place of logits, and the loss is the mean squared error. A Source may
 /// leave work to the device, in `fill(execution&)`: then `load` gives the same views whenever it gives as many items,
 /// `fill` allocates nothing of the second call for a size on, and on a GPU whose execution has a stream of its own `run`
-/// makes fill and update one CUDA graph.
+/// makes fill and update one CUDA graph. One that has `prefetch(items, epoch)` is told, once a batch is loaded, which is
+/// next: see prefetching_batches.
 template <class Model, class T = float, class Device = cpu>
 class trainer {
  public:
@@ -53,16 +44,13 @@ class trainer {
 
   /// Initialises the parameters from the seed. Throws value_error for options that make no training.
   trainer(const Model& model, const trainer_options& options)
-      : model_{model},
-        options_{checked(options)},
+      : options_{checked(options)},
         parameters_{model, options.seed},
         gradients_{parameters_.rounded().like()},
-        optimiser_{parameters_.master(), options.optimiser} {
-    loss_.resize({{1}});
-    counts_.resize({{2}});
-  }
+        optimiser_{parameters_.master(), options.optimiser},
+        pass_{model, options} {}
 
-  const Model& model() const noexcept { return model_; }
+  const Model& model() const noexcept { return pass_.model(); }
   const trainer_options& options() const noexcept { return options_; }
   const training_state& state() const noexcept { return state_; }
   /// What the optimiser moves, and what the model computes with: the same where T is float or double.
@@ -121,31 +109,8 @@ class trainer {
   /// allocates nothing, so that a CUDA graph can capture it and do this part of the steps that follow.
   template <class Input, class Labels>
   void compute_step(execution<Device>& on, const Input& x, const Labels& labels) {
-    prepare(on, x.extent(0), labels);
-    const auto params = parameters_.rounded().for_layer(model_);
-    const std::int64_t items = labels.extent(0), of_item = objective<Labels>::rows_of_item(labels);
-    const std::int64_t shards = shards_of(items), size = gradients_.size();
-    if (train_contexts_.size() < static_cast<std::size_t>(shards))
-      train_contexts_.resize(static_cast<std::size_t>(shards));
-    runner_.run(on, shards, [&](execution<Device>& mine, std::int64_t index) {
-      model_.forward(mine, params, shard(x, items, index), shard(y_.view(), items, index, of_item),
-                     train_contexts_[static_cast<std::size_t>(index)]);
-    });
-    compute_loss(on, labels, {}, dy_.view());
-    T* const parts = shards > 1 ? parts_.data() : gradients_.view().data();
-    runner_.run(on, shards, [&](execution<Device>& mine, std::int64_t index) {
-      const parameters_of<Model, T, Device> part{parts + index * size, extents<Model::parameter_count>{}};
-      const auto& context = train_contexts_[static_cast<std::size_t>(index)];
-      const auto some = shard(x, items, index);
-      const auto dy = shard(std::as_const(dy_).view(), items, index, of_item);
-      if constexpr (std::is_integral_v<typename Input::value_type>) {
-        model_.backward(mine, params, some, dy, part, context);
-      } else {
-        const typename detail::gradient_by<Input, T>::type dx{};
-        model_.template backward<write::overwrite>(mine, params, some, dy, dx, part, context);
-      }
-    });
-    if (shards > 1) detail::sum_parts(on, parts, shards, size, gradients_.view().data());
+    pass_.prepare(on, x, labels);
+    pass_.differentiate(on, for_model(), x, labels, gradients_.view().data());
     optimiser_.take_rate(on, options_.schedule);
     optimiser_.step(on, parameters_, gradients_);
   }
@@ -160,7 +125,7 @@ class trainer {
     report.learning_rate = after.learning_rate;
     report.skipped = after.skipped_in_row > 0;
     report.gradient_norm = after.gradient_norm;
-    read_results(report);
+    pass_.read(report);
     return report;
   }
 
@@ -181,8 +146,14 @@ class trainer {
       const std::vector<std::int64_t> order = data_order(items, options_.seed, epoch);
       while (state_.epoch == epoch) {
         if (stop.load(std::memory_order_relaxed)) return false;
-        const std::int64_t count = std::min(options_.batch, items - state_.position);
-        const auto batch = source.load(part_of(order, state_.position, count), epoch);
+        const auto chosen = batch_of(order, state_.position);
+        const auto batch = source.load(chosen, epoch);
+        const auto count = static_cast<std::int64_t>(chosen.size()), next = state_.position + count;
+        if (detail::looks_ahead<Source> && next == items && epoch + 1 < options_.epochs) {
+          announce(source, data_order(items, options_.seed, epoch + 1), 0, epoch + 1);
+        } else {
+          announce(source, order, next, epoch);
+        }
         training_progress now;
         now.update = step_of(on, source, batch);
         advance(now, count);
@@ -197,10 +168,13 @@ class trainer {
   template <class Input>
   dynamic_view<2, const T, Device> predict(execution<Device>& on, const Input& x, std::int64_t batch,
                                            std::int64_t labels = 1) {
-    check_batch("x", x.extent(0), batch);
-    resize(on, batch * labels, Model::classes);
-    infer_batch(on, x, batch, labels);
-    return logits();
+    const rank<2> shape{{batch * labels, Model::classes}};
+    if (logits_.extents() != shape.array()) {
+      on.synchronize();  // with what it does to the old ones
+      logits_.resize(shape);
+    }
+    pass_.predict(on, for_model(), x, batch, labels, logits_.view());
+    return std::as_const(logits_).view();
   }
 
   /// The model on all items of a source, loaded in their order as of epoch 0, with the loss that it is trained on;
@@ -213,28 +187,26 @@ class trainer {
     std::iota(order.begin(), order.end(), std::int64_t{0});
     evaluation total;
     for (std::int64_t first = 0; first < items; first += options_.batch) {
-      const std::int64_t count = std::min(options_.batch, items - first);
-      const auto batch = source.load(part_of(order, first, count), 0);
-      if constexpr (fills<Source>) source.fill(on);
-      using loss = objective<std::remove_cvref_t<decltype(batch.labels)>>;
-      const std::int64_t rows = loss::rows_of_item(batch.labels), of_item = loss::classifies ? rows : 0;
-      const std::int64_t labels = count * of_item;
+      const auto chosen = batch_of(order, first);
+      const auto batch = source.load(chosen, 0);
+      announce(source, order, first + options_.batch, 0);
+      if constexpr (detail::fills<Source, Device>) source.fill(on);
+      using loss = detail::objective<std::remove_cvref_t<decltype(batch.labels)>>;
+      const std::int64_t of_item = loss::classifies ? loss::rows_of_item(batch.labels) : 0;
+      const std::int64_t labels = static_cast<std::int64_t>(chosen.size()) * of_item;
       if (!predicted.empty() && static_cast<std::int64_t>(predicted.size()) != items * of_item) {
         throw shape_error("trainer", "predicted", std::to_string(items * of_item) + " places",
                           std::to_string(predicted.size()));
       }
-      check_batch("x", batch.inputs.extent(0), count);
-      resize(on, count * rows, loss::template columns<Model>(batch.labels));
-      infer_batch(on, batch.inputs, count, rows);
       dynamic_view<1, std::int32_t, Device> classes;
       if (!predicted.empty()) {
         if (predicted_.extent(0) != labels) predicted_.resize({{labels}});
         classes = predicted_.view();
       }
-      compute_loss(on, batch.labels, classes, {});
+      pass_.evaluate(on, for_model(), batch.inputs, batch.labels, classes);
       on.check();
       update_report report;
-      read_results(report);
+      pass_.read(report);
       if (classes)
         Device::copy(predicted.data() + first * of_item, classes.data(),
                      static_cast<std::size_t>(labels) * sizeof(std::int32_t));
@@ -247,22 +219,22 @@ class trainer {
   }
 
  private:
-  template <class Labels>
-  using objective = detail::objective<Labels>;
-
-  /// Whether a source leaves work to the device.
+  /// Tells a source that wants to know which batch is next, from a place in the order of an epoch, if there is one.
   template <class Source>
-  static constexpr bool fills = requires(Source& source, execution<Device>& on) {
-    source.fill(on);
-  };
+  void announce(Source& source, const std::vector<std::int64_t>& order, std::int64_t first, std::int64_t epoch) const {
+    if constexpr (detail::looks_ahead<Source>) {
+      const auto items = static_cast<std::int64_t>(order.size());
+      if (first < items) source.prefetch(batch_of(order, first), epoch);
+    }
+  }
 
   /// One update from a batch that the source has loaded.
   template <class Source, class Batch>
   update_report step_of(execution<Device>& on, Source& source, const Batch& batch) {
-    if constexpr (!fills<Source>) {
+    if constexpr (!detail::fills<Source, Device>) {
       return step(on, batch.inputs, batch.labels);
     } else {
-      prepare(on, batch.inputs.extent(0), batch.labels);
+      pass_.prepare(on, batch.inputs, batch.labels);
       begin_step();
       steps_.run(on, key_of(batch), [&] {
         source.fill(on);
@@ -279,96 +251,26 @@ class trainer {
       return static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(memory.data()));
     };
     return {batch.labels.extent(0),
-            largest_,
+            pass_.moved(),
             place(batch.inputs),
-            place(y_),
             place(parameters_.master().view()),
             place(parameters_.rounded().view()),
             place(gradients_.view()),
-            place(parts_),
             place(optimiser_.first_moment().view()),
             place(optimiser_.second_moment().view())};
   }
+
+  parameters_of<Model, const T, Device> for_model() const { return parameters_.rounded().for_layer(model()); }
 
   static const trainer_options& checked(const trainer_options& options) {
     options.check();
     return options;
   }
 
-  static std::span<const std::int64_t> part_of(const std::vector<std::int64_t>& order, std::int64_t first,
-                                               std::int64_t count) {
-    return std::span(order).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
-  }
-
-  static void check_batch(const char* argument, std::int64_t items, std::int64_t expected) {
-    if (items != expected || items < 1) {
-      throw shape_error("trainer", argument, "as many items as labels, one or more: " + std::to_string(expected),
-                        std::to_string(items));
-    }
-  }
-
-  std::int64_t shards_of(std::int64_t rows) const noexcept { return rows > 0 ? (rows - 1) / options_.shard + 1 : 0; }
-
-  /// The rows of shard `index` of so many items, which have `rows` each.
-  template <class View>
-  auto shard(const View& all, std::int64_t items, std::int64_t index, std::int64_t rows = 1) const {
-    const detail::block_range range{index, options_.shard, items};
-    return all.slice(0, range.first * rows, (range.last - range.first) * rows);
-  }
-
-  /// The model on a batch, into y_.
-  template <class Input>
-  void infer_batch(execution<Device>& on, const Input& x, std::int64_t batch, std::int64_t rows_of_item) {
-    runner_.run(on, shards_of(batch), [&](execution<Device>& mine, std::int64_t index) {
-      typename Model::template context<infer> nothing;
-      model_.forward(mine, parameters_.rounded().for_layer(model_), shard(x, batch, index),
-                     shard(y_.view(), batch, index, rows_of_item), nothing);
-    });
-  }
-
-  /// The loss of y_, with what is asked for.
-  template <class Labels>
-  void compute_loss(execution<Device>& on, const Labels& labels, const dynamic_view<1, std::int32_t, Device>& predicted,
-                    const dynamic_view<2, T, Device>& dy) {
-    objective<Labels>::template compute<T, Device>(on, labels, options_.smoothing, y_.view(),
-                                                   {.loss = loss_.view(),
-                                                    .correct = counts_.view().slice(0, 0, 1),
-                                                    .counted = counts_.view().slice(0, 1, 1),
-                                                    .predicted = predicted,
-                                                    .dlogits = dy});
-  }
-
-  /// Makes room for a step of so many items.
-  template <class Labels>
-  void prepare(const execution<Device>& on, std::int64_t items, const Labels& labels) {
-    check_batch("x", items, labels.extent(0));
-    resize(on, items * objective<Labels>::rows_of_item(labels), objective<Labels>::template columns<Model>(labels));
-    largest_ = std::max(largest_, items);
-    const std::int64_t shards = shards_of(items);
-    if (shards > 1 && shards > parts_.extent(0)) {
-      on.synchronize();
-      parts_.resize({{shards, gradients_.size()}});
-    }
-  }
-
-  dynamic_view<2, const T, Device> logits() const { return y_.view(); }
-
-  void resize(const execution<Device>& on, std::int64_t rows, std::int64_t columns) {
-    const rank<2> shape{{rows, columns}};
-    if (y_.extents() == shape.array()) return;
-    on.synchronize();  // with what it does to the old ones
-    y_.resize(shape);
-    dy_.resize(shape);
-  }
-
-  void read_results(update_report& report) const {
-    number loss{};
-    std::int64_t counts[2] = {};
-    Device::copy(&loss, loss_.data(), sizeof loss);
-    Device::copy(counts, counts_.data(), sizeof counts);
-    report.loss = static_cast<double>(loss);
-    report.correct = counts[0];
-    report.counted = counts[1];
+  /// The items of the batch that begins at a place in an order.
+  std::span<const std::int64_t> batch_of(const std::vector<std::int64_t>& order, std::int64_t first) const {
+    const auto from = std::span(order).subspan(static_cast<std::size_t>(first));
+    return from.first(std::min(from.size(), static_cast<std::size_t>(options_.batch)));
   }
 
   /// Moves the state past one update of `count` items.
@@ -393,20 +295,14 @@ class trainer {
     state_.correct = state_.counted = 0;
   }
 
-  Model model_;
   trainer_options options_;
   master_parameters<T, Device> parameters_;
   parameter_block<T, Device> gradients_;
-  tensor<rank<2>, T, Device> parts_;  // [shards, parameters]: the gradients of several
   adamw<T, Device> optimiser_;
   training_state state_;
-  std::vector<typename Model::template context<train>> train_contexts_;  // one a shard
-  detail::shard_runner<Device> runner_;
+  detail::batch_pass<Model, T, Device> pass_;
   detail::repeated_calls<Device> steps_;
-  std::int64_t largest_ = 0;              // batch so far: what a step keeps for it has moved since the one before
-  tensor<rank<2>, T, Device> y_, dy_;     // [B, classes], or [B N, classes]
-  tensor<rank<1>, number, Device> loss_;  // [1]
-  tensor<rank<1>, std::int64_t, Device> counts_;     // [2]: correct, counted
+  tensor<rank<2>, T, Device> logits_;                // [B, classes], or [B N, classes], of a prediction
   tensor<rank<1>, std::int32_t, Device> predicted_;  // [B] or [B N], where asked for
 };
 

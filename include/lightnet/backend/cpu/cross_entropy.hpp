@@ -33,6 +33,11 @@ inline std::int64_t count_labels(const dynamic_view<1, const std::int32_t, cpu>&
   return counted;
 }
 
+inline void count_labels(execution<cpu>&, const dynamic_view<1, const std::int32_t, cpu>& labels, std::int64_t classes,
+                         std::int32_t ignore, std::int64_t* counted) {
+  *counted = count_labels(labels, classes, ignore);
+}
+
 /// The largest of a row, NaN aside; -infinity where there is none.
 template <class T>
 T largest(const T* row, std::int64_t count) noexcept {
@@ -104,7 +109,7 @@ double cross_entropy_row(const T* x, std::int64_t classes, std::int32_t label, d
   }
 }
 
-/// The mean over the rows that count and its gradient; blocks of rows of a fixed size, added in their order. Throws
+/// What the rows add to the mean, and its gradient; blocks of rows of a fixed size, added in their order. Throws
 /// value_error for a label that is no class, before anything is written.
 template <class T>
 void cross_entropy_rows(execution<cpu>& on, const cross_entropy_inputs<T, cpu>& in,
@@ -112,7 +117,8 @@ void cross_entropy_rows(execution<cpu>& on, const cross_entropy_inputs<T, cpu>& 
   const std::int64_t rows = in.logits.extent(0), classes = in.logits.extent(1);
   const std::int64_t counted = count_labels(in.labels, classes, in.ignore);
   const std::int64_t block = rows_of_block(classes), blocks = block_range::blocks(block, rows);
-  const double share = counted > 0 ? 1 / static_cast<double>(counted) : 0;
+  const std::int64_t all = in.mean_of ? in.mean_of(0) : counted;
+  const double share = all > 0 ? 1 / static_cast<double>(all) : 0;
   execution<cpu>::scope scratch{on};
   double* const loss = scratch.take<double>(blocks);
   std::int64_t* const correct = scratch.take<std::int64_t>(blocks);

@@ -41,6 +41,9 @@ struct cpu {
   }
   /// Whether operations may read and write there; nobody asks the system for the memory of its own process.
   static bool reaches(const void*) noexcept { return true; }
+  /// The device of this thread: there is one.
+  static int current() noexcept { return 0; }
+  static void make_current(int) noexcept {}
 
  private:
   /// The tokens of a head lie far apart, and a processor remembers the places of few pages: large memory is laid in pages

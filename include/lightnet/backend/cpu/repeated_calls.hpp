@@ -11,7 +11,7 @@ LIGHTNET_BEGIN_NAMESPACE
 namespace detail {
 
 /// What tells one repeated call from another: all that its kernels were given, addresses among it.
-using call_key = std::array<std::int64_t, 10>;
+using call_key = std::array<std::int64_t, 8>;
 
 /// Calls that come again and again, which a backend may make in a shorter way.
 template <class Device>

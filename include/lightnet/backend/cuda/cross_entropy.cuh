@@ -39,6 +39,14 @@ __global__ void __launch_bounds__(row_tiling::threads)
   if (threadIdx.x == 0) *counted = count;
 }
 
+inline void count_labels(execution<cuda>& on, const dynamic_view<1, const std::int32_t, cuda>& labels,
+                         std::int64_t classes, std::int32_t ignore, std::int64_t* counted) {
+  row_tiling one_block{labels.extent(0), classes};
+  one_block.lanes = row_tiling::threads;
+  launch(on, "count_labels", {1, row_tiling::threads}, count_labels_kernel<std::int32_t>, one_block, labels.data(),
+         labels.stride(0), classes, ignore, counted, on.bad_content());
+}
+
 struct larger_number {
   template <class T>
   __device__ T operator()(T a, T b) const noexcept {
@@ -60,7 +68,7 @@ struct cross_entropy_memory {
   std::int64_t labels_stride;
   double smoothing;
   std::int32_t ignore;
-  const std::int64_t* counted;
+  const std::int64_t* mean_of;  // [1]
   double* row_loss;             // [R]
   std::int32_t* row_predicted;  // [R]
   T* dlogits;                   // or null
@@ -80,7 +88,7 @@ __global__ void __launch_bounds__(row_tiling::threads)
   __shared__ double sum_slots[row_tiling::warps];
   const std::int64_t classes = tiling.columns;
   const int lane = tiling.lane();
-  const double share = *memory.counted > 0 ? 1 / static_cast<double>(*memory.counted) : 0;
+  const double share = *memory.mean_of > 0 ? 1 / static_cast<double>(*memory.mean_of) : 0;
   const double evenly = memory.smoothing / static_cast<double>(classes);
   for (std::int64_t row = tiling.first_row(); row < tiling.rows; row += tiling.row_step()) {
     const T* const x = memory.logits + row * memory.logits_stride;
@@ -139,33 +147,38 @@ struct cross_entropy_results {
   std::int64_t predicted_stride;
 };
 
-/// Adds what the rows gave, in a fixed order. Tile: one block.
+/// Adds what the rows gave, in a fixed order; labels that are no class are reported. Tile: one block.
 template <class T>
 __global__ void __launch_bounds__(row_tiling::threads)
     cross_entropy_total_kernel(row_tiling tiling, cross_entropy_memory<T> memory, std::int64_t classes,
-                               cross_entropy_results<T> to) {
+                               cross_entropy_results<T> to, unsigned* bad_content) {
   __shared__ double loss_slots[row_tiling::warps];
-  __shared__ long long correct_slots[row_tiling::warps];
+  __shared__ long long count_slots[row_tiling::warps];
   double loss = 0;
-  long long correct = 0;
+  long long correct = 0, counted = 0;
+  bool bad = false;
 #pragma unroll 4
   for (std::int64_t row = threadIdx.x; row < tiling.rows; row += row_tiling::threads) {
-    const std::int32_t label = checked_label{memory.labels[row * memory.labels_stride], classes, memory.ignore}.value;
+    const checked_label label{memory.labels[row * memory.labels_stride], classes, memory.ignore};
     const std::int32_t predicted = memory.row_predicted[row];
     loss += memory.row_loss[row];
-    correct += label >= 0 && predicted == label ? 1 : 0;
+    counted += label.value >= 0 ? 1 : 0;
+    correct += label.value >= 0 && predicted == label.value ? 1 : 0;
+    bad = bad || label.bad;
     if (to.predicted) to.predicted[row * to.predicted_stride] = predicted;
   }
+  if (bad) atomicOr(bad_content, 1U);
   loss = combine_row(tiling, loss, loss_slots, add_numbers{});
-  correct = combine_row(tiling, correct, correct_slots, add_numbers{});
+  correct = combine_row(tiling, correct, count_slots, add_numbers{});
+  counted = combine_row(tiling, counted, count_slots, add_numbers{});
   if (threadIdx.x != 0) return;
-  const std::int64_t counted = *memory.counted;
-  if (to.loss) *to.loss = static_cast<accumulator<T>>(counted > 0 ? loss * (1 / static_cast<double>(counted)) : 0);
+  const std::int64_t all = *memory.mean_of;
+  if (to.loss) *to.loss = static_cast<accumulator<T>>(all > 0 ? loss * (1 / static_cast<double>(all)) : 0);
   if (to.correct) *to.correct = correct;
   if (to.counted) *to.counted = counted;
 }
 
-/// The mean over the rows that count and its gradient. A label that is no class makes its row count as ignored, and sets
+/// What the rows add to the mean, and its gradient. A label that is no class makes its row count as ignored, and sets
 /// the flag of the execution.
 template <class T>
 void cross_entropy_rows(execution<cuda>& on, const cross_entropy_inputs<T, cuda>& in,
@@ -176,26 +189,29 @@ void cross_entropy_rows(execution<cuda>& on, const cross_entropy_inputs<T, cuda>
   row_tiling one_block = tiling;
   one_block.lanes = row_tiling::threads;
   execution<cuda>::scope scratch{on};
-  auto* const counted = scratch.take<std::int64_t>(1);
+  const std::int64_t* mean_of = in.mean_of.data();
+  if (!mean_of) {
+    auto* const counted = scratch.take<std::int64_t>(1);
+    count_labels(on, in.labels, classes, in.ignore, counted);
+    mean_of = counted;
+  }
   const cross_entropy_memory<T> memory{in.logits.data(),
                                        in.logits.stride(0),
                                        in.labels.data(),
                                        in.labels.stride(0),
                                        in.smoothing,
                                        in.ignore,
-                                       counted,
+                                       mean_of,
                                        scratch.take<double>(rows),
                                        scratch.take<std::int32_t>(rows),
                                        out.dlogits.data(),
                                        out.dlogits.stride(0)};
   const cross_entropy_results<T> results{out.loss.data(), out.correct.data(), out.counted.data(), out.predicted.data(),
                                          out.predicted.stride(0)};
-  launch(on, "cross_entropy", {1, row_tiling::threads}, count_labels_kernel<std::int32_t>, one_block, in.labels.data(),
-         in.labels.stride(0), classes, in.ignore, counted, on.bad_content());
   launch(on, "cross_entropy", {std::min(tiling.blocks(), most), row_tiling::threads}, cross_entropy_kernel<T>, tiling,
          memory);
   launch(on, "cross_entropy", {1, row_tiling::threads}, cross_entropy_total_kernel<T>, one_block, memory, classes,
-         results);
+         results, on.bad_content());
 }
 
 }  // namespace detail

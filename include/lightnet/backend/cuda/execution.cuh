@@ -48,6 +48,15 @@ struct cuda {
     }
     return attributes.devicePointer != nullptr && attributes.type != cudaMemoryTypeUnregistered;
   }
+  /// The current device of this thread; a new thread's is the first.
+  static int current() {
+    int device = 0;
+    detail::check_cuda("cuda::current", "cudaGetDevice", cudaGetDevice(&device));
+    return device;
+  }
+  static void make_current(int device) {
+    detail::check_cuda("cuda::make_current", "cudaSetDevice", cudaSetDevice(device));
+  }
 };
 
 /// The same numbers in memory of another device.
@@ -66,7 +75,7 @@ class execution<cuda> {
  public:
   /// On a stream that somebody else owns, of the current device; null is the device's default stream.
   explicit execution(cudaStream_t stream = nullptr) : stream_{stream} {
-    detail::check_cuda("execution", "cudaGetDevice", cudaGetDevice(&device_));
+    device_ = cuda::current();
     detail::check_cuda("execution", "cudaDeviceGetAttribute",
                        cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device_));
     detail::check_cuda("execution", "cudaDeviceGetAttribute",
