@@ -18,11 +18,12 @@ struct arguments {
   std::optional<double> decay;
   std::optional<std::int64_t> limit;  // bytes of text
   int threads = 0;
-  std::optional<std::string> data;  // a file in place of the Bible
+  std::optional<std::string> data;       // a file in place of the Bible
+  std::optional<std::string> tokenizer;  // a file of SentencePiece in place of bytes
   std::optional<std::string> resume;
   std::string output;
   std::string prompt = "And God said";
-  std::int64_t count = 500;  // bytes that go on from the prompt
+  std::int64_t count = 500;  // tokens that go on from the prompt
   lightnet::sampling_options sampling{.temperature = 0.8, .top_k = 0, .top_p = 0.95};
 };
 

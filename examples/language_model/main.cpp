@@ -10,6 +10,21 @@
 #include "command_line.hpp"
 #include "training.hpp"
 
+namespace {
+
+/// Trains on pieces of words. Throws lightnet::file_error where the program was built without SentencePiece.
+int demonstrate_pieces(const language_model::arguments& given, const std::optional<lightnet::checkpoint>& saved) {
+#if defined(LANGUAGE_MODEL_SENTENCEPIECE)
+  return language_model::demonstrate<language_model::piece_tokenizer>(given, saved);
+#else
+  throw lightnet::file_error(*given.tokenizer,
+                             "needs SentencePiece, which this program was built without; install the "
+                             "Debian package libsentencepiece-dev, and configure and build again");
+#endif
+}
+
+}  // namespace
+
 int main(int count, char** values) {
   try {
     std::optional<int> exit_code;
@@ -17,7 +32,8 @@ int main(int count, char** values) {
     if (exit_code) return *exit_code;
     std::optional<lightnet::checkpoint> saved;
     if (given.resume) saved.emplace(*given.resume);
-    return language_model::demonstrate(given, saved);
+    if (given.tokenizer) return demonstrate_pieces(given, saved);
+    return language_model::demonstrate<language_model::byte_tokenizer>(given, saved);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 2;

@@ -21,7 +21,7 @@ struct settings {
   std::uint64_t seed = 1;
   std::int64_t epochs = 1;
   std::int64_t batch = 16;
-  std::int64_t length = 128;   // bytes of a piece of text
+  std::int64_t length = 128;   // tokens of a piece of text
   std::int64_t shard = 2;      // pieces that a thread takes through the network at a time
   double peak_rate = 8e-3;     // of a cosine that ends at zero
   double warmup_share = 0.05;  // of all updates
@@ -29,7 +29,7 @@ struct settings {
   double clip_norm = 1;
   std::int64_t points = 40;      // of the curve
   std::int64_t tests = 8;        // in the course of training, on a part of what is held out
-  std::int64_t tested = 32'768;  // its bytes
+  std::int64_t tested = 32'768;  // its tokens
 };
 
 #if defined(LIGHTNET_HAS_CUDA)
@@ -85,10 +85,11 @@ inline lightnet::trainer_options options_for(const settings& chosen, std::int64_
 }
 
 /// What a checkpoint must share with this program beside the trainer's options and the shapes of the parameters.
-inline std::string description_of(const settings& chosen) {
+inline std::string description_of(const settings& chosen, int vocabulary) {
   return "causal_language_model width=" + std::to_string(model_options::width) +
          " heads=" + std::to_string(model_options::heads) + " layers=" + std::to_string(model_options::layers) +
          " inner=" + std::to_string(model_options::inner) + " modes=" + std::to_string(model_options::modes) +
+         (vocabulary == 256 ? "" : " vocabulary=" + std::to_string(vocabulary)) +
          " length=" + std::to_string(chosen.length);
 }
 

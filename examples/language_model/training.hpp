@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <lightnet/model/generate.hpp>
@@ -24,37 +25,46 @@
 #include "common/text.hpp"
 #include "corpus.hpp"
 #include "settings.hpp"
+#include "tokenizer.hpp"
 
 namespace language_model {
 
-using model = lightnet::causal_language_model<model_options, 1, float, device>;
-using trainer = lightnet::trainer<model, float, device>;
-
-/// Of a loss in nats a byte.
-inline double bits_per_byte(double loss) { return loss / std::numbers::ln2; }
+/// The network for tokens of some kind.
+template <class Tokenizer>
+struct options_of : model_options {
+  static constexpr int vocabulary = Tokenizer::vocabulary;
+};
+template <class Tokenizer>
+using trainer_of =
+    lightnet::trainer<lightnet::causal_language_model<options_of<Tokenizer>, 1, float, device>, float, device>;
 
 /// Prints the prompt and what the model makes of it.
-inline void write_sample(lightnet::execution<device>& on, const trainer& trained, const arguments& given) {
-  const std::vector<std::int32_t> prompt = [&] {
-    std::vector<std::int32_t> tokens;
-    for (const char byte : given.prompt) tokens.push_back(static_cast<unsigned char>(byte));
-    return tokens;
-  }();
+template <class Tokenizer>
+void write_sample(lightnet::execution<device>& on, const trainer_of<Tokenizer>& trained, const Tokenizer& tokenizer,
+                  const arguments& given) {
+  const std::vector<std::int32_t> prompt = tokenizer.encode(given.prompt);
   lightnet::sampler choose{given.sampling, trained.options().seed};
   std::printf("--- a sample ---\n%s", given.prompt.c_str());
   lightnet::generate(on, trained.model(), trained.parameters().for_layer(trained.model()),
-                     std::span<const std::int32_t>(prompt), given.count, choose,
-                     [](std::int32_t byte) { std::fputc(byte, stdout); });
+                     std::span<const std::int32_t>(prompt), given.count, choose, [&](std::int32_t token) {
+                       const std::string text = tokenizer.decode(token);
+                       std::fwrite(text.data(), 1, text.size(), stdout);
+                     });
   std::printf("\n---\n");
 }
 
 /// Trains, or goes on from a checkpoint, tests and writes. Gives the exit code.
-inline int demonstrate(const arguments& given, const std::optional<lightnet::checkpoint>& saved) {
+template <class Tokenizer>
+int demonstrate(const arguments& given, const std::optional<lightnet::checkpoint>& saved) {
   namespace fs = std::filesystem;
   const auto standard = settings_of(given);
-  const auto description = description_of(standard);
+  const auto description = description_of(standard, Tokenizer::vocabulary);
   const auto all = load_corpus(given, standard.length + 1);
-  const examples::bytes learned{all.learned()}, held_out{all.held_out()};
+  const Tokenizer tokenizer{given.tokenizer, all.learned()};
+  const examples::tokens learned{tokenizer.encode(all.learned())}, held_out{tokenizer.encode(all.held_out())};
+  const double tokens_per_byte =
+      static_cast<double>(held_out.view().extent(0)) / static_cast<double>(all.held_out().size());
+  const auto bits_per_byte = [&](double loss) { return loss / std::numbers::ln2 * tokens_per_byte; };
   lightnet::token_options cut{.length = standard.length};
   lightnet::token_batches<device> testing{held_out.view(), cut};
   const auto few = std::min(held_out.view().extent(0), standard.tested + 1);
@@ -69,7 +79,7 @@ inline int demonstrate(const arguments& given, const std::optional<lightnet::che
 
   machine used{given.threads};
   auto& on = used.on;
-  trainer trained{{}, options};
+  trainer_of<Tokenizer> trained{{}, options};
   examples::recorder record{updates / standard.points, "additive"};
   if (saved) {
     record.restore(*saved, description);
@@ -82,8 +92,9 @@ inline int demonstrate(const arguments& given, const std::optional<lightnet::che
   const auto checkpoint_path = folder / "language_model.safetensors";
   const auto parameters = trained.parameters().size();
   std::printf("LightNet: %s parameters, %s bytes to learn from, %s held out, %s\n",
-              examples::grouped(parameters).c_str(), examples::grouped(learned.view().extent(0)).c_str(),
-              examples::grouped(held_out.view().extent(0)).c_str(), used.name().c_str());
+              examples::grouped(parameters).c_str(),
+              examples::grouped(static_cast<std::int64_t>(all.learned().size())).c_str(),
+              examples::grouped(static_cast<std::int64_t>(all.held_out().size())).c_str(), used.name().c_str());
   std::fflush(stdout);
 
   examples::stop_on_signals();
@@ -94,7 +105,7 @@ inline int demonstrate(const arguments& given, const std::optional<lightnet::che
                                updates_of_epoch,
                                std::min(options.batch, training.size()) * standard.length,
                                trained.state().step,
-                               {.loss = "bits/byte", .items = "bytes", .loss_scale = bits_per_byte(1)}};
+                               {.loss = "bits/byte", .items = Tokenizer::items, .loss_scale = bits_per_byte(1)}};
     auto last = std::chrono::steady_clock::now();
     finished = trained.run(on, training, examples::stop, [&](const lightnet::training_progress& now) {
       bar.update(now.step, now.loss, now.accuracy);
@@ -124,11 +135,11 @@ inline int demonstrate(const arguments& given, const std::optional<lightnet::che
   const auto result = trained.evaluate(on, testing);
   record.add_test(result);
   examples::write_curve(folder / "language_model.csv", record.curve());
-  write_sample(on, trained, given);
+  write_sample(on, trained, tokenizer, given);
   std::printf("%s\n%s\n", checkpoint_path.c_str(), (folder / "language_model.csv").c_str());
   std::printf("bits_per_byte=%.4f accuracy=%.4f bytes=%lld parameters=%lld seconds=%.1f\n", bits_per_byte(result.loss),
-              result.accuracy(), static_cast<long long>(result.counted), static_cast<long long>(parameters),
-              record.seconds());
+              result.accuracy(), std::llround(static_cast<double>(result.counted) / tokens_per_byte),
+              static_cast<long long>(parameters), record.seconds());
   return 0;
 }
 
