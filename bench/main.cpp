@@ -27,6 +27,7 @@ int main(int argc, char** argv) {
   bench::add_md_lrpe_rows();
   bench::add_md_tpe_rows();
   bench::add_training_rows();
+  bench::add_decoding_rows();
 
   bench::table_reporter table;
   benchmark::RunSpecifiedBenchmarks(&table);

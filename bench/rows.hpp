@@ -15,5 +15,6 @@ void add_elementwise_rows();
 void add_md_lrpe_rows();
 void add_md_tpe_rows();
 void add_training_rows();
+void add_decoding_rows();
 
 }  // namespace bench

@@ -5,6 +5,7 @@
 #include "cuda/row.cuh"
 
 #include <benchmark/benchmark.h>
+#include <lightnet/backend/cuda/graph.cuh>
 
 #include <algorithm>
 #include <cstdlib>
@@ -47,7 +48,8 @@ double median(std::vector<double> all) {
 }
 
 void run(benchmark::State& state, const gpu_row& row) {
-  ln::execution<ln::cuda> on;
+  const ln::cuda_stream stream;  // not the default one, which no graph captures
+  ln::execution<ln::cuda> on{stream.get()};
   on.allow_hopper = std::getenv("LIGHTNET_BENCH_AMPERE") == nullptr;
   const auto call = row.prepare();
   // Read and written bytes add up to what the row moves; small rows copy enough to leave the caches, and to take longer
@@ -98,6 +100,7 @@ int main(int argc, char** argv) {
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   bench::add_recurrence_rows();
   bench::add_position_rows();
+  bench::add_decoding_rows();
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
   return 0;

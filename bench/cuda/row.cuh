@@ -33,6 +33,7 @@ ln::tensor<ln::rank<static_cast<int>(sizeof...(Extent))>, T, ln::cuda> normal(st
   return made;
 }
 
+void add_decoding_rows();
 void add_position_rows();
 void add_recurrence_rows();
 

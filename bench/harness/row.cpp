@@ -50,14 +50,14 @@ class measurement {
 
   const row& of() const { return row_; }
 
-  /// The limits and the plain implementation, right before a call. Copying is once for each call and moves as much as
-  /// the row does, so that neither finds more of its arrays in the caches than the other.
+  /// The limits and the plain implementation, right before a call. Copying, or reading, is once for each call and moves as
+  /// much as the row does, so that neither finds more of its arrays in the caches than the other.
   void take_limits() {
     if (row_.least.bytes == 0) return;
     for (int run = 0; run < 3; ++run) fma_.take(1 / fma_rate());
     if (rounds_++ < rounds_of_sgemm) sgemm_.take(1 / sgemm_rate());
     if (task_.plain) plain_.take(seconds(task_.plain));
-    copy_.take(1 / copy_rate(row_.threads, row_.least.bytes));
+    bytes_.take(1 / (reads() ? read_rate : copy_rate)(row_.threads, row_.least.bytes));
   }
 
   void call() { time_.take(seconds(task_.call)); }
@@ -76,13 +76,14 @@ class measurement {
     state.counters["workspace_kib"] = static_cast<double>(workspace_) / 1024;
     if (row_.least.bytes > 0) {
       const double by_flops = row_.least.flops * fma_.value() / row_.threads;
-      const double by_bytes = row_.least.bytes * copy_.value();
-      const bool copying = row_.least.by == limit::copying || (row_.least.by == limit::either && by_bytes > by_flops);
-      state.SetLabel(copying ? "copy" : "FMA");
-      state.counters["of_limit"] = (copying ? by_bytes : by_flops) / time_.value();
+      const double by_bytes = row_.least.bytes * bytes_.value();
+      const bool either = row_.least.by == limit::either || reads();
+      const bool moving = row_.least.by == limit::copying || (either && by_bytes > by_flops);
+      state.SetLabel(!moving ? "FMA" : reads() ? "read" : "copy");
+      state.counters["of_limit"] = (moving ? by_bytes : by_flops) / time_.value();
       state.counters["fma_gflops"] = 1e-9 / fma_.value();
       state.counters["sgemm_gflops"] = 1e-9 / sgemm_.value();
-      state.counters["copy_gbytes"] = 1e-9 / copy_.value();
+      state.counters[reads() ? "read_gbytes" : "copy_gbytes"] = 1e-9 / bytes_.value();
     }
     if (task_.plain) {
       state.counters["speedup"] = plain_.value() / task_.plain_tokens * row_.tokens / time_.value();
@@ -93,6 +94,8 @@ class measurement {
 
  private:
   static constexpr int least_rounds = 5, rounds_of_sgemm = 8;
+
+  bool reads() const { return row_.least.by == limit::either_reading; }
 
   // Two calls in turns, and the median of nine such pairs: what disturbs one of a pair mostly disturbs the other.
   void compare() {
@@ -111,7 +114,7 @@ class measurement {
   std::size_t workspace_ = 0;
   double ratio_ = 0;
   int rounds_ = 0;
-  least_of time_, plain_, fma_, copy_, sgemm_;  // seconds: of a call, and for each operation or byte
+  least_of time_, plain_, fma_, bytes_, sgemm_;  // seconds: of a call, and for each operation or byte
 };
 
 // The memory of a row is given back when the next begins.

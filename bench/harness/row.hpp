@@ -8,9 +8,9 @@
 /// A row of the table: an operation, the least that it could take, and what it is compared with.
 namespace bench {
 
-/// What sets the least time of a row: flops / (threads times the rate of multiply-adds), bytes / (copy rate), or the
-/// longer of these.
-enum class limit { multiply_adds, copying, either };
+/// What sets the least time of a row: flops / (threads times the rate of multiply-adds), bytes / (copy rate), the longer of
+/// these, or the longer of the first and bytes / (read rate).
+enum class limit { multiply_adds, copying, either, either_reading };
 
 /// The least that an operation needs, whatever it executes.
 struct work {

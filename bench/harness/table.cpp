@@ -52,7 +52,7 @@ void table_reporter::ReportRuns(const std::vector<Run>& report) {
       continue;
     }
     for (const char* limit : {"fma_gflops", "sgemm_gflops"}) gather(run, limit, 1);
-    gather(run, "copy_gbytes", of->threads);
+    for (const char* limit : {"copy_gbytes", "read_gbytes"}) gather(run, limit, of->threads);
     if (counter(run, "of_limit") > 0) {
       if (!begun_) {
         out << "\n| row | µs | of the limit | wanted | times plain | wanted | workspace |\n"
@@ -91,14 +91,16 @@ void table_reporter::Finalize() {
   }
   if (!limits_.empty()) out << "\n| limit, lowest and highest of all rows | |\n|---|--:|\n";
   for (const auto& [limit, over_rows] : limits_) {
-    const bool copy = limit.first == "copy_gbytes", sgemm = limit.first == "sgemm_gflops";
+    const bool copy = limit.first == "copy_gbytes", read = limit.first == "read_gbytes";
+    const bool sgemm = limit.first == "sgemm_gflops";
     out << "| "
         << (copy    ? "copy"
+            : read  ? "read"
             : sgemm ? "Eigen's sgemm"
                     : "multiply-adds")
         << ", " << limit.second << (limit.second == 1 ? " thread | " : " threads | ")
         << text_of("%.1f to ", over_rows.least) + text_of("%.1f", over_rows.most)
-        << (copy ? " GB/s |\n" : " GFLOP/s |\n");
+        << (copy || read ? " GB/s |\n" : " GFLOP/s |\n");
   }
   out << std::flush;
 }

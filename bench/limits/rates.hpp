@@ -15,4 +15,7 @@ double sgemm_rate();
 /// included; at least 32 MiB, which is far more than an L2 cache holds, and at most 128 MiB.
 double copy_rate(int threads, double bytes);
 
+/// Bytes a second of `threads` threads that together read so many bytes once, at least 128 MiB, at most 1 GiB.
+double read_rate(int threads, double bytes);
+
 }  // namespace bench

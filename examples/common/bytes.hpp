@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Texts as bytes, and bytes as tokens.
+// Texts as bytes, and tokens in memory of the device.
 
 #include <array>
 #include <cstddef>
@@ -30,19 +30,29 @@ inline std::string file_text(const std::string& path) {
   return text;
 }
 
-/// Bytes as tokens, in memory of the device. // [bytes]
-class bytes {
+/// Tokens in memory of the device. // [tokens]
+class tokens {
  public:
-  explicit bytes(std::string_view text) : tokens_{{{static_cast<std::int64_t>(text.size())}}} {
-    std::vector<std::int32_t> values;
-    values.reserve(text.size());
-    for (const char byte : text) values.push_back(static_cast<unsigned char>(byte));
+  explicit tokens(const std::vector<std::int32_t>& values) : tokens_{{{static_cast<std::int64_t>(values.size())}}} {
     if (!values.empty()) device::copy(tokens_.data(), values.data(), values.size() * sizeof values[0]);
   }
   [[nodiscard]] auto view() const { return tokens_.view(); }
 
  private:
   lightnet::tensor<lightnet::rank<1>, std::int32_t, device> tokens_;
+};
+
+/// A token for each byte.
+inline std::vector<std::int32_t> byte_tokens(std::string_view text) {
+  std::vector<std::int32_t> values;
+  values.reserve(text.size());
+  for (const char byte : text) values.push_back(static_cast<unsigned char>(byte));
+  return values;
+}
+
+/// Bytes as tokens in memory of the device. // [bytes]
+struct bytes : tokens {
+  explicit bytes(std::string_view text) : tokens{byte_tokens(text)} {}
 };
 
 }  // namespace examples

@@ -13,9 +13,10 @@
 namespace language_model {
 
 struct arguments : examples::text_arguments {
-  std::optional<std::string> data;  // a file in place of the Bible
+  std::optional<std::string> data;       // a file in place of the Bible
+  std::optional<std::string> tokenizer;  // a file of SentencePiece in place of bytes
   std::string prompt = "And God said";
-  std::int64_t count = 500;  // bytes that go on from the prompt
+  std::int64_t count = 500;  // tokens that go on from the prompt
   lightnet::sampling_options sampling{.temperature = 0.8, .top_k = 0, .top_p = 0.95};
 };
 

@@ -28,9 +28,13 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
       ->check(CLI::PositiveNumber);
   app.add_option("--data", given.data, "A text to learn from, in place of the Bible of the Debian package bible-kjv")
       ->type_name("FILE");
+  app.add_option(
+         "--tokenizer", given.tokenizer,
+         "Learn pieces of words in place of bytes: a BPE model of SentencePiece; made from the text where missing")
+      ->type_name("FILE");
   app.add_option("--prompt", given.prompt, "What the model goes on from, one byte or more")
       ->check([](const std::string& text) { return std::string{text.empty() ? "must not be empty" : ""}; });
-  app.add_option("--count", given.count, "Bytes that it writes")->check(CLI::Range(0, 100'000'000));
+  app.add_option("--count", given.count, "Tokens that it writes")->check(CLI::Range(0, 100'000'000));
   app.add_option("--temperature", given.sampling.temperature, "Divides the logits; 0 takes the likeliest byte")
       ->check(CLI::Range(0.0, 1e6));
   app.add_option("--top-k", given.sampling.top_k, "Takes one of the K likeliest bytes; 0: of all")

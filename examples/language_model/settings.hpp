@@ -61,10 +61,11 @@ inline settings settings_of(const arguments& given) {
 }
 
 /// What a checkpoint must share with this program beside the trainer's options and the shapes of the parameters.
-inline std::string description_of(const settings& chosen) {
+inline std::string description_of(const settings& chosen, int vocabulary) {
   return "causal_language_model width=" + std::to_string(model_options::width) +
          " heads=" + std::to_string(model_options::heads) + " layers=" + std::to_string(model_options::layers) +
          " inner=" + std::to_string(model_options::inner) + " modes=" + std::to_string(model_options::modes) +
+         (vocabulary == 256 ? "" : " vocabulary=" + std::to_string(vocabulary)) +
          " length=" + std::to_string(chosen.length);
 }
 

@@ -46,6 +46,7 @@
 #include <lightnet/model/attention.hpp>
 #include <lightnet/model/block.hpp>
 #include <lightnet/model/causal_language_model.hpp>
+#include <lightnet/model/decoder.hpp>
 #include <lightnet/model/diffusion.hpp>
 #include <lightnet/model/fla_language_model.hpp>
 #include <lightnet/model/generate.hpp>

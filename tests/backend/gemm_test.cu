@@ -24,6 +24,7 @@ layout backwards(std::int64_t rows, std::int64_t columns) {
   return {-columns, 1, rows * columns - columns, rows * columns};
 }
 layout one_row_again(std::int64_t, std::int64_t columns) { return {0, 1, 0, columns}; }
+layout columns_side_by_side(std::int64_t rows, std::int64_t columns) { return {1, rows, 0, rows * columns}; }
 layout odd_address(std::int64_t rows, std::int64_t columns) { return {columns, 1, 1, rows * columns + 1}; }
 using make_layout = layout (*)(std::int64_t, std::int64_t);
 
@@ -157,6 +158,12 @@ void check() {
     check_one<T>(on, {37, 21, 45, backwards, dense, dense, accumulate});
     check_one<T>(on, {37, 21, 45, dense, backwards, backwards, accumulate});
     check_one<T>(on, {37, 21, 4500, backwards, dense, backwards, accumulate});
+  }
+  // One row times columns at whole multiples of 16 bytes, and beside it where these are not given.
+  for (const size& s : {size{1, 37, 1032}, {1, 9, 6784}, {1, 1, 8}, {1, 16, 136}, {1, 37, 1031}, {2, 37, 1032}}) {
+    for (const bool accumulate : {false, true}) {
+      check_one<T>(on, {s.m, s.n, s.k, dense, columns_side_by_side, rows_apart, accumulate});
+    }
   }
   // Every row of A is the same one.
   const question q{37, 21, 45, one_row_again, dense, dense, false};

@@ -43,6 +43,27 @@ mistake "--temperature" --temperature -1
 mistake "--top-k" --top-k 257
 mistake "--top-p" --top-p 0
 mistake "--count" --count -1
+# Pieces of words: made from the text once, and the same text and curve from the file; the package may be missing.
+awk 'BEGIN { for (i = 1; i <= 12000; ++i) { x = (i * i * 7919 + i) % 4001; w = ""; while (x > 0) { w = w sprintf("%c", 97 + x % 23); x = int(x / 3) } printf "%s%s", w, i % 9 ? " " : "\n" } }' >"$here/words"
+pieces=(--data "$here/words" --tokenizer)
+if train made "${pieces[@]}" "$here/model"; then
+  text=$(sample)
+  grep -q ' bytes to learn from' "$here/log" || fail "no bytes"
+  before=$(cksum <"$here/model")
+  train read "${pieces[@]}" "$here/model" || fail "with a file of pieces it ends with $?"
+  [ "$(curve read)" = "$(curve made)" ] && [ "$(sample)" = "$text" ] || fail "another training with the same pieces"
+  train read --data "$here/words" --resume "$here/made/language_model.safetensors" --tokenizer "$here/model" ||
+    fail "pieces of a checkpoint: ends with $?"
+  [ "$(sample)" = "$text" ] || fail "another text with the pieces of a checkpoint"
+  mistake "and this one has" --data "$here/words" --resume "$here/made/language_model.safetensors"
+  mistake "sentencepiece: " --tokenizer "$here/text"
+  mistake "sentencepiece: " --tokenizer "$here/none" --limit 30000
+  [ "$(cksum <"$here/model")" = "$before" ] || fail "the pieces were written again"
+  [ ! -e "$here/none" ] || fail "pieces of too little text were written"
+else
+  grep -q 'install the Debian package libsentencepiece-dev' "$here/log" || fail "pieces: nothing said about the package"
+  mistake "libsentencepiece-dev" --tokenizer "$here/model"
+fi
 PATH=$here "$program" --output "$here/whole" >"$here/log" 2>&1
 [ $? -eq 2 ] || fail "without the package bible-kjv it ends with another code"
 grep -q 'install the Debian package bible-kjv' "$here/log" || fail "nothing said about the package"

@@ -95,8 +95,9 @@ void check() {
   struct size {
     std::int64_t m, n, k;
   };
-  const size sizes[] = {{7, 5, 11},   {1, 33, 19},    {29, 1, 37},  {1, 1, 1030},     {3, 4, 1}, {517, 19, 23},
-                        {300, 7, 70}, {13, 21, 1025}, {5, 9, 3071}, {257, 515, 1030}, {6, 7, 0}, {0, 7, 5}};
+  const size sizes[] = {{7, 5, 11},    {1, 33, 19},  {29, 1, 37},    {1, 1, 1030},  {3, 4, 1},
+                        {517, 19, 23}, {300, 7, 70}, {13, 21, 1025}, {5, 9, 3071},  {257, 515, 1030},
+                        {6, 7, 0},     {0, 7, 5},    {1, 133, 77},   {64, 131, 70}, {65, 67, 70}};
   double worst = 0;
   for (const size& s : sizes) {
     for (const bool a_across : {false, true}) {
@@ -132,6 +133,16 @@ TEST_CASE("gemm in double multiplies, whatever the layouts, with the same bits f
 }
 TEST_CASE("gemm in bfloat16 adds in float and rounds once, with the same bits for any number of threads") {
   check<ln::bfloat16>();
+}
+
+TEST_CASE("gemm: of a few rows, each has the bits that it has among others") {
+  const std::int64_t n = 131, k = 150;
+  const auto rows = [&](std::int64_t m) {
+    list<float> all = product<float>({m, n, k, false, true, false}, 2);
+    all.resize(static_cast<std::size_t>(2 * (n + 3)));
+    return all;
+  };
+  for (const std::int64_t m : {3, 16, 17, 64}) CHECK(numbers::same_bits(rows(m), rows(2)));
 }
 
 // For the whole program, see gemm.hpp.

@@ -189,6 +189,36 @@ TEST_CASE("a token allocates nothing, however many there were before") {
   CHECK(allocation::count == before);
 }
 
+TEST_CASE("a decoder goes on with texts as the model does, and allocates nothing for a token") {
+  const question q;
+  const list<double> whole = q.forward<ln::infer>();
+  ln::execution<ln::cpu> on(2);
+  ln::decoder<model, double> text(model{}, q.params(), batch);
+  list<std::int32_t> some;
+  const auto tokens_at = [&](std::int64_t t) {
+    list<std::int32_t> next;
+    for (std::int64_t b = 0; b < batch; ++b) next.push_back(q.tokens[static_cast<std::size_t>(b * length + t)]);
+    return next;
+  };
+  const auto read = [&] { return list<double>(text.logits().data(), text.logits().data() + text.logits().size()); };
+  for (std::int64_t b = 0; b < batch; ++b) {
+    for (std::int64_t t = 0; t < 20; ++t) some.push_back(q.tokens[static_cast<std::size_t>(b * length + t)]);
+  }
+  text.read(on, numbers::view_of<2>(std::as_const(some), {batch, 20}));
+  CHECK(numbers::largest_difference(read(), after(whole, 19)) <= 1e-12);
+  for (std::int64_t t = 20; t < length; ++t) {
+    const list<std::int32_t> next = tokens_at(t);
+    const std::int64_t here = allocation::count;
+    text.read_next(on, next);
+    if (t >= 22) CHECK(allocation::count == here);  // the workspace is one block
+    CHECK(numbers::largest_difference(read(), after(whole, t)) <= 1e-12);
+  }
+  CHECK(numbers::message_of<ln::shape_error>([&] { text.read_next(on, {}); }) ==
+        "lightnet: decoder::read_next: tokens: expected 3, one of each text, got 0");
+  CHECK(numbers::message_of<ln::value_error>([&] { ln::decoder<model, double>(model{}, q.params(), 0); }) ==
+        "lightnet: decoder: sequences: expected one or more, got 0");
+}
+
 TEST_CASE("generate gives, greedily, the tokens that the whole sequence in parallel gives") {
   const question q;
   ln::execution<ln::cpu> on(1);

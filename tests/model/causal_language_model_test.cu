@@ -118,3 +118,29 @@ TEST_CASE("generate on the GPU gives, greedily, the tokens of the largest logits
     CHECK(std::max_element(y.begin(), y.end()) - y.begin() == written[static_cast<std::size_t>(i)]);
   }
 }
+
+TEST_CASE("tokens on the GPU by a graph are, bit for bit, those by calls") {
+  question q;
+  const array<double, cuda> weights = q.params();
+  const list<double> whole = q.ask();
+  const ln::cuda_stream stream;
+  ln::execution<cuda> captured{stream.get()};
+  const array<std::int32_t, cuda> prompt(list<std::int32_t>(q.tokens.begin(), q.tokens.begin() + 17));
+  const auto read = [&](ln::execution<cuda>& on) {
+    ln::decoder<model, double, cuda> text(model{}, {weights.data(), {}}, 1);
+    text.read(on, {prompt.data(), {{1, 17}}});
+    list<double> all;
+    for (std::size_t t = 17; t < 29; ++t) {
+      text.read_next(on, std::span<const std::int32_t>(q.tokens).subspan(t, 1));
+      on.check();
+      list<double> y(letters::vocabulary);
+      cuda::copy(y.data(), text.logits().data(), y.size() * sizeof(double));
+      const auto there = whole.begin() + static_cast<std::ptrdiff_t>(t) * letters::vocabulary;
+      CHECK(numbers::largest_difference(y, {there, there + letters::vocabulary}) <= 1e-12);
+      all.insert(all.end(), y.begin(), y.end());
+    }
+    return all;
+  };
+  const list<double> by_calls = read(q.on);
+  CHECK(numbers::same_bits(read(captured), by_calls));
+}

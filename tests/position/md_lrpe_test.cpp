@@ -209,6 +209,17 @@ TEST_CASE("md_lrpe: float angles are those of double, rounded, and have the same
         CHECK(one.data()[j] == cosine_of.data()[t * keys + j]);
         CHECK(other.data()[j] == sine_of.data()[t * keys + j]);
       }
+      // The same place, said in part by the offset and in part by an origin in memory.
+      ln::tensor<ln::rank<1>, std::int64_t> origin{{{2}}};
+      origin.data()[0] = at[0] - 3;
+      origin.data()[1] = at[1] + 5;
+      table moved{{{1, 1, keys}}}, other_moved{{{1, 1, keys}}};
+      ln::detail::encode_angles<cosine, 2, float>(on, {{1, 1}, 0, {3, -5}}, keys, {}, moved.view(), other_moved.view(),
+                                                  {}, std::as_const(origin).view());
+      for (std::int64_t j = 0; j < keys; ++j) {
+        CHECK(moved.data()[j] == one.data()[j]);
+        CHECK(other_moved.data()[j] == other.data()[j]);
+      }
     }
   }
 }

@@ -5,18 +5,21 @@
 
 LIGHTNET_BEGIN_NAMESPACE
 
-/// What layers hand each other: the tokens of B sequences, densely [B, N, width], where they lie, and which count.
+/// What layers hand each other: the tokens of B sequences, densely [B, N, width], where they lie, and which count. `origin`
+/// is added to the grid's offset where the work is done: calls that are repeated as a CUDA graph go on from place to place.
 template <int Dims, class T, class Device = cpu>
 struct sequence {
-  dynamic_view<3, T, Device> tokens{};         // [B, N, width], dense
-  lightnet::grid<Dims> grid{};                 // of N tokens
-  dynamic_view<2, const bool, Device> mask{};  // [B, N]; false deletes a token; empty keeps all
+  dynamic_view<3, T, Device> tokens{};                   // [B, N, width], dense
+  lightnet::grid<Dims> grid{};                           // of N tokens
+  dynamic_view<2, const bool, Device> mask{};            // [B, N]; false deletes a token; empty keeps all
+  dynamic_view<1, const std::int64_t, Device> origin{};  // [Dims], or empty
 
   sequence() noexcept = default;
 
   sequence(const dynamic_view<3, T, Device>& values, const lightnet::grid<Dims>& where,
-           const dynamic_view<2, const bool, Device>& keep = {})
-      : tokens{values}, grid{where}, mask{keep} {
+           const dynamic_view<2, const bool, Device>& keep = {},
+           const dynamic_view<1, const std::int64_t, Device>& from = {})
+      : tokens{values}, grid{where}, mask{keep}, origin{from} {
     if (!tokens.contiguous() || tokens.extent(1) != grid.size()) {
       throw shape_error("sequence", "tokens", "a dense view [B, " + std::to_string(grid.size()) + ", width]",
                         tokens.describe());
@@ -35,7 +38,7 @@ struct sequence {
   template <class U>
     requires(std::is_same_v<U, const T> && !std::is_const_v<T>)
   operator sequence<Dims, U, Device>() const {  // NOLINT(google-explicit-constructor): as a view
-    return {tokens, grid, mask};
+    return {tokens, grid, mask, origin};
   }
 
   LIGHTNET_HOST_DEVICE std::int64_t batch() const noexcept { return tokens.extent(0); }
@@ -49,7 +52,7 @@ struct sequence {
   /// Other values [B N, width'] at the same places.
   template <class U>
   sequence<Dims, U, Device> with_rows(const dynamic_view<2, U, Device>& rows) const {
-    return {{rows.data(), {{tokens.extent(0), tokens.extent(1), rows.extent(1)}}}, grid, mask};
+    return {{rows.data(), {{tokens.extent(0), tokens.extent(1), rows.extent(1)}}}, grid, mask, origin};
   }
 
  private:

@@ -37,8 +37,10 @@ struct norm_gate {
     check.dense_matrix("u", u, o.extent(0), Width);
     check.dense_matrix("y", y, o.extent(0), Width);
     if constexpr (Form == gate_form::norm_then_gate) {
-      norm{epsilon}.forward(on, params, o, y);
-      detail::map(on, y.extent(0), Width, times_silu{}, y, u);
+      const dynamic_view<2, T, Device> to = norm::grouped(y);
+      detail::reduce_map<number, 1>(on, to.extent(0), norm::part, square{}, typename norm::inverse_rms{number(epsilon)},
+                                    normalise_and_gate{}, to, norm::grouped(o), norm::grouped(u),
+                                    detail::by_column<const T>{params.data(), Groups});
     } else {
       detail::map(on, y.extent(0), Width, times_sigmoid{}, y, o, u);
       norm{epsilon}.forward(on, params, y, y);
@@ -74,8 +76,16 @@ struct norm_gate {
   }
 
   // What the backend calls is public, for nvcc makes no kernel of a private type.
-  struct times_silu {
-    LIGHTNET_HOST_DEVICE void operator()(T& y, const T& u) const noexcept { y = static_cast<T>(y * silu<number>(u)); }
+  struct square {
+    LIGHTNET_HOST_DEVICE typename norm::one_sum operator()(const T&, const T& o, const T&, const T&) const noexcept {
+      return {{o * o}};
+    }
+  };
+  struct normalise_and_gate {
+    LIGHTNET_HOST_DEVICE void operator()(const number& n, T& y, const T& o, const T& u, const T& g) const noexcept {
+      const number normed = static_cast<T>(o * n * g);  // rounded, as it is where the backward call makes it anew
+      y = static_cast<T>(normed * silu<number>(u));
+    }
   };
   struct times_sigmoid {
     LIGHTNET_HOST_DEVICE void operator()(T& y, const T& o, const T& u) const noexcept {

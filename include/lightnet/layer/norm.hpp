@@ -38,6 +38,21 @@ struct rms_norm {
                                   grouped(x), detail::by_column<const T>{params.data(), Groups});
   }
 
+  /// Adds x to `sum`, and gives the norm of that: y = g sum / sqrt(mean(sum^2) + epsilon).
+  void forward_of_sum(execution<Device>& on, const parameters_of<rms_norm, const T, Device>& params,
+                      const dynamic_view<2, const T, Device>& x, const dynamic_view<2, T, Device>& sum,
+                      const dynamic_view<2, T, Device>& y) const {
+    const detail::layer_checker check{"rms_norm::forward_of_sum"};
+    check.parameters("params", params);
+    check.dense_matrix("x", x, x.extent(0), Width);
+    check.dense_matrix("sum", sum, x.extent(0), Width);
+    check.dense_matrix("y", y, x.extent(0), Width);
+    const dynamic_view<2, T, Device> to = grouped(y);
+    detail::reduce_map<number, 1>(on, to.extent(0), part, square_of_sum{}, inverse_rms{number(epsilon)},
+                                  add_and_normalise{}, to, grouped(sum), grouped(x),
+                                  detail::by_column<const T>{params.data(), Groups});
+  }
+
   /// dx is overwritten or added to; dparams is overwritten.
   template <write Write = write::overwrite>
   void backward(execution<Device>& on, const parameters_of<rms_norm, const T, Device>& params,
@@ -78,6 +93,18 @@ struct rms_norm {
       y = static_cast<T>(x * n * g);
     }
   };
+  struct square_of_sum {
+    LIGHTNET_HOST_DEVICE one_sum operator()(const T&, const T& sum, const T& x, const T&) const noexcept {
+      const number all = static_cast<T>(sum + x);
+      return {{all * all}};
+    }
+  };
+  struct add_and_normalise {
+    LIGHTNET_HOST_DEVICE void operator()(const number& n, T& y, T& sum, const T& x, const T& g) const noexcept {
+      sum = static_cast<T>(sum + x);
+      y = static_cast<T>(sum * n * g);
+    }
+  };
 
   // dx = n (g dy - x n^2 mean(x g dy)) with n the inverse root mean square, which dg needs too
   struct dots {
@@ -108,7 +135,7 @@ struct rms_norm {
     }
   };
 
- private:
+  /// The parts of all rows as rows.
   template <class U>
   static dynamic_view<2, U, Device> grouped(const dynamic_view<2, U, Device>& rows) {
     if constexpr (Groups == 1) {

@@ -289,8 +289,11 @@ struct attention {
                                                                     const parameters& params, const input& x,
                                                                     const dynamic_view<2, U, Device>& q,
                                                                     const dynamic_view<2, V, Device>& projections) {
-    scan_inputs<recurrence, Dims, T, Device> inputs{
-        .q = in_heads(x, q), .v = in_heads(x, columns(projections, v_column, width)), .mask = x.mask, .grid = x.grid};
+    scan_inputs<recurrence, Dims, T, Device> inputs{.q = in_heads(x, q),
+                                                    .v = in_heads(x, columns(projections, v_column, width)),
+                                                    .mask = x.mask,
+                                                    .grid = x.grid,
+                                                    .origin = x.origin};
     if constexpr (keyed) inputs.k = in_heads(x, columns(projections, width, width));
     if constexpr (own_logits::made) {
       logits_of(inputs) = in_heads(x, own_logits{}.forward(on, scratch, part<own_logits>(params, logits_at),

@@ -59,8 +59,7 @@ struct block {
     norm{epsilon}.forward(on, detail::part_of<norm>(params, 0), x.rows(), normed);
     token_mixer{}.forward(on, detail::part_of<token_mixer>(params, token_mixer_at), x.with_rows(constant(normed)),
                           x.with_rows(middle), kept_here.tokens);
-    detail::map(on, rows, width, detail::add_number{}, middle, x.rows());
-    norm{epsilon}.forward(on, detail::part_of<norm>(params, second_norm_at), middle, normed);
+    norm{epsilon}.forward_of_sum(on, detail::part_of<norm>(params, second_norm_at), x.rows(), middle, normed);
     channel_mixer{}.forward(on, detail::part_of<channel_mixer>(params, channel_mixer_at), normed, y.rows(),
                             kept_here.channels);
     detail::map(on, rows, width, detail::add_number{}, y.rows(), constant(middle));

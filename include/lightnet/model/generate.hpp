@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/core/execution.hpp>
-#include <lightnet/core/modes.hpp>
-#include <lightnet/core/parameters.hpp>
+#include <lightnet/model/decoder.hpp>
 #include <lightnet/model/sampling.hpp>
 
 #include <span>
@@ -12,8 +10,8 @@
 LIGHTNET_BEGIN_NAMESPACE
 
 /// Goes on with a text: reads the prompt in parallel, then calls `emit(std::int32_t)` with each of `count` tokens, which the
-/// sampler chooses. The work and memory of a token do not depend on how many came before. Throws value_error for a prompt
-/// of no tokens or a negative count, and what the model and the sampler throw.
+/// sampler chooses, on the host. The work and memory of a token do not depend on how many came before. Throws value_error for
+/// a prompt of no tokens or a negative count, and what the model and the sampler throw.
 template <class Model, class T, class Device, class Emit>
 void generate(execution<Device>& on, const Model& model,
               const view<extents<Model::parameter_count>, const T, Device>& params,
@@ -22,18 +20,20 @@ void generate(execution<Device>& on, const Model& model,
   if (count < 0) throw value_error("generate", "count", "zero or more", std::to_string(count));
   const auto length = static_cast<std::int64_t>(prompt.size());
   tensor<rank<2>, std::int32_t, Device> tokens{{{1, length}}};
-  tensor<rank<2>, T, Device> logits{{{1, Model::vocabulary}}};
-  std::vector<T> on_host(static_cast<std::size_t>(Model::vocabulary));
   Device::copy(tokens.data(), prompt.data(), prompt.size_bytes());
-  typename Model::template context<decode> context;
+  std::vector<T> logits(static_cast<std::size_t>(Model::vocabulary));
+  decoder<Model, T, Device> text{model, params, 1};
+  std::int32_t next = 0;
   for (std::int64_t i = 0; i < count; ++i) {
-    model.forward(on, params, std::as_const(tokens).view(), logits.view(), context);
+    if (i == 0) {
+      text.read(on, std::as_const(tokens).view());
+    } else {
+      text.read_next(on, {&next, 1});
+    }
     on.check();
-    Device::copy(on_host.data(), logits.data(), on_host.size() * sizeof(T));
-    const std::int32_t next = choose(std::span<const T>(on_host), 0, static_cast<std::uint64_t>(length + i));
+    Device::copy(logits.data(), text.logits().data(), logits.size() * sizeof(T));
+    next = choose(std::span<const T>(logits), 0, static_cast<std::uint64_t>(length + i));
     emit(next);
-    if (i == 0) tokens.resize({{1, 1}});
-    Device::copy(tokens.data(), &next, sizeof next);
   }
 }
 

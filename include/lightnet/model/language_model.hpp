@@ -44,9 +44,11 @@ struct language_model {
   using gradients = parameters_of<language_model, T, Device>;
   using token_view = dynamic_view<2, const std::int32_t, Device>;
 
-  /// What decode remembers beside its blocks.
+  /// What decode remembers beside its blocks. How many tokens there were is known on the device alone, so that a CUDA graph of
+  /// a call goes on with each launch.
   struct past {
-    std::int64_t sequences = 0, tokens = 0;  ///< tokens of each sequence
+    std::int64_t sequences = 0;                                  ///< none before the first call
+    tensor<rank<1>, std::int64_t, Device> tokens{rank<1>{{1}}};  ///< of each sequence
     typename encoding::modes_so_far modes{};
   };
   template <class Mode>
@@ -74,9 +76,10 @@ struct language_model {
     check.parameters("params", params);
     check.matrix("logits", logits, last_alone ? batch : rows, vocabulary);
     typename execution<Device>::scope scratch{on};
-    const grid<1> where = places(check, kept_here, batch, count);
+    const grid<1> where{{count}};
+    const auto origin = begin(check, kept_here, batch);
     const auto take = [&](kept<Mode, T, Device>& memory) {
-      return sequence_of(where, batch, memory.take(scratch, rows, width));
+      return sequence_of(where, batch, memory.take(scratch, rows, width), origin);
     };
     const auto embedded = take(kept_here.embedded), encoded = encodes ? take(kept_here.encoded) : embedded;
     const auto features = take(kept_here.features);
@@ -98,8 +101,9 @@ struct language_model {
       head{}.forward(on, detail::part_of<head>(params, head_at), read, logits);
     }
     if constexpr (std::is_same_v<Mode, decode>) {
-      kept_here.before.state->sequences = batch;
-      kept_here.before.state->tokens += count;
+      auto& before = *kept_here.before.state;
+      before.sequences = batch;
+      detail::map(on, 1, 1, go_on{count}, dynamic_view<2, std::int64_t, Device>{before.tokens.data(), {{1, 1}}});
     }
   }
 
@@ -140,33 +144,40 @@ struct language_model {
                                                                              (encodes ? d : dencoded).rows(), dtable);
   }
 
+  // What the backend calls is public, for nvcc makes no kernel of a private type.
+  struct go_on {
+    std::int64_t count;
+    LIGHTNET_HOST_DEVICE void operator()(std::int64_t& tokens) const noexcept { tokens += count; }
+  };
+
  private:
   static void check_tokens(const detail::layer_checker& check, const token_view& tokens) {
     if (!tokens) throw device_error(check.operation, "tokens", "a view of memory", "a null pointer");
     if (!tokens.contiguous()) throw shape_error(check.operation, "tokens", "a dense matrix", tokens.describe());
   }
 
-  /// Where the tokens of a call lie: in decode after those of the calls before.
+  /// After how many tokens those of a call come: nothing where there are none in any case.
   template <class Mode>
-  static grid<1> places(const detail::layer_checker& check, context<Mode>& kept_here, std::int64_t batch,
-                        std::int64_t count) {
-    grid<1> where{{count}};
+  static dynamic_view<1, const std::int64_t, Device> begin(const detail::layer_checker& check, context<Mode>& kept_here,
+                                                           std::int64_t batch) {
     if constexpr (std::is_same_v<Mode, decode>) {
       auto& before = kept_here.before.state;
       if (!before) before.emplace();
-      if (before->tokens > 0 && before->sequences != batch) {
+      if (before->sequences != 0 && before->sequences != batch) {
         throw shape_error(check.operation, "tokens", std::to_string(before->sequences) + " sequences, as before",
                           std::to_string(batch));
       }
-      where.offset = {before->tokens};
+      return std::as_const(before->tokens).view();
+    } else {
+      return {};
     }
-    return where;
   }
 
   template <class U>
   static sequence<1, U, Device> sequence_of(const grid<1>& where, std::int64_t batch,
-                                            const dynamic_view<2, U, Device>& rows) {
-    return {{rows.data(), {{batch, where.size(), rows.extent(1)}}}, where};
+                                            const dynamic_view<2, U, Device>& rows,
+                                            const dynamic_view<1, const std::int64_t, Device>& origin = {}) {
+    return {{rows.data(), {{batch, where.size(), rows.extent(1)}}}, where, {}, origin};
   }
 
   static dynamic_view<1, const std::int32_t, Device> ids(const token_view& tokens) {

@@ -37,6 +37,7 @@ struct scan_inputs {
   typename Recurrence::template state<const accumulator<T>, Device> state{};  // initial state
   dynamic_view<2, const accumulator<T>, Device> theta{};                      // [1 or H, share]
   lightnet::grid<Dims> grid{};                                                // where q is flattened; an offset
+  dynamic_view<1, const std::int64_t, Device> origin{};                       // [Dims]: added to the offset
   std::int64_t chunk = 0;  // tokens a pass over the state, to 256; 0: what is fast
 };
 

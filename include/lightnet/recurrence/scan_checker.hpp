@@ -60,6 +60,7 @@ struct scan_checker {
     like_q("v", in.v, values);
     if (in.mask) extents("mask", in.mask, {{batch, tokens.size()}});
     if (in.chunk < 0) fail_value("chunk", "zero or more", std::to_string(in.chunk));
+    if (in.origin) extents("origin", in.origin, {{Dims}});
     state("state", in.state);
     logits();
     if constexpr (Position::encodes) {
@@ -198,7 +199,7 @@ struct scan_checker {
       if (with_coordinates) {
         coordinate = {scratch.template take<A>(placed.size() * angles()), {{placed.size(), angles()}}};
       }
-      encode_angles<Position, Dims, A>(on, placed, keys, in.theta, cosine, sine, coordinate);
+      encode_angles<Position, Dims, A>(on, placed, keys, in.theta, cosine, sine, coordinate, in.origin);
       a.cosine = cosine;
       a.sine = sine;
     }

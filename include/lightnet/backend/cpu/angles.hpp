@@ -64,11 +64,14 @@ class angle_table {
 
 /// The cosines and sines of every token's angles, Theta = coordinate * theta, in double until they are stored (in float
 /// an angle is off by 1e-3 at position 65535). Tokens of the prefix have Theta = 0.
-/// cosine, sine [1 or H, N, angles]; coordinate [N, angles] where its data is not null; theta [1 or H, share] or empty.
+/// cosine, sine [1 or H, N, angles]; coordinate [N, angles] where its data is not null; theta [1 or H, share] or empty;
+/// origin [Dims], which is added to the offset, or empty.
 template <class Position, int Dims, class T>
-void encode_angles(execution<cpu>& on, const grid<Dims>& tokens, std::int64_t keys,
-                   const dynamic_view<2, const T, cpu>& theta, const dynamic_view<3, T, cpu>& cosine,
-                   const dynamic_view<3, T, cpu>& sine, const dynamic_view<2, T, cpu>& coordinate) {
+void encode_angles(execution<cpu>& on, grid<Dims> tokens, std::int64_t keys, const dynamic_view<2, const T, cpu>& theta,
+                   const dynamic_view<3, T, cpu>& cosine, const dynamic_view<3, T, cpu>& sine,
+                   const dynamic_view<2, T, cpu>& coordinate,
+                   const dynamic_view<1, const std::int64_t, cpu>& origin = {}) {
+  for (int axis = 0; origin && axis < Dims; ++axis) tokens.offset[static_cast<std::size_t>(axis)] += origin(axis);
   constexpr bool by_table = !std::is_same_v<T, double>;
   const std::int64_t heads = cosine.extent(0), count = cosine.extent(1), angles = cosine.extent(2);
   const std::int64_t share = Position::share(keys, Dims);

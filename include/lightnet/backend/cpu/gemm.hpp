@@ -3,6 +3,7 @@
 
 #include <lightnet/backend/cpu/eigen.hpp>
 #include <lightnet/backend/cpu/map.hpp>
+#include <lightnet/backend/cpu/product.hpp>
 #include <lightnet/core/half.hpp>
 #include <lightnet/core/view.hpp>
 
@@ -48,13 +49,65 @@ void gemm_block(const dynamic_view<2, const T, cpu>& a, const dynamic_view<2, co
   }
 }
 
-/// C[m, n] (+)= A[m, k] B[k, n] by Eigen's serial product on fixed blocks, so that the bits do not depend on the number
-/// of threads: blocks of rows of C or, where C is small and the sum long, segments of k, added pairwise.
+/// C[m, n] (+)= A[m, k] B[k, n] for a few rows, several, and columns of B that are dense, as those of a layer's weights are.
+/// Vectors lie along the rows of C, so that B passes through memory and registers once; A is turned round, and padded with rows
+/// of zeros. The bits of a row do not depend on the others.
+template <class T>
+void gemm_of_few_rows(execution<cpu>& on, const dynamic_view<2, const T, cpu>& a,
+                      const dynamic_view<2, const T, cpu>& b, const dynamic_view<2, T, cpu>& c, bool accumulate) {
+  constexpr std::int64_t strips = 4, depth_block = 64;
+  const std::int64_t m = c.extent(0), n = c.extent(1), k = a.extent(1), padded = whole_lanes<T>(m);
+  const std::int64_t strip = padded > lane_count<T> ? block_rows<2> : block_rows<1>, block = strips * strip;
+  execution<cpu>::scope scratch{on};
+  const tile<T> turned{scratch.take<T>(k * padded), padded};  // [k, padded]
+  parallel_for(on, block_range::blocks(depth_block, k), [&](std::int64_t index, int) {
+    const block_range part{index, depth_block, k};
+    for (std::int64_t s = part.first; s < part.last; ++s) {
+      for (std::int64_t r = 0; r < m; ++r) turned.row(s)[r] = a(r, s);
+      std::fill(turned.row(s) + m, turned.row(s) + padded, T(0));
+    }
+  });
+  T* const products = scratch.take<T>(on.threads() * block * padded);
+  parallel_for(on, block_range::blocks(block, n), [&](std::int64_t index, int thread) {
+    const block_range part{index, block, n};
+    const tile<T> product{products + thread * block * padded, padded};  // [block, padded]
+    for (std::int64_t j = part.first; j < part.last; j += strip) {
+      const factors<T> terms{b.data() + j * b.stride(1), b.stride(1), 1, turned.data, padded, k};
+      multiply(destination<T>::in(product.from(j - part.first)), std::min(strip, part.last - j), padded, terms);
+    }
+    for (std::int64_t r = 0; r < m; ++r) {
+      for (std::int64_t j = part.first; j < part.last; ++j) {
+        const T sum = product.row(j - part.first)[r];
+        c(r, j) = accumulate ? c(r, j) + sum : sum;
+      }
+    }
+  });
+}
+
+/// The same for one row, in blocks of columns: a product of a matrix and a vector, as fast as the threads read B.
+template <class T>
+void gemm_of_one_row(execution<cpu>& on, const dynamic_view<2, const T, cpu>& a, const dynamic_view<2, const T, cpu>& b,
+                     const dynamic_view<2, T, cpu>& c, bool accumulate) {
+  constexpr std::int64_t block = 64;
+  const std::int64_t n = c.extent(1);
+  parallel_for(on, block_range::blocks(block, n), [&](std::int64_t index, int) {
+    const block_range part{index, block, n};
+    const std::int64_t count = part.last - part.first;
+    gemm_block<T>(a, b.slice(1, part.first, count), c.slice(1, part.first, count), accumulate);
+  });
+}
+
+/// C[m, n] (+)= A[m, k] B[k, n] on fixed blocks, so that the bits do not depend on the number of threads: of columns of C
+/// where it has few rows and those of B are dense, else, by Eigen's serial product, of rows of C or, where C is small and the
+/// sum long, segments of k, added pairwise.
 template <class T>
 void gemm(execution<cpu>& on, const dynamic_view<2, const T, cpu>& a, const dynamic_view<2, const T, cpu>& b,
           const dynamic_view<2, T, cpu>& c, bool accumulate) {
-  constexpr std::int64_t row_block = 256, depth = 512, small = std::int64_t{1} << 17;
+  constexpr std::int64_t few = 64, row_block = 256, depth = 512, small = std::int64_t{1} << 17;
   const std::int64_t m = c.extent(0), n = c.extent(1), k = a.extent(1);
+  if (m <= few && b.stride(0) == 1) {
+    return m == 1 ? gemm_of_one_row<T>(on, a, b, c, accumulate) : gemm_of_few_rows<T>(on, a, b, c, accumulate);
+  }
   if (k <= 2 * depth || m * n > small) {
     parallel_for(on, block_range::blocks(row_block, m), [&](std::int64_t index, int) {
       const block_range part{index, row_block, m};

@@ -23,13 +23,16 @@ struct recurrence_step {
   const arguments* from;
   A *read, *write, *input;  // [d], then encoded [d']: q / Z, kappa w, kappa
   A* keep;                  // [d or 1]: what the old state is multiplied by
+  A *values, *read_out;     // [e]: v and o
 
   recurrence_step(const arguments& a, execution<cpu>::scope& scratch)
       : from{&a},
         read{scratch.take<A>(a.keys + a.stored_keys)},
         write{scratch.take<A>(a.keys + a.stored_keys)},
         input{scratch.take<A>(a.keys + a.stored_keys)},
-        keep{scratch.take<A>(a.keys)} {}
+        keep{scratch.take<A>(a.keys)},
+        values{scratch.take<A>(a.values)},
+        read_out{scratch.take<A>(a.values)} {}
 
   void take(std::int64_t b, std::int64_t h, const outputs& out) const {
     T* const o = out.o.token(b, h, 0);
@@ -47,23 +50,38 @@ struct recurrence_step {
     const A* const qhat = encode(h, read);
     const A* const khat = encode(h, write);
     const A* const kappa = running ? encode(h, input) : nullptr;
-    const T* const v = from->v.token(b, h, 0);
-    for (std::int64_t j = 0; j < from->values; ++j) {
-      const A value = static_cast<A>(v[j * from->v.channel_stride()]);
-      A sum = A(0);
-      for (std::int64_t i = 0; i < from->stored_keys; ++i) {
-        A& s = out.state.sum(b, h, i, j);
-        s = keep[Recurrence::per_channel ? i % from->keys : 0] * s + khat[i] * value;  // 0 keeps a NaN
-        sum += qhat[i] * s;
-        if constexpr (running) {
-          if (out.state.input) out.state.input(b, h, i, j) += kappa[i] * value;
+    for (std::int64_t j = 0; j < from->values; ++j) values[j] = channel(from->v, b, h, j);
+    std::fill_n(read_out, from->values, A(0));
+    for (std::int64_t i = 0; i < from->stored_keys; ++i) {
+      const A kept = keep[Recurrence::per_channel ? i % from->keys : 0];
+      pass_row(out.state.sum, b, h, i, [&](std::int64_t j, A& s) {
+        s = kept * s + khat[i] * values[j];  // 0 keeps a NaN
+        read_out[j] += qhat[i] * s;
+      });
+      if constexpr (running) {
+        if (out.state.input) {
+          pass_row(out.state.input, b, h, i, [&](std::int64_t j, A& s) { s += kappa[i] * values[j]; });
         }
       }
-      o[j * o_stride] = static_cast<T>(sum);
     }
+    for (std::int64_t j = 0; j < from->values; ++j) o[j * o_stride] = static_cast<T>(read_out[j]);
   }
 
  private:
+  /// Calls `update(j, s)` for every column of a row of the state, side by side where they lie so.
+  template <class Update>
+  static void pass_row(const dynamic_view<4, A, cpu>& state, std::int64_t b, std::int64_t h, std::int64_t i,
+                       const Update& update) {
+    const std::int64_t columns = state.extent(3), stride = state.stride(3);
+    A* const row = &state(b, h, i, 0);
+    if (stride == 1) {
+      LIGHTNET_OMP(omp simd)
+      for (std::int64_t j = 0; j < columns; ++j) update(j, row[j]);
+    } else {
+      for (std::int64_t j = 0; j < columns; ++j) update(j, row[j * stride]);
+    }
+  }
+
   /// The logit or decay of weight i; NaN where it is none that scan takes.
   A logit(std::int64_t b, std::int64_t h, std::int64_t i) const {
     A x = A(0);

@@ -20,6 +20,7 @@ struct angle_job {
   dynamic_view<2, const T, cuda> theta;  // [1 or H, share], or empty: then `rates` hold
   dynamic_view<3, T, cuda> cosine, sine;
   dynamic_view<2, T, cuda> coordinate;
+  dynamic_view<1, const std::int64_t, cuda> origin;  // [Dims], or empty
   double rates[most];
 };
 
@@ -38,6 +39,7 @@ __global__ void __launch_bounds__(256) write_angles_kernel(const __grid_constant
       const std::int64_t j = job.first + i, axis = j / job.share;
       std::int64_t place = 0;
       for (int d = 0; d < Dims; ++d) place = d == axis ? at[static_cast<std::size_t>(d)] : place;  // stays in registers
+      if (placed && job.origin) place += job.origin(axis);
       const double rate = job.theta ? static_cast<double>(job.theta(h, j - axis * job.share)) : job.rates[i];
       double c = 1, s = 0;
       if (placed) sincos(static_cast<double>(place) * rate, &s, &c);
@@ -51,11 +53,13 @@ __global__ void __launch_bounds__(256) write_angles_kernel(const __grid_constant
 /// The cosines and sines of every token's angles, Theta = coordinate * theta, in double until they are stored (in float
 /// an angle is off by 1e-3 at position 65535). Tokens of the prefix have Theta = 0. The rates that the encoding itself
 /// gives are those of the CPU, to the last bit: they are made on the host.
-/// cosine, sine [1 or H, N, angles]; coordinate [N, angles] where its data is not null; theta [1 or H, share] or empty.
+/// cosine, sine [1 or H, N, angles]; coordinate [N, angles] where its data is not null; theta [1 or H, share] or empty;
+/// origin [Dims], which is added to the offset, or empty.
 template <class Position, int Dims, class T>
 void encode_angles(execution<cuda>& on, const grid<Dims>& tokens, std::int64_t keys,
                    const dynamic_view<2, const T, cuda>& theta, const dynamic_view<3, T, cuda>& cosine,
-                   const dynamic_view<3, T, cuda>& sine, const dynamic_view<2, T, cuda>& coordinate) {
+                   const dynamic_view<3, T, cuda>& sine, const dynamic_view<2, T, cuda>& coordinate,
+                   const dynamic_view<1, const std::int64_t, cuda>& origin = {}) {
   constexpr const char* operation = "encode_angles";
   if (cosine.size() == 0) return;
   using job_type = angle_job<Dims, T>;
@@ -65,7 +69,7 @@ void encode_angles(execution<cuda>& on, const grid<Dims>& tokens, std::int64_t k
                  first,  std::min(job_type::most, angles - first),
                  theta,  cosine,
                  sine,   coordinate,
-                 {}};
+                 origin, {}};
     for (std::int64_t i = 0; !theta && i < job.count; ++i) job.rates[i] = Position::theta(first + i, keys, Dims);
     const std::int64_t blocks = (rows * job.count + 511) / 512, most = std::int64_t{on.processors()} * 32;
     launch(on, operation, {std::min(blocks, most), 256}, write_angles_kernel<Dims, T>, job);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <lightnet/backend/cuda/map.cuh>
+#include <lightnet/backend/cuda/row_product.cuh>
 #include <lightnet/core/half.hpp>
 
 #include <bit>
@@ -174,7 +175,8 @@ struct gemm_segments {
 };
 
 /// C[m, n] (+)= A[m, k] B[k, n] by cuBLASLt, which rounds products of float to tf32 only where `on.allow_tf32` says so; sums
-/// of 16-bit types are in float. A and B are dense along one of their axes, rows of C are dense. Where C is small and the
+/// of 16-bit types are in float. A and B are dense along one of their axes, rows of C are dense. One row times dense columns
+/// goes through a kernel of our own, which reads them as fast as memory gives them. Where C is small and the
 /// sum long, segments of k of a length that k decides are multiplied side by side and added in their order. The same product has
 /// the same bits in every call; the algorithm, and with it the last bits, depends on the number of rows and the
 /// alignment as well, for cuBLASLt has no kernel that suits all.
@@ -188,6 +190,11 @@ void gemm(execution<cuda>& on, const dynamic_view<2, const T, cuda>& a, const dy
     if (!accumulate) map(on, m, n, clear_row<T>{}, c);
     return;
   }
+  if (row_product<T>::takes(a, b, c)) {
+    launch(on, "gemm", {row_product<T>::blocks(n), row_product<T>::threads}, row_product_kernel<T>,
+           row_product<T>{a.data(), b.data(), b.stride(1), c.data(), n, k, accumulate});
+    return;
+  }
   if (!cut::help(m, n, k) || !takes_strides(a) || !takes_strides(b)) {
     any_gemm<T, T>(on, a, b, c, accumulate);
     return;
@@ -197,7 +204,7 @@ void gemm(execution<cuda>& on, const dynamic_view<2, const T, cuda>& a, const dy
   const std::int64_t whole = k / depth, segments = (k + depth - 1) / depth, done = whole * depth;
   execution<cuda>::scope scratch{on};
   sum* const parts = scratch.take<sum>(segments * m * n);
-  const auto part = [&](std::int64_t segment) { return dynamic_view<2, sum, cuda>{parts + segment * m * n, {{m, n}}}; };
+  const auto part = [&](std::int64_t s) { return dynamic_view<2, sum, cuda>{parts + s * m * n, {{m, n}}}; };
   const gemm_batch batch{whole, depth * a.stride(1), depth * b.stride(0), m * n};
   if (!library_gemm<T, sum>(on, a.slice(1, 0, depth), b.slice(0, 0, depth), part(0), false, batch)) {
     for (std::int64_t s = 0; s < whole; ++s) {
