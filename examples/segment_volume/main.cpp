@@ -77,7 +77,8 @@ double mean(const std::vector<double>& values) {
 }
 
 /// The classes of the voxels of a half, by the votes of all places of the blocks.
-std::vector<std::uint8_t> predict(trainer_type& trained, ln::execution<device>& on, const half& whole,
+std::vector<std::uint8_t> predict(trainer_type& trained, ln::execution<device>& on,
+                                  const segment_volume::half& whole,  // CUDA has a half of its own
                                   const settings& chosen, ln::evaluation& result) {
   batches source{whole, chosen};
   const auto size = static_cast<std::size_t>(source.blocks().size());
