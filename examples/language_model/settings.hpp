@@ -44,8 +44,8 @@ struct model_options : lightnet::causal_language_model_options {
 
 inline settings standard_settings() {
   settings chosen;
-  chosen.epochs = 10;
-  chosen.batch = 64;
+  chosen.epochs = 8;
+  chosen.batch = 32;
   chosen.length = 512;
   chosen.shard = chosen.batch;
   chosen.peak_rate = 2e-3;
