@@ -9,7 +9,6 @@
 #include <cmath>
 #include <cstdio>
 #include <exception>
-#include <lightnet/io/load_parameters.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -18,22 +17,7 @@
 
 namespace ln = lightnet;
 using namespace fashion_mnist;
-using network = ln::image_classifier<model_options, 2>;
-
-/// The parameters in a checkpoint of the demonstration. Throws ln::file_error for another network's.
-static ln::parameter_block<float> load_network(const char* path) {
-  const ln::safetensors_file file{path};
-  auto parameters = ln::parameter_block<float>::of(network{});
-  ln::load_parameters(file, parameters);
-  const auto says = [&](const char* name, std::string_view expected) {  // of what the shapes do not tell
-    const auto found = file.metadata().find(name);
-    return found != file.metadata().end() && found->second.starts_with(expected);
-  };
-  if (!says("extra.mixer", "additive") || !says("extra.description", network_description())) {
-    throw ln::file_error(path, "was not made by the demonstration with the mixer additive and this program's network");
-  }
-  return parameters;
-}
+using model = network<>;
 
 /// Puts a picture, light on dark, where the network takes it: image_side rows of so many numbers. Throws ln::file_error.
 static void load_picture(const char* path, float* to) {
@@ -65,15 +49,15 @@ int main(int count, char** words) try {
   for (std::int64_t i = 0; i < pictures; ++i) load_picture(words[2 + i], images.data() + i * image_side * image_side);
 
   ln::execution<ln::cpu> execution;
-  ln::tensor<ln::rank<2>, float> logits({{pictures, network::classes}});
-  network::context<ln::infer> nothing;
-  network{}.forward(execution, parameters.for_layer(network{}), std::as_const(images).view(), logits.view(), nothing);
+  ln::tensor<ln::rank<2>, float> logits({{pictures, model::classes}});
+  model::context<ln::infer> nothing;
+  model{}.forward(execution, parameters.for_layer(model{}), std::as_const(images).view(), logits.view(), nothing);
 
   for (std::int64_t i = 0; i < pictures; ++i) {
-    const float* const first = logits.data() + i * network::classes;
-    const float* const best = std::max_element(first, first + network::classes);
+    const float* const first = logits.data() + i * model::classes;
+    const float* const best = std::max_element(first, first + model::classes);
     double sum = 0;  // of the softmax, in which the best is 1
-    for (int c = 0; c < network::classes; ++c) sum += std::exp(static_cast<double>(first[c] - *best));
+    for (int c = 0; c < model::classes; ++c) sum += std::exp(static_cast<double>(first[c] - *best));
     std::printf("%s: %s, %.1f %%\n", words[2 + i], class_names[static_cast<std::size_t>(best - first)], 100 / sum);
   }
 } catch (const std::exception& error) {
