@@ -216,7 +216,7 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
   shown.pixels = draw_all(std::move(classes), 0).pixels;
   const double drawing = detail::seconds_since(start);
   std::string distances;
-  shown.facts = {{text("%.4f", result.loss), "held-out loss"}, {std::to_string(options.epochs), "epochs"}};
+  shown.facts = {{text("%.4f", result.loss), "held-out loss"}};
   if (judged > 0) {
     std::printf("%s images are drawn for the Frechet distance\n", grouped(judged).c_str());
     std::fflush(stdout);
@@ -235,8 +235,8 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
 
   shown.title = std::string{which.title} + " draws clothes";
   shown.subtitle = parameters + " parameters, " +
-                   (which.scans == 1 ? "one scan" : std::to_string(which.scans) + " scans") + " a layer; " +
-                   std::to_string(given.steps) + " steps, guidance " + text("%g", given.guidance);
+                   (which.scans == 1 ? "one scan" : std::to_string(which.scans) + " scans") + " a layer, " +
+                   std::to_string(options.epochs) + " epochs; " + std::to_string(given.steps) + " steps";
   shown.classes.assign(fashion_mnist::class_names.begin(), fashion_mnist::class_names.end());
   shown.columns = chosen.columns;
   const auto page = draw(shown);
