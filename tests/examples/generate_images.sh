@@ -14,7 +14,7 @@ run() { "$program" --data "$data" --output "$here/$1" --steps 2 "${@:2}" >"$here
 train() { run "$@" --judged 0; }
 curve() { cut -d, -f1-5,7- "$here/$1/generate_images.csv"; } # all but the speed
 drawing() { cksum <"$here/$1/generate_images.png"; }
-distances() { grep -o 'frechet.*=[0-9.]* ' "$here/log" | tail -n 1; }
+distances() { grep -o 'frechet=[0-9.]* frechet_of_training_images=[0-9.]*' "$here/log"; }
 
 train whole --limit 300 --epochs 2 --threads 1 || fail "training ends with $?"
 tail -n 1 "$here/log" | grep -Eq '^loss=[0-9.]+ parameters=[0-9]+ seconds=[0-9.]+ images_per_second=[0-9]+ drawing_seconds=[0-9.]+$' ||
