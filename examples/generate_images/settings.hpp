@@ -21,7 +21,7 @@ using examples::device;
 
 struct settings {
   std::uint64_t seed = 1;
-  std::int64_t epochs = 2;
+  std::int64_t epochs = 3;
   std::int64_t batch = 64;
   bool shards = true;          // the batch goes through the network in parts, a thread a part, or as a whole
   double peak_rate = 3e-3;     // of a cosine that ends at zero
