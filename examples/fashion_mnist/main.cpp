@@ -12,7 +12,7 @@
 
 #include "arguments.hpp"
 #include "command_line.hpp"
-#include "common/recorder.hpp"
+#include "common/chosen_mixer.hpp"
 #include "comparison.hpp"
 #include "idx.hpp"
 #include "mixer.hpp"
@@ -22,19 +22,6 @@ namespace ln = lightnet;
 using namespace fashion_mnist;
 
 namespace {
-
-/// The mixer that was asked for, or that a checkpoint was made with.
-const mixer& chosen_mixer(const arguments& given, const std::optional<ln::checkpoint>& saved) {
-  const std::string name = saved ? examples::recorder::mixer_of(*saved) : given.mixer.value_or(additive.name);
-  if (saved && given.mixer && *given.mixer != name) {
-    throw ln::value_error("--resume", "--mixer", name + " as in " + saved->path().string() + ", or nothing",
-                          *given.mixer);
-  }
-  const mixer* found = find_mixer(name);
-  if (!found && saved) throw ln::file_error(saved->path().string(), "was made with a mixer that this program lacks");
-  if (!found) throw ln::value_error("fashion_mnist", "--mixer", "additive, retnet, hgrn2 or hgrn2-axial", name);
-  return *found;
-}
 
 /// Trains every mixer with every seed, and prints the table. Seeds are the outer loop, so that a disturbance of the machine
 /// meets all mixers.
@@ -69,7 +56,7 @@ int run(const arguments& given) {
   if (given.compare) return compare(given);
   std::optional<ln::checkpoint> saved;
   if (given.resume) saved.emplace(*given.resume);
-  const auto& which = chosen_mixer(given, saved);
+  const auto& which = examples::chosen_mixer(mixers, given.mixer, saved);
   return which.demonstrate(which, given, saved);
 }
 

@@ -7,8 +7,6 @@
 #include <cstdint>
 #include <lightnet/train/checkpoint.hpp>
 #include <optional>
-#include <string>
-#include <string_view>
 
 #include "arguments.hpp"
 #include "comparison.hpp"
@@ -31,13 +29,5 @@ struct mixer {
 
 extern const mixer additive, retnet, hgrn2, hgrn2_axial;
 inline constexpr std::array<const mixer*, 4> mixers{&additive, &retnet, &hgrn2, &hgrn2_axial};
-
-/// The mixer of that name, or null.
-inline const mixer* find_mixer(std::string_view name) {
-  for (const mixer* one : mixers) {
-    if (name == one->name) return one;
-  }
-  return nullptr;
-}
 
 }  // namespace fashion_mnist

@@ -4,8 +4,10 @@
 // The network of the demonstration, and what it takes: all that a program needs which uses what it learnt.
 
 #include <array>
+#include <lightnet/io/load_parameters.hpp>
 #include <lightnet/model/image_classifier.hpp>
 #include <string>
+#include <string_view>
 
 namespace fashion_mnist {
 
@@ -50,6 +52,26 @@ inline std::string network_description() {
          " inner=" + std::to_string(model_options::inner) + " patch=" + std::to_string(model_options::patch) +
          " modes=" + std::to_string(model_options::modes) + " mean=" + std::to_string(pixel_mean) +
          " deviation=" + std::to_string(pixel_deviation);
+}
+
+template <class Device = lightnet::cpu>
+using network = lightnet::image_classifier<model_options, 2, float, Device>;
+
+/// The parameters in a checkpoint of the demonstration with the mixer additive. Throws lightnet::file_error for another's.
+template <class Device = lightnet::cpu>
+lightnet::parameter_block<float, Device> load_network(const std::string& path) {
+  const lightnet::safetensors_file file{path};
+  auto parameters = lightnet::parameter_block<float, Device>::of(network<Device>{});
+  lightnet::load_parameters(file, parameters);
+  const auto says = [&](const char* name, std::string_view expected) {  // of what the shapes do not tell
+    const auto found = file.metadata().find(name);
+    return found != file.metadata().end() && found->second.starts_with(expected);
+  };
+  if (!says("extra.mixer", "additive") || !says("extra.description", network_description())) {
+    throw lightnet::file_error(path,
+                               "was not made by the demonstration with the mixer additive and this program's network");
+  }
+  return parameters;
 }
 
 }  // namespace fashion_mnist

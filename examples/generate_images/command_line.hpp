@@ -4,29 +4,13 @@
 // Reading the command line.
 
 #include <CLI/CLI.hpp>
-#include <cstdint>
 #include <optional>
 #include <string>
 
+#include "arguments.hpp"
 #include "common/program.hpp"
-#include "fashion_mnist/idx.hpp"
 
 namespace generate_images {
-
-struct arguments {
-  std::optional<std::int64_t> epochs;  // what is not given comes from the settings, or from the checkpoint
-  std::optional<std::uint64_t> seed;
-  std::optional<std::int64_t> batch;
-  std::optional<double> rate;
-  std::optional<std::int64_t> limit;
-  std::int64_t steps = 50;
-  double guidance = 2;
-  std::optional<std::uint64_t> drawing_seed;
-  int threads = 0;
-  std::string data = fashion_mnist::default_folder;
-  std::optional<std::string> resume;
-  std::string output;
-};
 
 /// Reads the command line; where the program has no more to do, `exit_code` says how it ends: 0 after --help, 2 after
 /// a mistake.
@@ -38,15 +22,24 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
   app.add_option("--epochs", given.epochs, "Times that every training image is seen")->check(CLI::Range(1, 100'000));
   app.add_option("--threads", given.threads, "Threads of the CPU, 0 for all; they change no bit of the result")
       ->check(CLI::Range(0, 4096));
-  app.add_option("--seed", given.seed, "Seed of all that is random")->check(CLI::NonNegativeNumber);
+  app.add_option("--seed", given.seed, "Seed of all that is random in the generator")->check(CLI::NonNegativeNumber);
   app.add_option("--batch", given.batch, "Images of an update")->check(CLI::Range(1, 60'000));
   app.add_option("--rate", given.rate, "The largest learning rate")->check(CLI::Range(0.0, 1.0));
+  app.add_option("--mixer", given.mixer, "additive (the default), retnet or hgrn2");
   app.add_option("--steps", given.steps, "Steps from noise to an image, of the 1000 that the network knows")
       ->check(CLI::Range(1, 1000));
   app.add_option("--guidance", given.guidance, "How far to go towards the class; 1 takes the network as it is")
       ->check(CLI::Range(0.0, 100.0));
   app.add_option("--drawing-seed", given.drawing_seed, "Seed of the noise that images are drawn from, if another")
       ->check(CLI::NonNegativeNumber);
+  app.add_option("--judged", given.judged,
+                 "Images that are drawn for the Frechet distance to the held-out ones, 2 or more; 0: it is left out")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--classifier", given.classifier,
+                 "The classifier whose features are compared, a checkpoint of the demonstration; without it a short "
+                 "training makes one")
+      ->type_name("FILE");
   app.add_option("--resume", given.resume,
                  "A checkpoint to go on from, with its settings; of a finished training, images are drawn")
       ->type_name("FILE");

@@ -30,11 +30,11 @@ struct model_options : lightnet::masked_language_model_15x768 {
 
 inline settings standard_settings() {
   settings chosen;
-  chosen.batch = 64;
+  chosen.batch = 32;
   chosen.length = 512;
   chosen.shard = chosen.batch;
   chosen.peak_rate = 5e-4;
-  chosen.limit = 40'000'000;  // all
+  chosen.limit = 16'000'000;
   chosen.tested = 131'072;
   return chosen;
 }

@@ -1,18 +1,20 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# The image generator from outside: generate_images.sh PROGRAM DATA_FOLDER. The same seed gives the same curve and the same
-# picture for any number of threads, and for a training that Ctrl-C stopped and --resume went on with; mistakes end with 2
-# and overwrite nothing.
+# The image generator from outside: generate_images.sh PROGRAM DEMONSTRATION DATA_FOLDER. The same seed gives the same curve,
+# the same picture and the same distances for any number of threads, and for a training that Ctrl-C stopped and --resume went
+# on with; mistakes end with 2 and overwrite nothing.
 set -u
-program=$1 data=$2
+program=$1 demonstration=$2 data=${3:-}
 [ -r "$data/t10k-labels-idx1-ubyte.gz" ] || { echo "skipped: no data in $data"; exit 77; }
 here=$(mktemp -d)
 trap 'rm -rf "$here"' EXIT
 
 fail() { printf 'FAILED: %s\n' "$*" >&2; cat "$here/log" >&2; exit 1; }
-train() { "$program" --data "$data" --output "$here/$1" --steps 2 "${@:2}" >"$here/log" 2>&1; }
+run() { "$program" --data "$data" --output "$here/$1" --steps 2 "${@:2}" >"$here/log" 2>&1; }
+train() { run "$@" --judged 0; }
 curve() { cut -d, -f1-5,7- "$here/$1/generate_images.csv"; } # all but the speed
 drawing() { cksum <"$here/$1/generate_images.png"; }
+distances() { grep -o 'frechet=[0-9.]* frechet_of_training_images=[0-9.]*' "$here/log"; }
 
 train whole --limit 300 --epochs 2 --threads 1 || fail "training ends with $?"
 tail -n 1 "$here/log" | grep -Eq '^loss=[0-9.]+ parameters=[0-9]+ seconds=[0-9.]+ images_per_second=[0-9]+ drawing_seconds=[0-9.]+$' ||
@@ -20,7 +22,7 @@ tail -n 1 "$here/log" | grep -Eq '^loss=[0-9.]+ parameters=[0-9]+ seconds=[0-9.]
 [ "$(head -c 4 "$here/whole/generate_images.png" | tail -c 3)" = PNG ] || fail "no picture"
 [ "$(curve whole | wc -l)" -eq 11 ] || fail "a curve of $(curve whole | wc -l) lines"
 
-"$program" --data "$data" --output "$here/parts" --limit 300 --epochs 2 --threads 2 >"$here/log" 2>&1 & child=$!
+"$program" --data "$data" --output "$here/parts" --limit 300 --epochs 2 --threads 2 --judged 0 >"$here/log" 2>&1 & child=$!
 for _ in $(seq 600); do grep -q step "$here/log" && break; sleep 0.1; done
 kill -INT $child
 wait $child
@@ -38,10 +40,33 @@ train two --resume "$saved" --threads 2 || fail "drawing with two threads ends w
 train seed --resume "$saved" --drawing-seed 2 || fail "drawing with another seed ends with $?"
 [ "$(drawing seed)" != "$(drawing one)" ] || fail "the same picture with another seed"
 
+# Its images have a distance to the held-out ones, in the eyes of a classifier that it trains or that it is given.
+run one --resume "$saved" --threads 1 --judged 30 || fail "--judged ends with $?"
+tail -n 1 "$here/log" | grep -Eq '^loss=[0-9.]+ frechet=[0-9.]+ frechet_of_training_images=[0-9.]+ parameters=' ||
+  fail "the last line with --judged"
+near=$(distances)
+echo "$near" | awk -F '[= ]' '{ exit !($2 > $4 && $4 > 0) }' || fail "drawn images nearer than real ones: $near"
+run two --resume "$saved" --threads 2 --judged 30 || fail "--judged with two threads ends with $?"
+[ "$(distances)" = "$near" ] || fail "other distances with two threads: $(distances)"
+"$demonstration" --data "$data" --output "$here/judge" --limit 300 --epochs 2 >"$here/log" 2>&1 ||
+  fail "the demonstration ends with $?"
+judge=$here/judge/fashion_mnist.safetensors
+run two --resume "$saved" --judged 30 --classifier "$judge" || fail "--classifier ends with $?"
+grep -q 'the classifier knows' "$here/log" && fail "a classifier was trained beside the one that is given"
+[ "$(distances)" != "$near" ] || fail "the same distances with another classifier"
+
+# Another mixer: any number of threads, and a checkpoint that knows it.
+train other --mixer hgrn2 --limit 130 --epochs 1 --threads 1 || fail "--mixer hgrn2 ends with $?"
+grep -q '^HGRN2: ' "$here/log" || fail "another mixer than hgrn2"
+train threads --mixer hgrn2 --limit 130 --epochs 1 --threads 2 || fail "--mixer hgrn2 with two threads ends with $?"
+[ "$(curve threads)" = "$(curve other)" ] || fail "another curve of hgrn2"
+train threads --resume "$here/other/generate_images.safetensors" || fail "--resume after hgrn2 ends with $?"
+[ "$(drawing threads)" = "$(drawing other)" ] || fail "another picture of hgrn2"
+
 mistake() { # a part of the message, then arguments
   local before
   before=$(cat "$here"/whole/* | cksum)
-  train whole "${@:2}"
+  run whole "${@:2}"
   local code=$?
   [ $code -eq 2 ] || fail "${*:2}: ends with $code"
   grep -qF -- "$1" "$here/log" || fail "${*:2}: does not say '$1'"
@@ -55,6 +80,13 @@ mistake "$here/none: " --resume "$here/none"
 mistake "--epochs" --resume "$saved" --epochs 3
 mistake "--seed" --resume "$saved" --seed 2
 mistake "--limit" --resume "$saved" --limit 301
+mistake "--mixer: expected additive" --resume "$saved" --mixer retnet
+mistake "--mixer: expected hgrn2" --resume "$here/other/generate_images.safetensors" --mixer additive
+mistake "got retro" --mixer retro
+mistake "$judge: " --resume "$judge"
+mistake "$saved: holds the parameters of another model" --classifier "$saved"
+mistake "$here/none: " --classifier "$here/none"
+mistake "--judged: expected 0, or 2 to 10000" --judged 1
 mistake "--steps" --steps 1001
 mistake "--guidance" --guidance -1
 data=/no/such/folder mistake "/no/such/folder"
