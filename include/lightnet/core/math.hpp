@@ -21,25 +21,30 @@ LIGHTNET_BEGIN_NAMESPACE
 /// a * b + c of numbers or of vectors of the compilers' vector extension, rounded once where the processor does that in one
 /// instruction and twice elsewhere. It is spelled out, for a compiler may join the two operations here and not there, and
 /// then the same sum has other bits.
-template <class V>
-LIGHTNET_HOST_DEVICE constexpr V multiply_add(V a, V b, V c) noexcept {
+template <class T>
+  requires std::is_arithmetic_v<T>
+LIGHTNET_HOST_DEVICE constexpr T multiply_add(T a, T b, T c) noexcept {
 #if defined(__CUDA_ARCH__) || defined(__FP_FAST_FMAF) || defined(__FMA__)
-  if constexpr (std::is_same_v<V, float>) {
+  if constexpr (std::is_same_v<T, float>) {
     return __builtin_fmaf(a, b, c);
-  } else if constexpr (std::is_same_v<V, double>) {
+  } else if constexpr (std::is_same_v<T, double>) {
     return __builtin_fma(a, b, c);
   }
 #endif
-#if !defined(__CUDA_ARCH__) && defined(__AVX512F__)
-  if constexpr (!std::is_arithmetic_v<V> && sizeof(V) == sizeof(__m512)) {
+  return a * b + c;
+}
+template <class V>
+constexpr V multiply_add(V a, V b, V c) noexcept {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(V) == sizeof(__m512)) {
     if constexpr (std::is_same_v<std::remove_cvref_t<decltype(a[0])>, float>) {
       return (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
     } else {
       return (V)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
     }
   }
-#elif !defined(__CUDA_ARCH__) && defined(__FMA__)
-  if constexpr (!std::is_arithmetic_v<V> && sizeof(V) == sizeof(__m256)) {
+#elif defined(__FMA__)
+  if constexpr (sizeof(V) == sizeof(__m256)) {
     if constexpr (std::is_same_v<std::remove_cvref_t<decltype(a[0])>, float>) {
       return (V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
     } else {
@@ -152,8 +157,13 @@ template <class V>
 using exponent_of = typename scalar_of_vector<V>::exponent;
 
 /// x in every lane.
+template <class T>
+  requires std::is_arithmetic_v<T>
+LIGHTNET_HOST_DEVICE constexpr T all_lanes(T x) noexcept {
+  return x;
+}
 template <class V>
-LIGHTNET_HOST_DEVICE constexpr V all_lanes(scalar_of<V> x) noexcept {
+constexpr V all_lanes(scalar_of<V> x) noexcept {
   return x - V{};  // not a sum: -0 stays -0
 }
 
