@@ -33,8 +33,8 @@ struct model_options : lightnet::causal_language_model_options {
 inline settings standard_settings() {
   settings chosen;
   chosen.epochs = 5;  // more, and it knows the text by heart
-  chosen.batch = 8;
-  chosen.length = 2048;
+  chosen.batch = 32;
+  chosen.length = 512;
   chosen.shard = chosen.batch;
   chosen.peak_rate = 2e-3;
   chosen.weight_decay = 0.5;
