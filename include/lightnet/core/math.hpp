@@ -22,8 +22,7 @@ LIGHTNET_BEGIN_NAMESPACE
 /// instruction and twice elsewhere. It is spelled out, for a compiler may join the two operations here and not there, and
 /// then the same sum has other bits.
 template <class T>
-  requires std::is_arithmetic_v<T>
-LIGHTNET_HOST_DEVICE constexpr T multiply_add(T a, T b, T c) noexcept {
+requires std::is_arithmetic_v<T> LIGHTNET_HOST_DEVICE constexpr T multiply_add(T a, T b, T c) noexcept {
 #if defined(__CUDA_ARCH__) || defined(__FP_FAST_FMAF) || defined(__FMA__)
   if constexpr (std::is_same_v<T, float>) {
     return __builtin_fmaf(a, b, c);
@@ -158,10 +157,7 @@ using exponent_of = typename scalar_of_vector<V>::exponent;
 
 /// x in every lane.
 template <class T>
-  requires std::is_arithmetic_v<T>
-LIGHTNET_HOST_DEVICE constexpr T all_lanes(T x) noexcept {
-  return x;
-}
+requires std::is_arithmetic_v<T> LIGHTNET_HOST_DEVICE constexpr T all_lanes(T x) noexcept { return x; }
 template <class V>
 constexpr V all_lanes(scalar_of<V> x) noexcept {
   return x - V{};  // not a sum: -0 stays -0
