@@ -18,11 +18,19 @@
 
 LIGHTNET_BEGIN_NAMESPACE
 
+namespace detail {
+
+/// Not a vector of some. Device code knows no vectors.
+template <class T>
+concept single_number = std::is_arithmetic_v<T>;
+
+}  // namespace detail
+
 /// a * b + c of numbers or of vectors of the compilers' vector extension, rounded once where the processor does that in one
 /// instruction and twice elsewhere. It is spelled out, for a compiler may join the two operations here and not there, and
 /// then the same sum has other bits.
-template <class T>
-requires std::is_arithmetic_v<T> LIGHTNET_HOST_DEVICE constexpr T multiply_add(T a, T b, T c) noexcept {
+template <detail::single_number T>
+LIGHTNET_HOST_DEVICE constexpr T multiply_add(T a, T b, T c) noexcept {
 #if defined(__CUDA_ARCH__) || defined(__FP_FAST_FMAF) || defined(__FMA__)
   if constexpr (std::is_same_v<T, float>) {
     return __builtin_fmaf(a, b, c);
@@ -156,8 +164,10 @@ template <class V>
 using exponent_of = typename scalar_of_vector<V>::exponent;
 
 /// x in every lane.
-template <class T>
-requires std::is_arithmetic_v<T> LIGHTNET_HOST_DEVICE constexpr T all_lanes(T x) noexcept { return x; }
+template <single_number T>
+LIGHTNET_HOST_DEVICE constexpr T all_lanes(T x) noexcept {
+  return x;
+}
 template <class V>
 constexpr V all_lanes(scalar_of<V> x) noexcept {
   return x - V{};  // not a sum: -0 stays -0
