@@ -6,13 +6,9 @@
 set -u
 program=$1 demonstration=$2 data=${3:-}
 [ -r "$data/t10k-labels-idx1-ubyte.gz" ] || { echo "skipped: no data in $data"; exit 77; }
-here=$(mktemp -d)
-trap 'rm -rf "$here"' EXIT
-
-fail() { printf 'FAILED: %s\n' "$*" >&2; cat "$here/log" >&2; exit 1; }
-run() { "$program" --data "$data" --output "$here/$1" --steps 2 "${@:2}" >"$here/log" 2>&1; }
-train() { run "$@" --judged 0; }
-curve() { cut -d, -f1-5,7- "$here/$1/generate_images.csv"; } # all but the speed
+. "$(dirname "$0")/promises.sh" generate_images
+unjudged=(--judged 0)  # most trainings draw nothing for the distances
+call() { exec "$program" --data "$data" --output "$1" --steps 2 "${unjudged[@]}" "${@:2}"; }
 drawing() { cksum <"$here/$1/generate_images.png"; }
 distances() { grep -o 'frechet=[0-9.]* frechet_of_training_images=[0-9.]*' "$here/log"; }
 
@@ -22,14 +18,7 @@ tail -n 1 "$here/log" | grep -Eq '^loss=[0-9.]+ parameters=[0-9]+ seconds=[0-9.]
 [ "$(head -c 4 "$here/whole/generate_images.png" | tail -c 3)" = PNG ] || fail "no picture"
 [ "$(curve whole | wc -l)" -eq 11 ] || fail "a curve of $(curve whole | wc -l) lines"
 
-"$program" --data "$data" --output "$here/parts" --limit 300 --epochs 2 --threads 2 --judged 0 >"$here/log" 2>&1 & child=$!
-for _ in $(seq 600); do grep -q step "$here/log" && break; sleep 0.1; done
-kill -INT $child
-wait $child
-code=$?
-[ $code -eq 130 ] || fail "Ctrl-C ends with $code"
-train parts --resume "$here/parts/generate_images.safetensors" --threads 2 || fail "going on ends with $?"
-[ "$(curve parts)" = "$(curve whole)" ] || fail "another curve after a stop"
+stop_and_go_on --limit 300 --epochs 2
 
 # A finished training draws.
 saved=$here/whole/generate_images.safetensors
@@ -41,20 +30,22 @@ train seed --resume "$saved" --drawing-seed 2 || fail "drawing with another seed
 [ "$(drawing seed)" != "$(drawing one)" ] || fail "the same picture with another seed"
 
 # Its images have a distance to the held-out ones, in the eyes of a classifier that it trains or that it is given.
-run one --resume "$saved" --threads 1 --judged 30 || fail "--judged ends with $?"
+unjudged=()
+train one --resume "$saved" --threads 1 --judged 30 || fail "--judged ends with $?"
 tail -n 1 "$here/log" | grep -Eq '^loss=[0-9.]+ frechet=[0-9.]+ frechet_of_training_images=[0-9.]+ parameters=' ||
   fail "the last line with --judged"
 near=$(distances)
 echo "$near" | awk -F '[= ]' '{ exit !($2 > $4 && $4 > 0) }' || fail "drawn images nearer than real ones: $near"
-run two --resume "$saved" --threads 2 --judged 30 || fail "--judged with two threads ends with $?"
+train two --resume "$saved" --threads 2 --judged 30 || fail "--judged with two threads ends with $?"
 [ "$(distances)" = "$near" ] || fail "other distances with two threads: $(distances)"
 "$demonstration" --data "$data" --output "$here/judge" --limit 300 --epochs 2 >"$here/log" 2>&1 ||
   fail "the demonstration ends with $?"
 judge=$here/judge/fashion_mnist.safetensors
-run two --resume "$saved" --judged 30 --classifier "$judge" || fail "--classifier ends with $?"
+train two --resume "$saved" --judged 30 --classifier "$judge" || fail "--classifier ends with $?"
 grep -q 'the classifier knows' "$here/log" && fail "a classifier was trained beside the one that is given"
 [ "$(distances)" != "$near" ] || fail "the same distances with another classifier"
 
+unjudged=(--judged 0)
 # Another mixer: any number of threads, and a checkpoint that knows it.
 train other --mixer hgrn2 --limit 130 --epochs 1 --threads 1 || fail "--mixer hgrn2 ends with $?"
 grep -q '^HGRN2: ' "$here/log" || fail "another mixer than hgrn2"
@@ -63,15 +54,7 @@ train threads --mixer hgrn2 --limit 130 --epochs 1 --threads 2 || fail "--mixer 
 train threads --resume "$here/other/generate_images.safetensors" || fail "--resume after hgrn2 ends with $?"
 [ "$(drawing threads)" = "$(drawing other)" ] || fail "another picture of hgrn2"
 
-mistake() { # a part of the message, then arguments
-  local before
-  before=$(cat "$here"/whole/* | cksum)
-  run whole "${@:2}"
-  local code=$?
-  [ $code -eq 2 ] || fail "${*:2}: ends with $code"
-  grep -qF -- "$1" "$here/log" || fail "${*:2}: does not say '$1'"
-  [ "$(cat "$here"/whole/* | cksum)" = "$before" ] || fail "${*:2}: something was overwritten"
-}
+unjudged=()
 head -c 300000 "$saved" >"$here/short"
 sed 's/average.tpe.gamma/average.tpe.gamme/' "$saved" >"$here/changed"
 mistake "$here/short: " --resume "$here/short"
