@@ -82,10 +82,7 @@ inline lightnet::trainer_options options_of(const arguments& given, const std::o
     return options_for(settings_of(given), images);
   }
   const auto file = saved->path().string();
-  agree("--epochs", given.epochs, saved->options().epochs, file);
-  agree("--seed", given.seed, saved->options().seed, file);
-  agree("--batch", given.batch, saved->options().batch, file);
-  agree("--rate", given.rate, saved->options().schedule.peak, file);
+  agree(given, *saved);
   agree("--limit", given.limit, saved->state().items, file);
   check_progress(*saved, images, "images");
   images = saved->state().items;

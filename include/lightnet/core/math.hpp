@@ -73,10 +73,6 @@ LIGHTNET_HOST_DEVICE constexpr std::int32_t final_exponent(std::int32_t m, bool 
   return bad && m == empty_exponent ? 0 : m;
 }
 
-}  // namespace detail
-
-namespace detail {
-
 /// Numbers of std::numeric_limits, whose functions device code must not call.
 template <class T>
 struct limits {
