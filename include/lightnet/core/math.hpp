@@ -41,6 +41,7 @@ LIGHTNET_HOST_DEVICE constexpr T multiply_add(T a, T b, T c) noexcept {
   return a * b + c;
 }
 template <class V>
+  requires(!detail::single_number<V>)
 constexpr V multiply_add(V a, V b, V c) noexcept {
 #if defined(__AVX512F__)
   if constexpr (sizeof(V) == sizeof(__m512)) {
@@ -165,6 +166,7 @@ LIGHTNET_HOST_DEVICE constexpr T all_lanes(T x) noexcept {
   return x;
 }
 template <class V>
+  requires(!single_number<V>)
 constexpr V all_lanes(scalar_of<V> x) noexcept {
   return x - V{};  // not a sum: -0 stays -0
 }
