@@ -4,7 +4,8 @@
 #
 # Builds into build/cuda with all cores; needs nvcc, cmake 3.25, g++ and the development files of Eigen, doctest and, for
 # the benchmarks, Google Benchmark, and downloads nothing. Everything that is printed goes into one report, too:
-# ${OUT:-build/cuda/report}/report.txt, with a table of the stages at its end. A stage that fails does not stop the next;
+# ${OUT:-build/cuda/report}/report.txt, with a table of the stages at its end; beside it lie what the benchmarks measured,
+# gpu.json, and their roofline, gpu_roofline.svg. A stage that fails does not stop the next;
 # the exit status is then 1. From the environment:
 #   JOBS                  how many compilers run at a time (all cores), TEST_JOBS how many tests (all cores), SANITIZE_JOBS
 #                         how many programs under a tool (8)
@@ -124,7 +125,9 @@ $(grep -cE '^(memcheck|racecheck|initcheck|synccheck) ' "$build/sanitize.txt") w
 
 bench() {
   [ $benchmarks = ON ] || { verdict "skipped: there are no CUDA benchmarks"; return 0; }
-  "$build/bench/bench_cuda" || { verdict "bench_cuda fails"; return 1; }
+  "$build/bench/bench_cuda" --benchmark_out="$report_folder/gpu.json" --benchmark_out_format=json ||
+    { verdict "bench_cuda fails"; return 1; }
+  python3 bench/roofline.py "$report_folder/gpu.json" "$report_folder/gpu_roofline.svg" || { verdict "no picture"; return 1; }
   if ! python3 -c 'import torch, fla' 2>/dev/null; then
     verdict "ran, without peers: python3 lacks torch or fla"
     return 0

@@ -27,13 +27,18 @@ class texts {
 
   /// Weights read once, states read and written.
   static double bytes(std::int64_t batch) {
-    constexpr double head = Options::width / Options::heads;
-    constexpr double state = Options::layers * Options::heads * 2 * head * head;  // MD-LRPE doubles the keys
     return sizeof(ln::bfloat16) * static_cast<double>(model::parameter_count) +
            2 * sizeof(float) * state * static_cast<double>(batch);
   }
 
+  static double work(std::int64_t batch) {
+    return (2 * static_cast<double>(model::parameter_count) + 4 * state) * static_cast<double>(batch);
+  }
+
  private:
+  static constexpr double head = Options::width / Options::heads;
+  static constexpr double state = Options::layers * Options::heads * 2 * head * head;  // MD-LRPE doubles the keys
+
   ln::tensor<ln::rank<1>, ln::bfloat16, ln::cuda> weights_;
   ln::decoder<model, ln::bfloat16, ln::cuda> text_;
   std::vector<std::int32_t> tokens_;
@@ -42,7 +47,8 @@ class texts {
 template <class Options>
 void add_decoding(const std::string& name) {
   for (const std::int64_t batch : {1, 64}) {
-    add({"decode/" + name + "/bfloat16/b" + std::to_string(batch), texts<Options>::bytes(batch), [batch] {
+    add({"decode/" + name + "/bfloat16/b" + std::to_string(batch), texts<Options>::bytes(batch),
+         texts<Options>::work(batch), [batch] {
            const auto own = std::make_shared<texts<Options>>(batch);
            return [own](ln::execution<ln::cuda>& on) { own->next(on); };
          }});

@@ -83,6 +83,8 @@ void run(benchmark::State& state, const gpu_row& row) {
   state.counters["of_limit"] = row.bytes / rate / median(calls);
   state.counters["milliseconds"] = 1000 * median(calls);
   state.counters["copy_TBps"] = rate / 1e12;
+  state.counters["bytes"] = row.bytes;
+  state.counters["work"] = row.work;
 }
 
 }  // namespace
@@ -98,6 +100,7 @@ void add(const gpu_row& row) {
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+  bench::add_limits();
   bench::add_recurrence_rows();
   bench::add_position_rows();
   bench::add_decoding_rows();

@@ -18,7 +18,8 @@ void add_encoding(const std::string& name, const std::string& type, std::int64_t
   const auto rows = static_cast<double>(batch * tokens * heads);
   add({name + "/encode/" + type + "/b" + std::to_string(batch) + "/t" + std::to_string(extent) + "x" +
            std::to_string(extent) + "/h" + std::to_string(heads) + "/d" + std::to_string(width),
-       rows * static_cast<double>((width + wide) * static_cast<std::int64_t>(sizeof(T))), [=] {
+       rows * static_cast<double>((width + wide) * static_cast<std::int64_t>(sizeof(T))),
+       rows * static_cast<double>(wide), [=] {
          using sequences = ln::tensor<ln::rank<5>, T, ln::cuda>;
          const auto x = std::make_shared<sequences>(normal<T>(1, batch, extent, extent, heads, width));
          const auto y = std::make_shared<sequences>();

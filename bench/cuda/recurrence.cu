@@ -42,12 +42,13 @@ struct operands {
 
 template <class R, class V, class T, class P = ln::no_position>
 void add_scan(const std::string& name, const std::string& type, const shape& s) {
-  add({name + "/forward/" + type + "/" + s.text(), 4 * s.elements() * sizeof(T), [s] {
+  const double state = s.elements() * static_cast<double>(P::width(s.width));  // d' e of all tokens and heads
+  add({name + "/forward/" + type + "/" + s.text(), 4 * s.elements() * sizeof(T), 4 * state, [s] {
          const auto all = std::make_shared<operands<R, T>>(s, false);
          return
              [all](ln::execution<ln::cuda>& on) { ln::scan<R, V, P, 1, T>(on, all->inputs(), {.o = all->o.view()}); };
        }});
-  add({name + "/backward/" + type + "/" + s.text(), 7 * s.elements() * sizeof(T), [s] {
+  add({name + "/backward/" + type + "/" + s.text(), 7 * s.elements() * sizeof(T), 10 * state, [s] {
          const auto all = std::make_shared<operands<R, T>>(s, true);
          return [all](ln::execution<ln::cuda>& on) {
            ln::scan_backward<R, V, P, 1, T>(on, all->inputs(), {.o = all->d_o.view()},
@@ -59,8 +60,8 @@ void add_scan(const std::string& name, const std::string& type, const shape& s) 
 template <class T>
 void add_step(const std::string& type, const shape& s) {
   using R = ln::additive;
-  const double state = s.elements() * static_cast<double>(s.width) * 2 * sizeof(float);
-  add({"additive/step/" + type + "/" + s.text(), state, [s] {
+  const double state = s.elements() * static_cast<double>(s.width);
+  add({"additive/step/" + type + "/" + s.text(), 2 * sizeof(float) * state, 4 * state, [s] {
          const auto all = std::make_shared<operands<R, T>>(s, false);
          const auto kept =
              std::make_shared<ln::state_tensors<R, T, ln::cuda>>(s.batch, s.heads, s.width, s.width, s.width);
@@ -73,7 +74,7 @@ void add_step(const std::string& type, const shape& s) {
 template <class T>
 void add_elementwise(const std::string& type, const shape& s) {
   using R = ln::elementwise;
-  add({"elementwise/causal/forward/" + type + "/" + s.text(), 3 * s.elements() * sizeof(T), [s] {
+  add({"elementwise/causal/forward/" + type + "/" + s.text(), 3 * s.elements() * sizeof(T), 2 * s.elements(), [s] {
          const auto x =
              std::make_shared<ln::tensor<ln::rank<4>, T, ln::cuda>>(normal<T>(1, s.batch, s.tokens, s.heads, s.width));
          const auto o = std::make_shared<ln::tensor<ln::rank<4>, T, ln::cuda>>(x->view().extents());
