@@ -32,12 +32,12 @@ struct model_options : lightnet::causal_language_model_options {
 
 inline settings standard_settings() {
   settings chosen;
-  chosen.epochs = 5;  // more, and it knows the text by heart
+  chosen.epochs = 6;  // more, and it knows the text by heart
   chosen.batch = 32;
   chosen.length = 512;
   chosen.shard = chosen.batch;
   chosen.peak_rate = 2e-3;
-  chosen.weight_decay = 0.5;
+  chosen.weight_decay = 1.5;
   chosen.tested = 131'072;
   return chosen;
 }
