@@ -5,6 +5,7 @@
 #include <exception>
 #include <filesystem>
 #include <lightnet/core/error.hpp>
+#include <new>
 #include <string>
 #include <system_error>
 
@@ -31,6 +32,9 @@ template <class Body>
 int exit_code_of(const Body& body) {
   try {
     return body();
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "not enough memory\n");
+    return 2;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 2;

@@ -239,6 +239,27 @@ TEST_CASE("generate gives, greedily, the tokens that the whole sequence in paral
   CHECK_THROWS_AS(ln::generate(on, model{}, q.params(), {}, 1, greedy, [](std::int32_t) {}), ln::value_error);
 }
 
+TEST_CASE("generate reads a prompt of any length in parts, and goes on as after the whole") {
+  const question q;
+  ln::execution<ln::cpu> on(1);
+  const std::int64_t count = 2 * ln::prompt_part + 5;
+  list<std::int32_t> text;
+  for (std::int64_t i = 0; i < count; ++i) text.push_back(q.tokens[static_cast<std::size_t>(i % (batch * length))]);
+  list<std::int32_t> expected, written;
+  const ln::sampling_options as_likely{.temperature = 1, .top_k = 0, .top_p = 1};  // tells small differences of logits
+  ln::sampler choose(as_likely, 1), choose_again(as_likely, 1);
+  ln::decoder<model, double> whole{model{}, q.params(), 1};
+  whole.read(on, numbers::view_of<2>(std::as_const(text), {1, count}));
+  while (expected.size() < 1000) {
+    const std::span<const double> logits{whole.logits().data(), letters::vocabulary};
+    expected.push_back(choose(logits, 0, static_cast<std::uint64_t>(count) + expected.size()));
+    whole.read_next(on, {&expected.back(), 1});
+  }
+  ln::generate(on, model{}, q.params(), std::span<const std::int32_t>(text), 1000, choose_again,
+               [&](std::int32_t token) { written.push_back(token); });
+  CHECK(written == expected);
+}
+
 TEST_CASE("the causal language model describes its parameters") {
   const auto all = ln::parameter_block<double>::of(model{});
   const std::int64_t of_block = 2 * 6 + (4 * 6 * 6 + 2 * 3 * 6 + 6) + 3 * 6 * 7;
