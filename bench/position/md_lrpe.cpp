@@ -2,6 +2,7 @@
 #include "recurrence/scan_rows.hpp"
 #include "rows.hpp"
 
+#include <lightnet/position/encode.hpp>
 #include <lightnet/recurrence/additive.hpp>
 
 namespace bench {
@@ -11,30 +12,25 @@ namespace {
 /// The encoding by itself: all heads of a token turn by the same angles, which are at hand.
 struct encoding {
   ln::tensor<ln::rank<4>, float> x, y;          // [B, N, H, d], [B, N, H, 2 d]
-  ln::tensor<ln::rank<2>, float> cosine, sine;  // [N, d]
+  ln::tensor<ln::rank<3>, float> cosine, sine;  // [1, N, d]
+  ln::execution<ln::cpu> on{1};
 
   explicit encoding(const problem& p)
       : x{normal_tensor<float>(p, 1)},
         y{{{1, p.tokens, p.heads, 2 * p.width}}},
-        cosine{{{p.tokens, p.width}}},
-        sine{{{p.tokens, p.width}}} {
+        cosine{{{1, p.tokens, p.width}}},
+        sine{{{1, p.tokens, p.width}}} {
     for (std::int64_t t = 0; t < p.tokens; ++t) {
       for (std::int64_t i = 0; i < p.width; ++i) {
         const double angle = static_cast<double>(t) * ln::md_lrpe::theta(i, p.width, 1);
-        cosine.view()(t, i) = static_cast<float>(std::cos(angle));
-        sine.view()(t, i) = static_cast<float>(std::sin(angle));
+        cosine.view()(0, t, i) = static_cast<float>(std::cos(angle));
+        sine.view()(0, t, i) = static_cast<float>(std::sin(angle));
       }
     }
   }
   void apply() {
-    const std::int64_t tokens = x.extent(1), heads = x.extent(2), width = x.extent(3);
-    for (std::int64_t t = 0; t < tokens; ++t) {
-      for (std::int64_t h = 0; h < heads; ++h) {
-        const std::int64_t at = (t * heads + h) * width;
-        ln::md_lrpe::apply(x.data() + at, y.data() + 2 * at, cosine.data() + t * width, sine.data() + t * width, width,
-                           width);
-      }
-    }
+    ln::detail::encode_sequence<ln::md_lrpe, 1, float>(on, std::as_const(x).view(), y.view(),
+                                                       std::as_const(cosine).view(), std::as_const(sine).view());
   }
 };
 

@@ -197,6 +197,37 @@ TEST_CASE("gradients have the same bits for 1 to 17 threads and any layout") {
   check_bits(question<hgrn, ln::bidirectional, 3, ln::bfloat16>(3, {2, 3, 5}, 1, 7));
 }
 
+TEST_CASE("gradients that outgrow the caches have the bits that those of each head have alone") {
+  using numbers_of_heads = ln::tensor<ln::rank<4>, float>;
+  constexpr std::int64_t tokens = 4001, heads = 3, channels = 177;  // 8 MiB together
+  const auto normal = [](unsigned seed, const auto& of) {
+    numbers_of_heads made{{{1, tokens, heads, channels}}};
+    std::mt19937 engine(seed);
+    std::normal_distribution<float> distribution;
+    for (std::int64_t i = 0; i < tokens * heads * channels; ++i) made.data()[i] = of(distribution(engine));
+    return made;
+  };
+  const auto same = [](float x) { return x; };
+  const numbers_of_heads x = normal(1, same), incoming = normal(2, same);
+  const numbers_of_heads log_decay = normal(3, [](float z) { return -std::log1p(std::exp(-z)); });
+  numbers_of_heads dx = x, ddecay = x, dx_alone = x, ddecay_alone = x;
+  ln::execution<ln::cpu> on(2);
+  const auto backward = [&](std::int64_t first, std::int64_t count, numbers_of_heads& by_x,
+                            numbers_of_heads& by_decay) {
+    const auto part = [&](auto& of) { return of.view().slice(2, first, count); };
+    ln::scan_backward<ln::elementwise, ln::causal>(on, {.x = part(x), .log_decay = part(log_decay)},
+                                                   {.o = part(incoming)},
+                                                   {.x = part(by_x), .log_decay = part(by_decay)});
+  };
+  backward(0, heads, dx, ddecay);
+  for (std::int64_t h = 0; h < heads; ++h) backward(h, 1, dx_alone, ddecay_alone);
+  std::int64_t differ = 0;
+  for (std::int64_t i = 0; i < tokens * heads * channels; ++i) {
+    differ += dx.data()[i] != dx_alone.data()[i] || ddecay.data()[i] != ddecay_alone.data()[i];
+  }
+  CHECK(differ == 0);
+}
+
 TEST_CASE("in float and in two bytes the gradients are those of double, rounded once") {
   const auto compare = [](const auto& q, const auto& in_double, double epsilon) {
     auto reference = in_double;

@@ -104,7 +104,14 @@ void elementwise_recurrence_backward(execution<cpu>& on,
   const bool add = gradients.accumulate;
   const channel_blocks blocks{on.threads(), a.lines.count(), a.tokens(), a.channels, a.row()};
   if (blocks.count == 0) return;
-  const bool apart = add || !token_rows<Dims, U>{gradients.x, {a.channels, 0, a.row()}}.in_place();
+  const auto lies_as_rows = [&](const auto& of) {
+    return !add && token_rows<Dims, U>{of, {a.channels, 0, a.row()}}.in_place();
+  };
+  const bool apart = !lies_as_rows(gradients.x);
+  // What outgrows the caches is written past them.
+  constexpr std::int64_t large = std::int64_t{8} << 20;
+  const bool is_large = a.tokens() * a.row() * static_cast<std::int64_t>(sizeof(U)) >= large;
+  const bool streams_x = is_large && !apart, streams_decay = is_large && lies_as_rows(gradients.decay);
   execution<cpu>::scope scratch{on};
   const row_store<sum_type> rooms{on, scratch, 6, blocks.width};
   const row_store<sum_type> kept{on, scratch, apart ? a.lines.longest() : 1, blocks.width};
@@ -114,7 +121,7 @@ void elementwise_recurrence_backward(execution<cpu>& on,
     const token_rows<Dims, const T> xs{a.x, block}, decays{a.decay, block}, dos{gradients.o, block};
     const token_rows<Dims, U> dxs{gradients.x, block}, ddecays{gradients.decay, block};
     sum_type *const through = rooms(thread, 0), *const h = rooms(thread, 1), *const zero = rooms(thread, 2);
-    sum_type *const room = rooms(thread, 3), *const other_room = rooms(thread, 4);
+    sum_type *const room = rooms(thread, 3), *const other_room = rooms(thread, 4), *const result = rooms(thread, 5);
     std::fill_n(zero, block.count, sum_type(0));
     const auto counts = [&](std::int64_t t) { return !a.mask || a.mask(line.batch, t); };
     const auto w_of = [&](std::int64_t i) {
@@ -122,16 +129,26 @@ void elementwise_recurrence_backward(execution<cpu>& on,
     };
 
     block.read(gradients.final_state, line.sequence, sum_type(0), through);
+    constexpr std::int64_t ahead = 16;
     for (std::int64_t i = line.length; i-- > 0;) {
       const std::int64_t t = line.token(i);
+      // Memory is fast where it is read onwards: so, some tokens ahead, before the walk comes back to them.
+      if (is_large && i % ahead == ahead - 1 && i > ahead) {
+        for (std::int64_t next = i + 1 - 2 * ahead; next <= i - ahead; ++next) {
+          decays.touch(line.batch, line.token(next));
+          dos.touch(line.batch, line.token(next));
+        }
+      }
       if (counts(t)) {
-        retreat_row<with_sign>(decays.read(line.batch, t, room), dos.read(line.batch, t, other_room), through, w_of(i),
+        sum_type* const w = streams_x ? result : w_of(i);
+        retreat_row<with_sign>(decays.read(line.batch, t, room), dos.read(line.batch, t, other_room), through, w,
                                block.count);
-        dxs.write(line.batch, t, w_of(i), add);
+        streams_x ? stream_row(w, w_of(i), block.count) : dxs.write(line.batch, t, w, add);
       } else {
         dxs.write(line.batch, t, zero, add);
       }
     }
+    finish_streaming();
     block.write(through, gradients.state, line.sequence);
 
     if (!gradients.decay) return;
@@ -139,14 +156,15 @@ void elementwise_recurrence_backward(execution<cpu>& on,
     for (std::int64_t i = 0; i < line.length; ++i) {
       const std::int64_t t = line.token(i);
       if (counts(t)) {
-        sum_type* const ddecay = ddecays.target(line.batch, t, rooms(thread, 5), add);
+        sum_type *const to = ddecays.target(line.batch, t, result, add), *const ddecay = streams_decay ? result : to;
         decay_gradient_row<with_sign>(decays.read(line.batch, t, room), xs.read(line.batch, t, other_room), w_of(i), h,
                                       ddecay, block.count);
-        ddecays.write(line.batch, t, ddecay, add);
+        streams_decay ? stream_row(ddecay, to, block.count) : ddecays.write(line.batch, t, ddecay, add);
       } else {
         ddecays.write(line.batch, t, zero, add);
       }
     }
+    finish_streaming();
   });
 }
 

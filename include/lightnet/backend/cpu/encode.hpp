@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cpu/lanes.hpp>
 #include <lightnet/backend/cpu/parallel.hpp>
 #include <lightnet/core/half.hpp>
 #include <lightnet/core/head_sequence.hpp>
@@ -17,6 +18,10 @@ void encode_sequence(execution<cpu>& on, const head_sequence<Dims, const T, cpu>
   using A = accumulator<T>;
   constexpr std::int64_t block = 16;
   const std::int64_t keys = x.channels(), width = y.channels(), tokens = x.tokens(), count = x.batch() * tokens;
+  // A dense row is encoded from where it lies, and where all rows outgrow the caches they are written past these.
+  constexpr std::int64_t large = std::int64_t{8} << 20;
+  const bool dense = std::is_same_v<T, A> && x.channel_stride() == 1 && y.channel_stride() == 1;
+  const bool streams = dense && count * x.heads() * width * static_cast<std::int64_t>(sizeof(T)) > large;
   execution<cpu>::scope scratch{on};
   A* const rows = scratch.take<A>(on.threads() * (keys + width));
   parallel_for(on, block_range::blocks(block, count), [&](std::int64_t index, int thread) {
@@ -28,11 +33,22 @@ void encode_sequence(execution<cpu>& on, const head_sequence<Dims, const T, cpu>
         const std::int64_t own = cosine.extent(0) == 1 ? 0 : h;
         const T* const source = x.token(b, h, t);
         T* const target = y.token(b, h, t);
+        const auto apply = [&](const A* row, A* encoded) {
+          Position::apply(row, encoded, &cosine(own, t, 0), &sine(own, t, 0), keys, cosine.extent(2));
+        };
+        if constexpr (std::is_same_v<T, A>) {
+          if (dense) {
+            apply(source, streams ? to : target);
+            if (streams) stream_row(to, target, width);
+            continue;
+          }
+        }
         for (std::int64_t i = 0; i < keys; ++i) from[i] = static_cast<A>(source[i * x.channel_stride()]);
-        Position::apply(from, to, &cosine(own, t, 0), &sine(own, t, 0), keys, cosine.extent(2));
+        apply(from, to);
         for (std::int64_t i = 0; i < width; ++i) target[i * y.channel_stride()] = static_cast<T>(to[i]);
       }
     }
+    finish_streaming();
   });
 }
 

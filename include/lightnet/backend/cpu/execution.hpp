@@ -91,7 +91,7 @@ class execution<cpu> {
     ~scope() {
       owner_.block_ = block_;
       owner_.used_ = used_;
-      if (--owner_.depth_ == 0) owner_.join_blocks();  // without memory for that, the blocks stay apart
+      if (--owner_.depth_ == 0) owner_.join_blocks();
     }
 
     /// `count` elements, aligned to 64 bytes, of any content.
@@ -130,16 +130,16 @@ class execution<cpu> {
     return memory;
   }
 
-  // Several blocks mean that the last call outgrew the first: the next one finds a single block that holds it all.
+  // Several blocks mean that the last call outgrew the first: the next one finds a single block that holds it all. They are
+  // given back before, so that there is never twice as much.
   void join_blocks() noexcept {
     if (blocks_.size() < 2) return;
     std::size_t total = 0;
     for (const block& part : blocks_) total += part.size;
+    blocks_.clear();
     try {
-      block joined = make_block(total);
-      blocks_.resize(1);
-      blocks_[0] = std::move(joined);
-    } catch (const std::bad_alloc&) {
+      blocks_.push_back(make_block(total));
+    } catch (const std::bad_alloc&) {  // the next call asks again
     }
   }
 

@@ -50,6 +50,32 @@ void store_lanes(T* to, const lanes<T>& value) noexcept {
   *reinterpret_cast<typename vector_of<T>::in_memory*>(to) = value;
 }
 
+/// The same past the caches, for what this thread does not read again: `to` lies on a whole register. Another thread may
+/// read it once finish_streaming was called and the two have met.
+template <class T>
+void stream_lanes(T* to, const lanes<T>& value) noexcept {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)value);
+#else
+  store_lanes(to, value);
+#endif
+}
+inline void finish_streaming() noexcept {
+#if defined(__AVX512F__)
+  _mm_sfence();
+#endif
+}
+
+/// Copies a row so, as far as whole registers of `to` go.
+template <class T>
+void stream_row(const T* from, T* to, std::int64_t count) noexcept {
+  const auto over = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(to) % vector_bytes / sizeof(T));
+  std::int64_t i = 0;
+  for (const std::int64_t before = over > 0 ? lane_count<T> - over : 0; i < before && i < count; ++i) to[i] = from[i];
+  for (; i + lane_count<T> <= count; i += lane_count<T>) stream_lanes(to + i, load_lanes(from + i));
+  for (; i < count; ++i) to[i] = from[i];
+}
+
 /// The first `count` lanes of a register, zeros after them.
 template <class T>
 lanes<T> first_lanes(lanes<T> value, std::int64_t count) noexcept {

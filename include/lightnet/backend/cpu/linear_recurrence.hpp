@@ -15,18 +15,16 @@ struct causal_walk : recurrence_walk<Recurrence, Position, Dims, T, false> {
   using base = recurrence_walk<Recurrence, Position, Dims, T, false>;
   using typename base::A, typename base::arguments, typename base::carry_type;
   using base::rows, base::stored, base::values, base::line, base::v, base::read, base::write_transposed;
-  using base::from, base::rescale, base::make, base::shared, base::amx;
+  using base::from, base::rescale, base::make, base::amx;
 
   tile<A> scores, o;  // [rows, rows], [rows, e]
-  tile<A> state;      // [d', e]: U before the chunk, where others change it
   tile<A> entered;    // [rows, d']: qhat in the frame of U
 
   causal_walk(const arguments& a, execution<cpu>::scope& scratch)
       : base(a, scratch, decltype(base::amx)::usual_rows()),
         scores{make(scratch, rows, rows)},
-        o{make(scratch, rows, a.values)},
-        state{make(scratch, stored, a.values)},
-        entered{make(scratch, rows, stored)} {}
+        o{base::make_any(scratch, rows, a.values)},
+        entered{base::make_any(scratch, rows, stored)} {}
 
   /// Some heads of a line: `out` has the outputs o and the state.
   template <class Outputs>
@@ -34,34 +32,58 @@ struct causal_walk : recurrence_walk<Recurrence, Position, Dims, T, false> {
     const token_line of_line = from->lines[heads.line_index];
     const std::int64_t chunks = base::size.chunks(of_line.length);
     heads.each([&](std::int64_t head, carry_type& carry) { base::begin(carry, of_line, head); });
-    team.each_chunk(chunks, [&](causal_walk& walk, std::int64_t index) {
-      const bool onward = index + 1 < chunks || out.state;
+    team.each_turn(chunks, direction::onward, [&](causal_walk* walks, const chunk_turn& turn) {
+      const bool onward = turn.first + turn.count < chunks || out.state;
       heads.each([&](std::int64_t head, carry_type& carry) {
-        const auto [next_head, next] = heads.after(head, index, team.step());
-        walk.fetch.expect(of_line, next_head, next * rows, rows, from->q, from->k, from->v, from->logits, out.o);
-        walk.forward_chunk(carry, of_line, head, index, onward, out);
+        if (team.shared()) return forward_turn(walks, carry, of_line, head, turn, team, out);
+        const auto [next_head, next] = heads.after(head, turn.first, team.step());
+        walks->expect(of_line, next_head, next, out);
+        walks->forward_chunk(carry, of_line, head, turn.first, onward, out);
       });
     });
     heads.each([&](std::int64_t head, const carry_type& carry) { base::store_state(carry, of_line, head, out.state); });
   }
 
  private:
+  /// Asks for what chunk `index` will read and write.
+  template <class Outputs>
+  void expect(const token_line& of_line, std::int64_t head, std::int64_t index, const Outputs& out) {
+    base::fetch.expect(of_line, head, index * rows, rows, from->q, from->k, from->v, from->logits, out.o);
+  }
+
   template <class Outputs>
   void forward_chunk(carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index, bool onward,
                      const Outputs& out) {
     base::load(of_line, head, index, true);
-    base::enter(carry, index, true);
-    const bool fresh = base::fresh(index), at_once = base::at_once();
+    base::enter(carry, true);
     base::encode_run(base::is_cut ? rows : 0, rows - 1);
+    const bool at_once = base::at_once();
     if (onward && !at_once) base::multiply_total();
-    if (shared) {  // the next chunk waits for the state, so it is read from a copy
-      carry.state_turn.wait(index);
-      if (!fresh) std::copy_n(carry.state.data, stored * values, state.data);
-      if (onward) add_total(carry);
-      carry.state_turn.pass(index);
-      if (carry.input.data) enter_again();  // its sum took the place of the keys
+    read_chunk(base::fresh(index) ? tile<A>{nullptr, 0} : carry.state, out);
+    if (!onward) return;
+    if (at_once && base::is_cut) enter_again();
+    base::absorb_product(carry, carry.state.data);
+  }
+
+  /// The chunks of a turn, while other threads work on others: all that does not need the state first, then the state before
+  /// each, in place of the chunk's product, then the outputs.
+  template <class Outputs>
+  static void forward_turn(causal_walk* walks, carry_type& carry, const token_line& of_line, std::int64_t head,
+                           const chunk_turn& turn, const crew<causal_walk>& team, const Outputs& out) {
+    for (std::int64_t i = 0; i < turn.count; ++i) walks[i].expect(of_line, head, turn.first + i + team.step(), out);
+    base::enter_turn(walks, carry, of_line, head, turn, true);
+    base::multiply_totals(walks, turn, carry.state.data);
+    typename base::change changes[most_chunks];
+    for (std::int64_t i = 0; i < turn.count; ++i) changes[i] = walks[i].absorbed(walks[i].total.data);
+    carry.state_turn.pass(turn.number, [&] { walks->hand_over(carry.state.data, changes, turn, carry.state.data); });
+    for (std::int64_t i = 0; i < turn.count; ++i) {
+      walks[i].read_chunk(walks[i].fresh(turn.first + i) ? tile<A>{nullptr, 0} : walks[i].total, out);
     }
-    const tile<A> before = fresh ? tile<A>{nullptr, 0} : shared ? state : carry.state;
+  }
+
+  /// The outputs; `before` is the state before the chunk.
+  template <class Outputs>
+  void read_chunk(const tile<A>& before, const Outputs& out) {
     const tile<A> to = base::place(out.o, o, base::bad.any || out.accumulate);
     if (base::is_cut) {
       for (std::int64_t start = 0, last; start < rows; start = last + 1) {
@@ -72,12 +94,6 @@ struct causal_walk : recurrence_walk<Recurrence, Position, Dims, T, false> {
       }
     } else {
       read_run(0, rows - 1, before, to);
-    }
-    if (onward && at_once) {
-      if (base::is_cut) enter_again();
-      base::absorb(carry, index, carry.state.data);
-    } else if (onward && !shared) {
-      add_total(carry);
     }
     if (to.data == o.data) base::store_rows(o, out.o, out.accumulate, from->values, true);
   }
@@ -115,11 +131,6 @@ struct causal_walk : recurrence_walk<Recurrence, Position, Dims, T, false> {
       }
     });
   }
-
-  void add_total(carry_type& carry) {
-    base::advance(base::next(carry.state.data, carry.state.data, base::keep, base::gain), base::total);
-    if (carry.input.data) base::advance_input(carry);
-  }
 };
 
 /// The outputs o and the final state of one pass of an ordered traversal.
@@ -130,7 +141,7 @@ void linear_recurrence_forward(execution<cpu>& on, const recurrence_arguments<Re
   bool with_input = false;
   if constexpr (Recurrence::framed) with_input = static_cast<bool>(outputs.state.input);
   for_each_line<walk, typename walk::carry_type>(
-      on, arguments, with_input, true,
+      on, arguments, with_input, !with_input,
       [&](const auto& heads, const auto& team) { team.walks[0].forward(team, heads, outputs); });
 }
 

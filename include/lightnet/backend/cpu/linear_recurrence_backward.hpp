@@ -21,7 +21,7 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
   using typename base::exponent_type;
   using base::rows, base::stored, base::values, base::width, base::v, base::read, base::write, base::write_transposed;
   using base::weight, base::inverse, base::rescale, base::from, base::dout, base::dread, base::dwrite, base::dv;
-  using base::key_term, base::read_term, base::dlogit, base::d, base::total, base::make, base::shared;
+  using base::key_term, base::read_term, base::dlogit, base::d, base::total, base::make;
 
   /// The states at the start of every chunk and at the end, and m and Z at the start.
   struct carry_type : base::carry_type {
@@ -38,7 +38,7 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
     /// All that is kept, since it is written and read once more.
     static std::int64_t bytes(const recurrence_sizes& sizes) {
       const std::int64_t chunks = sizes.chunks(sizes.longest);
-      return base::carry_type::bytes(sizes) * std::max<std::int64_t>(3, chunks / 32);
+      return base::carry_type::bytes(sizes) * std::max<std::int64_t>(3, chunks);
     }
     tile<A> state_at(std::int64_t index) const {
       return {kept_state + index * this->size.stored * this->size.values, this->size.stored};
@@ -49,6 +49,7 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
   tile<A> v_transposed, dv_transposed;  // [e, rows]
   tile<A> dtotal;                       // [e, d']: qhat^T do, in the frame of the chunk's start
   A *r, *r_start, *ones;                // [width]: r at the chunk's end, what the chunk adds to it; 1
+  std::int64_t last_start = 0;          // the first row of the last run
 
   causal_pullback(const arguments& a, execution<cpu>::scope& scratch)
       : base(a, scratch),
@@ -56,7 +57,7 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
         dscores{make(scratch, rows, rows)},
         v_transposed{make(scratch, values, rows)},
         dv_transposed{make(scratch, values, rows)},
-        dtotal{make(scratch, values, stored)},
+        dtotal{base::make_any(scratch, values, stored)},
         r{scratch.take<A>(width)},
         r_start{scratch.take<A>(width)},
         ones{scratch.take<A>(width)} {
@@ -70,28 +71,28 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
       carry.state = carry.state_at(0);
       base::begin(carry, of_line, head);
     });
-    team.each_chunk(chunks, [&](causal_pullback& walk, std::int64_t index) {
+    team.each_turn(chunks, direction::onward, [&](causal_pullback* walks, const chunk_turn& turn) {
       heads.each([&](std::int64_t head, carry_type& carry) {
-        const auto [next_head, next] = heads.after(head, index, team.step());
-        walk.fetch.expect(of_line, next_head, next * rows, rows, from->k, from->v, from->logits);
-        walk.sweep_chunk(carry, of_line, head, index, index + 1 < chunks || out.final_state);
+        for (std::int64_t i = 0; i < turn.count; ++i) {
+          const auto [next_head, next] = heads.after(head, turn.first + i, team.step());
+          walks[i].fetch.expect(of_line, next_head, next * rows, rows, from->k, from->v, from->logits);
+        }
+        if (team.shared()) return sweep_turn(walks, carry, of_line, head, turn);
+        walks->sweep_chunk(carry, of_line, head, turn.first, turn.first + 1 < chunks || out.final_state);
       });
     });
     heads.each([&](std::int64_t head, carry_type& carry) {
       base::begin_gradient(carry, heads.line_index, of_line, head, out);
       carry.open();
     });
-    team.each_chunk(chunks, [&](causal_pullback& walk, std::int64_t turn) {
-      walk.line_index = heads.line_index;
+    team.each_turn(chunks, direction::back, [&](causal_pullback* walks, const chunk_turn& turn) {
       heads.each([&](std::int64_t head, carry_type& carry) {
-        const auto [next_head, next] = heads.after(head, chunks - 1 - turn, -team.step());
-        if (next >= 0) {
-          walk.fetch.expect(of_line, next_head, next * rows, rows, from->q, from->k, from->v, from->logits, out.o,
-                            out.q, out.k, out.v, out.logits);
-          const tile<A> before = heads.carry_of(next_head).state_at(next);
-          walk.fetch.expect_too(before.data, stored * values * static_cast<std::int64_t>(sizeof(A)));
+        for (std::int64_t i = 0; i < turn.count; ++i) {
+          walks[i].line_index = heads.line_index;
+          const auto [next_head, next] = heads.after(head, turn.first + i, -team.step());
+          if (next >= 0) walks[i].expect(heads.carry_of(next_head), of_line, next_head, next, out);
         }
-        walk.backward_chunk(carry, of_line, head, chunks - 1 - turn, turn, out);
+        backward_turn(walks, carry, of_line, head, turn, team.shared(), chunks, out);
       });
     });
     heads.each([&](std::int64_t head, carry_type& carry) {
@@ -100,66 +101,118 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
   }
 
  private:
+  /// Asks for what the gradients of chunk `index` will read and write.
+  void expect(const carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index,
+              const gradients& out) {
+    base::fetch.expect(of_line, head, index * rows, rows, from->q, from->k, from->v, from->logits, out.o, out.q, out.k,
+                       out.v, out.logits);
+    base::fetch.expect_too(carry.state_at(index).data, stored * values * static_cast<std::int64_t>(sizeof(A)));
+  }
+
   /// Keeps what stands before chunk `index` and, where something comes after it, takes it in.
   void sweep_chunk(carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index, bool onward) {
     base::load(of_line, head, index, false);
-    base::enter(carry, index, false);
-    std::copy_n(base::begin_normaliser, width, carry.kept_normaliser + index * width);
-    std::copy_n(base::begin_frame, width, carry.kept_exponent + index * width);
+    base::enter(carry, false);
+    keep_normaliser(carry, index);
     if (!onward) return;
     base::encode_run(rows, rows - 1);
-    base::absorb(carry, index, carry.state_at(index + 1).data);
+    base::absorb(carry, carry.state_at(index + 1).data);
   }
 
-  void backward_chunk(carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index,
-                      std::int64_t turn, const gradients& out) {
-    const bool end_known = turn > 0 || out.final_state;  // else D is zero at the chunk's end
-    const bool start_needed = index > 0 || out.state;
+  /// The same for the chunks of a turn, while other threads work on others.
+  static void sweep_turn(causal_pullback* walks, carry_type& carry, const token_line& of_line, std::int64_t head,
+                         const chunk_turn& turn) {
+    base::enter_turn(walks, carry, of_line, head, turn, false);
+    base::multiply_totals(walks, turn, carry.state_at(turn.first).data);
+    typename base::change changes[most_chunks];
+    for (std::int64_t i = 0; i < turn.count; ++i) {
+      walks[i].keep_normaliser(carry, turn.first + i);
+      changes[i] = walks[i].absorbed(i > 0 ? carry.state_at(turn.first + i).data : nullptr);
+    }
+    carry.state_turn.pass(turn.number, [&] {
+      A* const after = carry.state_at(turn.first + turn.count).data;
+      walks->hand_over(carry.state.data, changes, turn, after);
+      carry.state.data = after;
+    });
+  }
+
+  void keep_normaliser(carry_type& carry, std::int64_t index) const {
+    std::copy_n(base::begin_normaliser, width, carry.kept_normaliser + index * width);
+    std::copy_n(base::begin_frame, width, carry.kept_exponent + index * width);
+  }
+
+  /// The gradients of the chunks of a turn, the last first. Where threads share the line, each chunk has D after it in `d`.
+  static void backward_turn(causal_pullback* walks, carry_type& carry, const token_line& of_line, std::int64_t head,
+                            const chunk_turn& turn, bool is_shared, std::int64_t chunks, const gradients& out) {
+    const auto each = [&](const auto& body) {
+      for (std::int64_t i = turn.count; i-- > 0;) {
+        const std::int64_t index = turn.first + i;
+        body(walks[i], index, index + 1 < chunks || out.final_state);  // else D after it is zero
+      }
+    };
+    each([&](causal_pullback& walk, std::int64_t index, bool) {
+      walk.backward_reads(carry, of_line, head, index, out);
+      if ((is_shared || index > 0 || out.state) && !walk.joins_at_once()) {
+        walk.gather_total(walk.last_start, walk.rows - 1);
+      }
+    });
+    if (is_shared) {
+      carry.state_turn.pass(turn.number, [&] {
+        std::copy_n(carry.d.data, walks->stored * walks->values, walks[turn.count - 1].d.data);
+        each([&](causal_pullback& walk, std::int64_t index, bool) {
+          const bool is_last = index == turn.first;
+          walk.join_gradient(walk.d.data, is_last ? carry.d.data : (&walk - 1)->d.data, is_last);
+        });
+        finish_streaming();
+      });
+    }
+    each([&](causal_pullback& walk, std::int64_t index, bool end_known) {
+      walk.backward_writes(carry, index, end_known, is_shared ? walk.d : carry.d, out);
+    });
+    carry.normaliser_turn.pass(
+        turn.number, [&] { each([&](causal_pullback& walk, std::int64_t, bool) { walk.pass_normaliser(carry); }); });
+    each([&](causal_pullback& walk, std::int64_t index, bool) {
+      if (!is_shared && (index > 0 || out.state)) walk.join_gradient(carry.d.data, carry.d.data, false);
+      walk.finish_logits();
+      walk.store_queries(carry.bad.any, out);
+      walk.store_keys_and_values(carry.bad.any, out);
+    });
+    carry.parts_turn.pass(turn.number,
+                          [&] { each([&](causal_pullback& walk, std::int64_t, bool) { walk.add_parts(out); }); });
+  }
+
+  /// Reads chunk `index`: the gradients that need nothing of what comes after it.
+  void backward_reads(const carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index,
+                      const gradients& out) {
     base::load(of_line, head, index, true);
     base::copy_rows(out.o, dout, A(0));
     base::enter_after(carry.kept_exponent + index * width, carry.kept_normaliser + index * width, true);
     transpose(v, rows, values, v_transposed);
     begin_chunk(carry.bad.any, out);
     const tile<A> before = base::fresh(index) ? tile<A>{nullptr, 0} : carry.state_at(index);
-    std::int64_t start = 0;
+    last_start = 0;
     if (base::is_cut) {
-      for (std::int64_t last; (last = base::last_of_run(start)) < rows - 1; start = last + 1) {
-        base::enter_run(start, last, base::frame.row(last));
-        read_backward(start, last, before, out);
-        if (start_needed) gather_total(start, last);
-        write_backward(start, last, nullptr);
+      for (std::int64_t last; (last = base::last_of_run(last_start)) < rows - 1; last_start = last + 1) {
+        base::enter_run(last_start, last, base::frame.row(last));
+        read_backward(last_start, last, before, out);
+        gather_total(last_start, last);
+        write_backward(last_start, last, nullptr);
         base::gather_keys(last, true, out);
-        if constexpr (base::sums && !base::running) spread_reads(start, last);
+        if constexpr (base::sums && !base::running) spread_reads(last_start, last);
       }
-      base::enter_run(start, rows - 1, base::end_frame());
+      base::enter_run(last_start, rows - 1, base::end_frame());
     }
-    read_backward(start, rows - 1, before, out);
-    const bool at_once = base::at_once() && !base::is_cut;
-    if (start_needed && !at_once) gather_total(start, rows - 1);
+    read_backward(last_start, rows - 1, before, out);
+  }
 
-    carry.state_turn.wait(turn);
-    const tile<A> later = take_gradient(carry, index, end_known);
-    if constexpr (!base::running) {
-      if (shared && start_needed) pass_gradient(carry);
-      carry.state_turn.pass(turn);
-    }
-    write_backward(start, rows - 1, end_known ? &later : nullptr);
+  /// The gradients through what comes after chunk `index`; `after` is D there.
+  void backward_writes(const carry_type& carry, std::int64_t index, bool end_known, const tile<A>& after,
+                       const gradients& out) {
+    const tile<A> later = enter_gradient(carry, index, end_known, after);
+    write_backward(last_start, rows - 1, end_known ? &later : nullptr);
     transpose(dv_transposed, from->values, rows, dv);
     base::gather_keys(rows - 1, base::is_cut, out);
-    finish_logits(start);
-    if (start_needed && (base::running || !shared)) {
-      if (at_once) {
-        multiply(base::next(carry.d.data, carry.d.data, base::keep, rescale), from->values, stored,
-                 factors<A>::transposed(dout, read, rows), base::fetch);
-        pass_normaliser(carry);
-      } else {
-        pass_gradient(carry);
-      }
-    }
-    if constexpr (base::running) carry.state_turn.pass(turn);
-    base::store_queries(carry.bad.any, out);
-    base::store_keys_and_values(carry.bad.any, out);
-    base::add_parts(carry, turn, out);
+    if constexpr (base::running) sum_differences();
   }
 
   void begin_chunk(bool poisoned, const gradients& out) {
@@ -238,47 +291,54 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
     });
   }
 
-  /// D and r at the chunk's end, D in the frame of the last run. A decay's r starts anew from rowsum(S * dS): over long
-  /// sequences a sum that runs on loses digits.
-  tile<A> take_gradient(const carry_type& carry, std::int64_t index, bool end_known) {
-    if (!end_known) {
+  /// D at the chunk's end in the frame of the last run, and r there for a decay, where it starts anew from rowsum(S * dS):
+  /// over long sequences a sum that runs on loses digits.
+  tile<A> enter_gradient(const carry_type& carry, std::int64_t index, bool end_known, const tile<A>& after) {
+    if constexpr (base::sums) {
+      return after;
+    } else {
       std::fill_n(r, width, A(0));
+      if (!end_known) return after;
+      base::sum_products(carry.state_at(index + 1), after, r);
+      base::scale(after, d, base::gain);  // may be where it was
       return d;
     }
-    if constexpr (base::sums) {
-      std::copy_n(carry.r, width, r);
-      if (!shared) return carry.d;
-      std::copy_n(carry.d.data, values * stored, d.data);
-    } else {
-      base::sum_products(carry.state_at(index + 1), carry.d, r);
-      base::scale(carry.d, d, base::gain);
-    }
-    return d;
   }
 
-  /// D and r at the chunk's start.
-  void pass_gradient(carry_type& carry) {
-    base::advance(base::next(carry.d.data, carry.d.data, base::keep, base::is_cut ? ones : rescale), dtotal);
-    pass_normaliser(carry);
+  /// Whether what the chunk adds to D is added as it is computed.
+  bool joins_at_once() const { return base::at_once() && !base::is_cut; }
+
+  /// D at the chunk's start from that at its end; another thread may read it next.
+  void join_gradient(const A* after, A* before, bool is_handed) {
+    auto to = base::next(before, after, base::keep, base::is_cut ? ones : rescale);
+    to.is_handed = is_handed;
+    if (!joins_at_once()) return base::advance(to, dtotal);
+    multiply(to, from->values, stored, factors<A>::transposed(dout, read, rows), base::fetch);
   }
+  /// r at the chunk's end, and the carry's at its start.
   void pass_normaliser(carry_type& carry) const {
-    for (std::int64_t i = 0; base::sums && i < width; ++i) carry.r[i] = rescale[i] * carry.r[i] + r_start[i];
+    for (std::int64_t i = 0; base::sums && i < width; ++i) {
+      r[i] = carry.r[i];
+      carry.r[i] = rescale[i] * r[i] + r_start[i];
+    }
   }
 
-  /// The gradients of the logits from those of log w and log Z, the last run beginning at row `start`.
-  void finish_logits(std::int64_t start) {
-    if constexpr (base::running) {
-      for (std::int64_t t = 0; t < rows; ++t) std::fill_n(dlogit.row(t), width, A(0));
-      for (std::int64_t i = 0; i < rows * width; ++i) read_term.data[i] -= key_term.data[i];
-      for (std::int64_t begin = 0, last; begin < rows; begin = last + 1) {
-        last = base::is_cut ? base::last_of_run(begin) : rows - 1;
-        if (base::is_cut) {
-          base::enter_run(begin, last, last == rows - 1 ? base::end_frame() : base::frame.row(last));
-        }
-        sum_reads(begin, last);
-        spread_reads(begin, last);
+  /// Plain inputs: what the normaliser owes for the chunk's rows, R - A.
+  void sum_differences() {
+    for (std::int64_t t = 0; t < rows; ++t) std::fill_n(dlogit.row(t), width, A(0));
+    for (std::int64_t i = 0; i < rows * width; ++i) read_term.data[i] -= key_term.data[i];
+    for (std::int64_t begin = 0, last; begin < rows; begin = last + 1) {
+      last = base::is_cut ? base::last_of_run(begin) : rows - 1;
+      if (base::is_cut) {
+        base::enter_run(begin, last, last == rows - 1 ? base::end_frame() : base::frame.row(last));
       }
+      sum_reads(begin, last);
+      spread_reads(begin, last);
     }
+  }
+
+  /// The gradients of the logits from those of log w and log Z.
+  void finish_logits() {
     base::each_register(width, [&](std::int64_t c) {
       const lane later = load_lanes(r + c);
       lane sum = later;
@@ -287,7 +347,7 @@ struct causal_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
         if constexpr (base::running) {
           store_lanes(to, load_lanes(to) - load_lanes(weight.row(t) + c) * later);
         } else if constexpr (base::sums) {
-          const lane reads = load_lanes(read_term.row(std::max(t, start)) + c) + later;
+          const lane reads = load_lanes(read_term.row(std::max(t, last_start)) + c) + later;
           const lane value = load_lanes(key_term.row(t) + c) - load_lanes(weight.row(t) + c) * reads;
           store_lanes(to, base::is_cut ? load_lanes(to) + value : value);
         } else {

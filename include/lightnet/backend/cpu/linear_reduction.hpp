@@ -35,16 +35,20 @@ struct global_reduction : Walk {
   void reduce(const Crew& team, const Heads& heads, const token_line& of_line) {
     const std::int64_t chunks = base::size.chunks(of_line.length);
     heads.each([&](std::int64_t head, carry_type& carry) { base::begin(carry, of_line, head); });
-    team.each_chunk(chunks, [&](auto& walk, std::int64_t index) {
+    team.each_turn(chunks, direction::onward, [&](auto* walks, const chunk_turn& turn) {
       heads.each([&](std::int64_t head, carry_type& carry) {
-        if constexpr (normalise_first) {
-          walk.load(of_line, head, index, false);
-          walk.enter(carry, index, false);
-        } else {
-          const auto [next_head, next] = heads.after(head, index, team.step());
-          walk.fetch.expect(of_line, next_head, next * rows, rows, from->k, from->v, from->logits);
-          walk.absorb_chunk(carry, of_line, head, index);
+        for (std::int64_t i = 0; i < turn.count; ++i) {
+          const auto [next_head, next] = heads.after(head, turn.first + i, team.step());
+          walks[i].fetch.expect(of_line, next_head, next * rows, rows, from->k, from->v, from->logits);
         }
+        if (!team.shared()) return walks->absorb_chunk(carry, of_line, head, turn.first);
+        base::enter_turn(walks, carry, of_line, head, turn, false);
+        if constexpr (normalise_first) return;
+        base::multiply_totals(walks, turn, carry.state.data);
+        typename base::change changes[most_chunks];
+        for (std::int64_t i = 0; i < turn.count; ++i) changes[i] = walks[i].absorbed(nullptr);
+        carry.state_turn.pass(turn.number,
+                              [&] { walks->hand_over(carry.state.data, changes, turn, carry.state.data); });
       });
     });
     heads.each([&](std::int64_t, carry_type& carry) {
@@ -54,16 +58,13 @@ struct global_reduction : Walk {
       carry.open();
     });
     if constexpr (normalise_first) {
-      team.each_chunk(chunks, [&](auto& walk, std::int64_t index) {
+      team.each_turn(chunks, direction::onward, [&](auto* walks, const chunk_turn& turn) {
         heads.each([&](std::int64_t head, carry_type& carry) {
-          walk.weigh_chunk(carry, of_line, head, index);
-          walk.multiply_total();
-          carry.state_turn.wait(index);
-          walk.each_element([&](std::int64_t, std::int64_t place) {
-            A* const to = carry.state.data + place;
-            store_lanes(to, load_lanes(to) + load_lanes(walk.total.data + place));
-          });
-          carry.state_turn.pass(index);
+          for (std::int64_t i = 0; i < turn.count; ++i) {
+            walks[i].weigh_chunk(carry, of_line, head, turn.first + i);
+            walks[i].multiply_total();
+          }
+          carry.state_turn.pass(turn.number, [&] { add_totals(walks, turn, carry.state); });
         });
       });
     }
@@ -74,6 +75,25 @@ struct global_reduction : Walk {
       for (std::int64_t j = 0; j < from->values; ++j) {
         if (carry.bad.column[j] < of_line.length) carry.bad.column[j] = 0;
       }
+    });
+  }
+
+  /// Takes in chunk `index`: its weights, and unless these have to be normalised first, its product.
+  void absorb_chunk(carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index) {
+    base::load(of_line, head, index, false);
+    base::enter(carry, false);
+    if constexpr (normalise_first) return;
+    base::encode_run(rows, rows - 1);
+    base::absorb(carry, carry.state.data);
+  }
+
+  /// to += the products of some chunks.
+  template <class Walks>
+  static void add_totals(const Walks* walks, const chunk_turn& turn, const tile<A>& to) {
+    walks->each_element([&](std::int64_t, std::int64_t place) {
+      lane sum = load_lanes(to.data + place);
+      for (std::int64_t i = 0; i < turn.count; ++i) sum += load_lanes(walks[i].total.data + place);
+      store_lanes(to.data + place, sum);
     });
   }
 
@@ -125,13 +145,16 @@ struct global_walk : global_reduction<Recurrence, Position, recurrence_walk<Recu
       if constexpr (!normalise_first) base::scale(carry.state, carry.state, carry.inverse);
       if (amx.usable()) amx.pack(carry.state, from->stored_keys, values, carry.packed);
     });
-    team.each_chunk(base::size.chunks(of_line.length), [&](global_walk& walk, std::int64_t index) {
-      heads.each([&](std::int64_t head, const carry_type& carry) {
-        const auto [next_head, next] = heads.after(head, index, team.step());
-        walk.fetch.expect(of_line, next_head, next * rows, rows, from->q, out.o);
-        walk.read_state(carry, of_line, head, index, out);
-      });
-    });
+    team.each_turn(base::size.chunks(of_line.length), direction::onward,
+                   [&](global_walk* walks, const chunk_turn& turn) {
+                     heads.each([&](std::int64_t head, const carry_type& carry) {
+                       for (std::int64_t i = 0; i < turn.count; ++i) {
+                         const auto [next_head, next] = heads.after(head, turn.first + i, team.step());
+                         walks[i].fetch.expect(of_line, next_head, next * rows, rows, from->q, out.o);
+                         walks[i].read_state(carry, of_line, head, turn.first + i, out);
+                       }
+                     });
+                   });
   }
 
  private:
@@ -183,37 +206,64 @@ struct global_pullback : global_reduction<Recurrence, Position, recurrence_pullb
   void backward(const crew<global_pullback>& team, const head_group<carry_type>& heads, const gradients& out) {
     const token_line of_line = from->lines[heads.line_index];
     const std::int64_t chunks = base::size.chunks(of_line.length);
-    const auto each_chunk = [&](const auto& body) {
-      team.each_chunk(chunks, [&](global_pullback& walk, std::int64_t index) {
-        walk.line_index = heads.line_index;
+    // body(walk, head, carry, index) for every chunk, and after those of a turn, in order, add(walks, turn, carry) and their
+    // parts; expect(walk, head, row) asks for what the thread's next chunk reads and writes.
+    const auto each_chunk = [&](const auto& expect, const auto& body, const auto& add) {
+      team.each_turn(chunks, direction::onward, [&](global_pullback* walks, const chunk_turn& turn) {
         heads.each([&](std::int64_t head, carry_type& carry) {
-          body(walk, head, carry, index);
-          walk.add_parts(carry, index, out);
+          for (std::int64_t i = 0; i < turn.count; ++i) {
+            walks[i].line_index = heads.line_index;
+            const auto [next_head, next] = heads.after(head, turn.first + i, team.step());
+            expect(walks[i], next_head, next * rows);
+            body(walks[i], head, carry, turn.first + i);
+          }
+          carry.state_turn.pass(turn.number, [&] {
+            add(walks, turn, carry);
+            for (std::int64_t i = 0; i < turn.count; ++i) walks[i].add_parts(out);
+          });
         });
       });
       heads.each([&](std::int64_t, carry_type& carry) { carry.open(); });
+    };
+    const auto add_nothing = [](const global_pullback*, const chunk_turn&, const carry_type&) {};
+    const auto expect_keys = [&](global_pullback& walk, std::int64_t head, std::int64_t row) {
+      walk.fetch.expect(of_line, head, row, rows, from->k, from->v, from->logits, out.k, out.v, out.logits);
     };
     base::reduce(team, heads, of_line);
     heads.each([&](std::int64_t head, carry_type& carry) {
       base::begin_gradient(carry, heads.line_index, of_line, head, out);
     });
-    each_chunk([&](global_pullback& walk, std::int64_t head, carry_type& carry, std::int64_t index) {
-      walk.read_chunk(carry, of_line, head, index);
-      walk.backward_queries(carry, index, out);
-    });
+    each_chunk([&](global_pullback& walk, std::int64_t head,
+                   std::int64_t row) { walk.fetch.expect(of_line, head, row, rows, from->q, out.o, out.q); },
+               [&](global_pullback& walk, std::int64_t head, const carry_type& carry, std::int64_t index) {
+                 walk.read_chunk(carry, of_line, head, index);
+                 walk.backward_queries(carry, out);
+               },
+               [](const global_pullback* walks, const chunk_turn& turn, const carry_type& carry) {
+                 for (std::int64_t i = 0; i < turn.count; ++i)
+                   walks[i].add_terms(carry, walks[i].read_term, walks[i].inverse);
+                 base::add_totals(walks, turn, carry.d);
+               });
     heads.each([&](std::int64_t, carry_type& carry) { transpose(carry.d, from->values, stored, carry.d_plain); });
     if constexpr (normalise_first) {  // weights that are normalised first owe the normaliser sum_s A_s
       heads.each([&](std::int64_t, carry_type& carry) { std::fill_n(carry.r, width, A(0)); });
       gradients without_angles = out;
       without_angles.theta = {};
-      each_chunk([&](global_pullback& walk, std::int64_t head, carry_type& carry, std::int64_t index) {
-        walk.pull_keys(carry, of_line, head, index, without_angles);
-        walk.add_in_turn(carry, index, walk.key_term, ones);
-      });
+      each_chunk(
+          expect_keys,
+          [&](global_pullback& walk, std::int64_t head, const carry_type& carry, std::int64_t index) {
+            walk.pull_keys(carry, of_line, head, index, without_angles);
+          },
+          [&](const global_pullback* walks, const chunk_turn& turn, const carry_type& carry) {
+            for (std::int64_t i = 0; i < turn.count; ++i) walks[i].add_terms(carry, walks[i].key_term, ones);
+          });
     }
-    each_chunk([&](global_pullback& walk, std::int64_t head, carry_type& carry, std::int64_t index) {
-      walk.backward_keys(carry, of_line, head, index, out);
-    });
+    each_chunk(
+        expect_keys,
+        [&](global_pullback& walk, std::int64_t head, const carry_type& carry, std::int64_t index) {
+          walk.backward_keys(carry, of_line, head, index, out);
+        },
+        add_nothing);
     heads.each([&](std::int64_t head, carry_type& carry) {
       enter_initial_frame(carry, of_line, head);
       base::end_gradient(carry, heads.line_index, of_line, head, carry.bad.any, out);
@@ -236,22 +286,21 @@ struct global_pullback : global_reduction<Recurrence, Position, recurrence_pullb
     for (std::int64_t r = 0; Position::encodes && r < rows; ++r) base::encode(base::plain_read, read, r);
   }
 
-  void backward_queries(carry_type& carry, std::int64_t index, const gradients& out) {
+  void backward_queries(const carry_type& carry, const gradients& out) {
     base::copy_rows(out.o, dout, A(0));
-    multiply(destination<A>::in(dread), rows, stored, factors<A>::of(dout, carry.state, from->values));
-    multiply(destination<A>::in(base::total), from->values, stored, factors<A>::transposed(dout, read, rows));
+    multiply(destination<A>::in(dread), rows, stored, factors<A>::of(dout, carry.state, from->values), base::fetch);
+    multiply(destination<A>::in(base::total), from->values, stored, factors<A>::transposed(dout, read, rows),
+             base::fetch);
     for (std::int64_t r = 0; r < rows; ++r) {
       std::copy_n(normalise_first ? ones.row(r) : carry.inverse, width, base::inverse.row(r));
     }
     base::place_queries(carry.bad.any, out);
     base::gather_reads(0, rows - 1, out);
-    add_in_turn(carry, index, base::read_term, base::inverse);
     base::store_queries(carry.bad.any, out);
   }
 
-  /// Adds the sums of terms * by over the rows to r, and the queries' share to D; in the order of the chunks.
-  void add_in_turn(carry_type& carry, std::int64_t index, const tile<A>& terms, const tile<A>& by) const {
-    carry.state_turn.wait(index);
+  /// Adds the sums of terms * by over the rows to r.
+  void add_terms(const carry_type& carry, const tile<A>& terms, const tile<A>& by) const {
     base::each_register(width, [&](std::int64_t c) {
       lane sum{};
       for (std::int64_t t = 0; t < rows; ++t) {
@@ -259,13 +308,6 @@ struct global_pullback : global_reduction<Recurrence, Position, recurrence_pullb
       }
       store_lanes(carry.r + c, load_lanes(carry.r + c) + sum);
     });
-    if (terms.data == base::read_term.data) {
-      base::each_element([&](std::int64_t, std::int64_t place) {
-        A* const to = carry.d.data + place;
-        store_lanes(to, load_lanes(to) + load_lanes(base::total.data + place));
-      });
-    }
-    carry.state_turn.pass(index);
   }
 
   /// The gradient of the weights of chunk `index`.
@@ -273,14 +315,15 @@ struct global_pullback : global_reduction<Recurrence, Position, recurrence_pullb
                  const gradients& out) {
     base::weigh_chunk(carry, of_line, head, index);
     base::place_keys_and_values(carry.bad.any, out);
-    multiply(destination<A>::in(dwrite), rows, stored, factors<A>::of(v, carry.d, from->values));
+    multiply(destination<A>::in(dwrite), rows, stored, factors<A>::of(v, carry.d, from->values), base::fetch);
     base::gather_keys(rows - 1, false, out);
   }
 
   void backward_keys(const carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index,
                      const gradients& out) {
     pull_keys(carry, of_line, head, index, out);
-    multiply(destination<A>::in(dv), rows, values, factors<A>::of(write, carry.d_plain, from->stored_keys));
+    multiply(destination<A>::in(dv), rows, values, factors<A>::of(write, carry.d_plain, from->stored_keys),
+             base::fetch);
     base::each_register(width, [&](std::int64_t c) {
       const lane r = load_lanes(carry.r + c);
       for (std::int64_t t = 0; t < rows; ++t) {

@@ -36,6 +36,22 @@ void parallel_for(const execution<cpu>& on, std::int64_t count, const Body& body
 #endif
 }
 
+/// Calls `body(thread, threads)` on several threads at the same time: they may wait for each other. There may be fewer than
+/// `on` has; a body must not throw.
+template <class Body>
+void parallel_team(const execution<cpu>& on, const Body& body) {
+#if defined(_OPENMP)
+#pragma omp parallel num_threads(on.threads())
+  {
+    omp_set_num_threads(1);  // as in parallel_for
+    body(omp_get_thread_num(), omp_get_num_threads());
+  }
+#else
+  static_cast<void>(on);
+  body(0, 1);
+#endif
+}
+
 /// One Object a thread, in the workspace: its constructor gets `arguments` and the scope, and takes scratch of its own.
 template <class Object, class Arguments>
 Object* make_each(const execution<cpu>& on, execution<cpu>::scope& scratch, const Arguments& arguments) {

@@ -89,16 +89,21 @@ struct next_state {
   T* data;
   const T* old;  // may be `data`
   std::int64_t stride;
-  const T *keep, *gain;  // one for each row or column
+  const T *keep, *gain;    // one for each row or column
+  bool is_handed = false;  // another thread will read it
 
   next_state part(std::int64_t i, std::int64_t j) const noexcept {
     const std::int64_t place = i * stride + j, factor = By == scaling::rows ? i : j;
-    return {data + place, old + place, stride, keep + factor, gain + factor};
+    return {data + place, old + place, stride, keep + factor, gain + factor, is_handed};
   }
   void fetch(std::int64_t i) const noexcept { __builtin_prefetch(old + i * stride, 1); }
   void store(std::int64_t i, std::int64_t j, const lanes<T>& sum) const noexcept {
-    const std::int64_t place = i * stride + j;
-    store_lanes(data + place, blend<By>(keep, load_lanes(old + place), gain, sum, By == scaling::rows ? i : j));
+    advance(i * stride + j, By == scaling::rows ? i : j, sum);
+  }
+  /// One register, from that of the product; its first factors are number `factor`.
+  void advance(std::int64_t place, std::int64_t factor, const lanes<T>& sum) const noexcept {
+    const lanes<T> value = blend<By>(keep, load_lanes(old + place), gain, sum, factor);
+    is_handed ? stream_lanes(data + place, value) : store_lanes(data + place, value);
   }
 };
 

@@ -68,16 +68,19 @@ struct poison {
   bool reaches(std::int64_t at, std::int64_t j) const { return at >= token || at >= column[j]; }
 };
 
-/// A place that the chunks of a line pass one after another, whichever threads bring them.
-class turnstile {
+/// A place that the turns of a line pass one after another, whichever threads bring them.
+class alignas(cpu::alignment) turnstile {
  public:
   void open() { next_.store(0, std::memory_order_relaxed); }
-  void wait(std::int64_t turn) const {
+  /// Calls body() after all turns before this one.
+  template <class Body>
+  void pass(std::int64_t turn, const Body& body) {
     for (int spins = 0; next_.load(std::memory_order_acquire) != turn; ++spins) {
       if (spins > 1000) std::this_thread::yield();
     }
+    body();
+    next_.store(turn + 1, std::memory_order_release);
   }
-  void pass(std::int64_t turn) { next_.store(turn + 1, std::memory_order_release); }
 
  private:
   std::atomic<std::int64_t> next_{0};
@@ -94,7 +97,7 @@ struct recurrence_carry {
   A *normaliser, *decay;    // [width] Z; the product of the decays
   tile<A> state, input;     // U or S; X where it is asked for
   poison bad;
-  turnstile normaliser_turn, state_turn;
+  turnstile normaliser_turn, state_turn, parts_turn;
 
   recurrence_carry(const recurrence_sizes& sizes, execution<cpu>::scope& scratch, bool transposed, bool with_input)
       : size{sizes},
@@ -117,31 +120,45 @@ struct recurrence_carry {
   void open() {
     normaliser_turn.open();
     state_turn.open();
+    parts_turn.open();
   }
 };
 
-/// Who works on the chunks of a line: one thread alone, or all threads together, each on the next chunk that is free. A
-/// chunk's bits are the same either way.
+/// Chunks [first, first + count) of a line, which one thread takes.
+struct chunk_turn {
+  std::int64_t number, first, count;
+};
+
+enum class direction { onward, back };
+
+/// Who works on the chunks of a line: one thread alone, chunk after chunk, or all threads together, in turns of several
+/// chunks. A chunk's bits are the same either way.
 template <class Walk>
 struct crew {
-  Walk* walks;                               // one for each thread
+  Walk* walks;                               // `span` for each thread, one for each chunk of a turn
   const execution<cpu>* together = nullptr;  // null: walks[0] alone
+  std::int64_t span = 1;
 
   bool shared() const { return together != nullptr; }
-  /// How far a thread's next chunk lies from this one.
-  std::int64_t step() const { return shared() ? together->threads() : 1; }
+  std::int64_t threads() const { return shared() ? together->threads() : 1; }
+  /// How far a thread's next turn lies from this one, in chunks.
+  std::int64_t step() const { return threads() * span; }
 
-  /// Calls body(walk, index) for every chunk; chunks are begun in the order of their index.
+  /// Calls body(walks, turn) for all turns, whose numbers count in the direction in which they are begun. A thread has the
+  /// same chunks in both directions, so that it finds in its caches what it left there.
   template <class Body>
-  void each_chunk(std::int64_t chunks, const Body& body) const {
-    if (!shared()) {
-      for (std::int64_t i = 0; i < chunks; ++i) body(walks[0], i);
-      return;
-    }
-    std::atomic<std::int64_t> next{0};
-    parallel_for(*together, together->threads(), [&](std::int64_t, int thread) {
-      for (std::int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < chunks;) body(walks[thread], i);
-    });
+  void each_turn(std::int64_t chunks, direction way, const Body& body) const {
+    // About as many chunks in every turn, and as many turns for every thread.
+    const std::int64_t turns = std::min(block_range::blocks(step(), chunks) * threads(), chunks);
+    const auto take_turns = [&](std::int64_t thread, std::int64_t threads) {
+      for (std::int64_t number = 0; number < turns; ++number) {
+        const std::int64_t part = way == direction::onward ? number : turns - 1 - number;
+        if (part % threads != thread) continue;
+        const std::int64_t first = part * chunks / turns;
+        body(walks + thread * span, chunk_turn{number, first, (part + 1) * chunks / turns - first});
+      }
+    };
+    shared() ? parallel_team(*together, take_turns) : take_turns(0, 1);
   }
 };
 
@@ -175,6 +192,15 @@ inline std::int64_t heads_of_group(std::int64_t lines, std::int64_t heads, std::
   return (heads + parts - 1) / std::max<std::int64_t>(parts, 1);
 }
 
+inline constexpr std::int64_t most_chunks = 4;  // of a turn
+
+/// How many chunks a thread takes in a turn: the state comes from the cache of another thread once for all of them. As many
+/// as leave some turns for every thread, and fit a cache with `bytes` each.
+inline std::int64_t chunks_of_turn(std::int64_t chunks, std::int64_t threads, std::int64_t bytes) {
+  constexpr std::int64_t cache = std::int64_t{3} << 18;
+  return std::max<std::int64_t>(std::min({most_chunks, chunks / (4 * threads), cache / bytes}), 1);
+}
+
 /// Calls visit(heads, team) for every line and group of heads. Groups go to threads one each, but where there are too few
 /// heads to keep all threads busy and lines are long, all threads work on one head, if they may.
 template <class Walk, class Carry, class Arguments, class Visit>
@@ -183,14 +209,17 @@ void for_each_line(execution<cpu>& on, const Arguments& arguments, bool with_inp
   execution<cpu>::scope scratch{on};
   const std::int64_t lines = arguments.lines.count(), heads = arguments.heads, items = lines * heads;
   const std::int64_t threads = on.threads();
-  Walk* const walks = make_each<Walk>(on, scratch, arguments);
+  Walk* const walks = scratch.take<Walk>(threads * most_chunks);
+  ::new (walks) Walk(arguments, scratch);
   const recurrence_sizes& size = walks[0].size;
-  const bool together = may_share && threads > 1 && items < 4 * threads && items % threads != 0 &&
-                        size.chunks(size.longest) >= 4 * threads;
+  const std::int64_t chunks = size.chunks(size.longest);
+  const bool together =
+      may_share && threads > 1 && items < 4 * threads && items % threads != 0 && chunks >= 4 * threads;
+  const std::int64_t span = together ? chunks_of_turn(chunks, threads, Walk::bytes(size)) : 1;
+  for (std::int64_t i = 1; i < threads * span; ++i) ::new (walks + i) Walk(arguments, scratch);
   const std::int64_t group = together ? 1 : heads_of_group(lines, heads, threads, Carry::bytes(size));
   const std::int64_t groups = group > 0 ? (heads + group - 1) / group : 0;
   const std::int64_t teams = together ? 1 : std::min(threads, lines * groups);
-  for (std::int64_t i = 0; i < threads; ++i) walks[i].shared = together;
   Carry* const carries = scratch.take<Carry>(teams * group);
   for (std::int64_t i = 0; i < teams * group; ++i) ::new (carries + i) Carry(size, scratch, arguments, with_input);
   const auto visit_item = [&](std::int64_t item, const crew<Walk>& team, Carry* own) {
@@ -198,7 +227,7 @@ void for_each_line(execution<cpu>& on, const Arguments& arguments, bool with_inp
     visit(head_group<Carry>{item / groups, first, std::min(group, heads - first), own}, team);
   };
   if (together) {
-    for (std::int64_t item = 0; item < items; ++item) visit_item(item, crew<Walk>{walks, &on}, carries);
+    for (std::int64_t item = 0; item < items; ++item) visit_item(item, crew<Walk>{walks, &on, span}, carries);
   } else {
     parallel_for(on, lines * groups, [&](std::int64_t item, int thread) {
       visit_item(item, crew<Walk>{walks + thread}, carries + thread * group);

@@ -54,7 +54,7 @@ struct recurrence_pullback : recurrence_walk<Recurrence, Position, Dims, T, true
         dv_room{make(scratch, rows, values)},
         dkappa_room{make(scratch, rows, base::keyed ? keys : 0)},
         dlogit_room{make(scratch, rows, width)},
-        d{make(scratch, values, stored)},
+        d{base::make_any(scratch, values, stored)},
         dangle{scratch.take<A>(keys)},
         dtheta{scratch.take<A>(keys)} {
     std::fill_n(dtheta, keys, A(0));
@@ -226,15 +226,13 @@ struct recurrence_pullback : recurrence_walk<Recurrence, Position, Dims, T, true
   }
 
   /// Adds the chunk's parts of what the line has one gradient for; in the order of the chunks.
-  void add_parts(carry_type& carry, std::int64_t turn, const gradients& out) {
-    carry.normaliser_turn.wait(turn);
+  void add_parts(const gradients& out) {
     for (std::int64_t j = 0; out.theta && j < out.theta.extent(2); ++j) {
       out.theta(line_index, h, j) += dtheta[j];
       dtheta[j] = A(0);
     }
     if (out.head_logits) out.head_logits(line_index, h) += dhead_logit;
     dhead_logit = A(0);
-    carry.normaliser_turn.pass(turn);
   }
 
   /// Calls term(row, column, factor) for every register of rows [start, last], the factor being that of the weights'

@@ -55,7 +55,6 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
       *end_normaliser;       // [width]: Z at the chunk's start and at its end, there in the last frame entered
   A *rescale, *keep, *gain;  // [width]: 2^(m - f); the next state is keep U + gain khat^T V
   bool is_cut = false;       // into runs
-  bool shared = false;       // other threads work on other chunks of the same line
 
   recurrence_tile(const arguments& a, execution<cpu>::scope& scratch, std::int64_t usual_rows, std::int64_t row_step)
       : base(a, scratch, usual_rows, row_step),
@@ -90,26 +89,29 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
   }
 
   /// Puts the chunk after what was carried to it: its frame, and its factors in that frame, qhat too where `with_queries`
-  /// and the chunk is not cut; not yet encoded. Carries all but the state on. Where threads share a line they wait for each
-  /// other here, but not with the exponentials.
-  void enter(carry_type& carry, std::int64_t turn, bool with_queries) {
-    if (shared) {
-      weigh();
-      carry.normaliser_turn.wait(turn);
-      begin_after(carry.exponent, carry.normaliser);
-      enter_weighed(with_queries);
-    } else {
-      enter_after(carry.exponent, carry.normaliser, with_queries);
-    }
-    if (any_poison) carry.bad.add(bad);
-    if (carry.bad.any) bad.copy(carry.bad);
-    if constexpr (sums) {
-      std::copy_n(top, width, carry.exponent);
-      std::copy_n(end_normaliser, width, carry.normaliser);
-    } else {
-      for (std::int64_t i = 0; i < width; ++i) carry.decay[i] *= keep[i];
-    }
-    if (shared) carry.normaliser_turn.pass(turn);
+  /// and the chunk is not cut; not yet encoded. Carries all but the state on.
+  void enter(carry_type& carry, bool with_queries) {
+    enter_after(carry.exponent, carry.normaliser, with_queries);
+    carry_on(carry);
+  }
+  /// The same where `weigh` was called: what takes long does not have to wait for the chunks before.
+  void enter_weighed(carry_type& carry, bool with_queries) {
+    begin_after(carry.exponent, carry.normaliser);
+    place_weighed(with_queries);
+    carry_on(carry);
+  }
+
+  /// Turns all logits into weights. Bad logits become neutral.
+  void weigh() {
+    panel_step = 1;
+    const auto weigh_all = [&] {
+      exponent_lane found{};
+      each_register(width, [&](std::int64_t c) { found |= weigh_register(c); });
+      return any_lane(found);
+    };
+    if (!weigh_all()) return;
+    base::clean_logits();
+    weigh_all();
   }
 
   /// The same after m and Z, carrying nothing on.
@@ -124,7 +126,7 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
     });
     if (!simple) {
       weigh();
-      enter_weighed(with_queries);
+      place_weighed(with_queries);
     } else {
       enter_heads(with_queries ? 0 : rows, rows - 1);
       hand_on();
@@ -190,17 +192,16 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
   }
 
  private:
-  /// Turns all logits into weights. Bad logits become neutral.
-  void weigh() {
-    panel_step = 1;
-    const auto weigh_all = [&] {
-      exponent_lane found{};
-      each_register(width, [&](std::int64_t c) { found |= weigh_register(c); });
-      return any_lane(found);
-    };
-    if (!weigh_all()) return;
-    base::clean_logits();
-    weigh_all();
+  /// Carries m and Z, or the decay, and what was bad from this chunk to the next.
+  void carry_on(carry_type& carry) {
+    if (any_poison) carry.bad.add(bad);
+    if (carry.bad.any) bad.copy(carry.bad);
+    if constexpr (sums) {
+      std::copy_n(top, width, carry.exponent);
+      std::copy_n(end_normaliser, width, carry.normaliser);
+    } else {
+      for (std::int64_t i = 0; i < width; ++i) carry.decay[i] *= keep[i];
+    }
   }
 
   /// Turns the logits of the channels from c on into weights, mantissa 2^exponent, and finds the largest exponent; returns
@@ -247,7 +248,7 @@ struct recurrence_tile : recurrence_rows<Recurrence, Position, Dims, T> {
   }
 
   /// Puts a chunk whose weights are all known after m and Z.
-  void enter_weighed(bool with_queries) {
+  void place_weighed(bool with_queries) {
     exponent_lane wide{};
     each_register(width, [&](std::int64_t c) { wide |= place_register(c); });
     is_cut = any_lane(wide);

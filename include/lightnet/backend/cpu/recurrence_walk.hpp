@@ -16,7 +16,7 @@ struct recurrence_walk : recurrence_tile<Recurrence, Position, Dims, T, Transpos
   using typename base::A, typename base::arguments;
   using state_type = typename Recurrence::template state<A, cpu>;
   using base::rows, base::keys, base::stored, base::values, base::width, base::line, base::h, base::first, base::count;
-  using base::v, base::write, base::write_transposed, base::from, base::keep, base::gain, base::shared;
+  using base::v, base::write, base::write_transposed, base::from, base::keep, base::gain;
   static constexpr scaling scaled_by = Transposed ? scaling::columns : scaling::rows;
 
   struct carry_type : recurrence_carry<A> {
@@ -30,16 +30,27 @@ struct recurrence_walk : recurrence_tile<Recurrence, Position, Dims, T, Transpos
 
   recurrence_walk(const arguments& a, execution<cpu>::scope& scratch, std::int64_t usual_rows)
       : base(a, scratch, usual_rows, decltype(amx)::row_step()),
-        total{Transposed ? make(scratch, values, stored) : make(scratch, stored, values)},
+        total{Transposed ? make_any(scratch, values, stored) : make_any(scratch, stored, values)},
         by_row{make(scratch, 1, stored).data},  // what pads them is zero
         by_gain{make(scratch, 1, stored).data},
         amx{base::size, scratch} {}
 
+  /// What a chunk leaves in the caches while its turn lasts, about.
+  static std::int64_t bytes(const recurrence_sizes& sizes) {
+    const std::int64_t states = Transposed ? 2 : 1, tiles = Transposed ? 16 : 6;
+    return (states * sizes.values + tiles * sizes.rows) * sizes.stored * static_cast<std::int64_t>(sizeof(A));
+  }
+
+  /// A matrix of zeros; what pads it stays zero.
   static tile<A> make(execution<cpu>::scope& scratch, std::int64_t height, std::int64_t columns) {
+    const tile<A> made = make_any(scratch, height, columns);
+    std::fill_n(made.data, height * made.stride, A(0));
+    return made;
+  }
+  /// A matrix of any content.
+  static tile<A> make_any(execution<cpu>::scope& scratch, std::int64_t height, std::int64_t columns) {
     const std::int64_t stride = whole_lanes<A>(columns);
-    A* const data = scratch.take<A>(height * stride);
-    std::fill_n(data, height * stride, A(0));
-    return {data, stride};
+    return {scratch.take<A>(height * stride), stride};
   }
 
   /// Begins a line: what is carried before its first token, from the initial state where there is one.
@@ -139,36 +150,85 @@ struct recurrence_walk : recurrence_tile<Recurrence, Position, Dims, T, Transpos
 
   /// The same from a product that is known.
   void advance(const next_state<scaled_by, A>& to, const tile<A>& product) const {
-    each_element([&](std::int64_t row, std::int64_t place) {
-      const auto old = load_lanes(to.old + place), fresh = load_lanes(product.data + place);
-      store_lanes(to.data + place, blend<scaled_by>(to.keep, old, to.gain, fresh, row));
-    });
+    each_element(
+        [&](std::int64_t row, std::int64_t place) { to.advance(place, row, load_lanes(product.data + place)); });
   }
 
-  /// Whether a chunk's product with itself is added to a state as it is computed: not where threads share the line, and
-  /// not in parts, since a sum that runs through the state loses digits.
-  bool at_once() const { return !shared && rows <= segment && !amx.usable(); }
+  /// Whether a chunk's product with itself is added to a state as it is computed: not in parts, since a sum that runs through
+  /// the state loses digits.
+  bool at_once() const { return rows <= segment && !amx.usable(); }
 
   /// The state at `to` after the chunk, from the one before it; the carry's from then on.
-  void absorb(carry_type& carry, std::int64_t turn, A* to) {
-    if (at_once()) {
-      multiply_keys(next(to, carry.state.data, keep, gain));
-    } else {
-      multiply_total();
-      if (shared) carry.state_turn.wait(turn);
-      advance(next(to, carry.state.data, keep, gain), total);
-    }
+  void absorb(carry_type& carry, A* to) {
+    if (!at_once()) multiply_total();
+    absorb_product(carry, to);
+  }
+  /// The same where `total` is known, unless all happens at once.
+  void absorb_product(carry_type& carry, A* to) {
+    const auto after = next(to, carry.state.data, keep, gain);
+    at_once() ? multiply_keys(after) : advance(after, total);
     carry.state.data = to;
     if (carry.input.data) advance_input(carry);
-    if (shared) carry.state_turn.pass(turn);
   }
 
-  /// Takes in chunk `index` without reading it.
-  void absorb_chunk(carry_type& carry, const token_line& of_line, std::int64_t head, std::int64_t index) {
-    base::load(of_line, head, index, false);
-    base::enter(carry, index, false);
-    base::encode_run(rows, rows - 1);
-    absorb(carry, index, carry.state.data);
+  /// Reads the chunks of a turn and puts them after what was carried to them.
+  template <class Walk>
+  static void enter_turn(Walk* walks, carry_type& carry, const token_line& of_line, std::int64_t head,
+                         const chunk_turn& turn, bool with_queries) {
+    for (std::int64_t i = 0; i < turn.count; ++i) {
+      walks[i].load(of_line, head, turn.first + i, with_queries);
+      walks[i].weigh();
+    }
+    carry.normaliser_turn.pass(turn.number, [&] {
+      for (std::int64_t i = 0; i < turn.count; ++i) walks[i].enter_weighed(carry, with_queries);
+    });
+    for (std::int64_t i = 0; i < turn.count; ++i) {
+      walks[i].encode_run(with_queries && !walks[i].is_cut ? 0 : walks[i].rows, walks[i].rows - 1);
+    }
+  }
+
+  /// The products khat^T V of the chunks of a turn; asks for the state before it, which comes from another thread.
+  template <class Walk>
+  static void multiply_totals(Walk* walks, const chunk_turn& turn, const A* state) {
+    Walk& last = walks[turn.count - 1];
+    last.fetch.expect_too(state, last.stored * last.values * static_cast<std::int64_t>(sizeof(A)));
+    for (std::int64_t i = 0; i < turn.count; ++i) walks[i].multiply_total();
+  }
+
+  /// What a chunk of a turn does to a matrix [d', e] that threads hand on: keep old + gain product. Where `before` is given
+  /// it gets what was there before; it may be the product's place.
+  struct change {
+    const A *keep, *gain;  // of its rows
+    const A* product;
+    A* before;
+  };
+  change absorbed(A* before) const { return {spread(keep, by_row), spread(gain, by_gain), total.data, before}; }
+  /// Takes a matrix through the changes of a turn, to `to`, where another thread will read it.
+  void hand_over(const A* old, const change* changes, const chunk_turn& turn, A* to) const {
+    const auto take = [&]<int Registers>(std::int64_t factor, std::int64_t place) {
+      lanes<A> value[Registers];
+      for (int r = 0; r < Registers; ++r) value[r] = load_lanes(old + place + r * lane_count<A>);
+      for (const change* each = changes; each != changes + turn.count; ++each) {
+        const change by = *each;
+        for (int r = 0; r < Registers; ++r) {
+          const std::int64_t at = place + r * lane_count<A>;
+          const auto fresh = load_lanes(by.product + at);
+          if (by.before) store_lanes(by.before + at, value[r]);
+          value[r] = blend<scaled_by>(by.keep, value[r], by.gain, fresh, factor + (Transposed ? r * lane_count<A> : 0));
+        }
+      }
+      for (int r = 0; r < Registers; ++r) stream_lanes(to + place + r * lane_count<A>, value[r]);
+      return Registers * lane_count<A>;
+    };
+    const std::int64_t height = Transposed ? from->values : from->stored_keys, across = Transposed ? stored : values;
+    for (std::int64_t i = 0; i < height; ++i) {
+      for (std::int64_t j = 0; j < across;) {
+        const std::int64_t factor = Transposed ? j : i, place = i * across + j;
+        j += across - j < 4 * lane_count<A> ? take.template operator()<1>(factor, place)
+                                            : take.template operator()<4>(factor, place);
+      }
+    }
+    finish_streaming();
   }
 
   /// X <- X + sum of kappa v^T, the inputs without a weight.

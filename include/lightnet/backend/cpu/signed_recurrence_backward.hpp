@@ -55,7 +55,7 @@ struct signed_pullback : recurrence_pullback<Recurrence, Position, Dims, T> {
       base::place_keys_and_values(carry.bad.any, out);
       run_backward(carry.d.data);
       store(carry.bad.any, out);
-      base::add_parts(carry, chunks - 1 - index, out);
+      base::add_parts(out);
     }
     base::end_gradient(carry, index_of_line, of_line, head, carry.bad.any, out);
   }

@@ -85,6 +85,13 @@ class token_rows {
   /// Whether rows are read and written where they lie.
   bool in_place() const noexcept { return row_at(0, 0) != nullptr; }
 
+  /// Brings a row that lies as it is read into the caches.
+  void touch(std::int64_t b, std::int64_t t) const noexcept {
+    constexpr std::int64_t line = 64 / static_cast<std::int64_t>(sizeof(sum_type));
+    const volatile sum_type* const row = row_at(b, t);
+    for (std::int64_t i = 0; row && i < block_.count; i += line) static_cast<void>(row[i]);
+  }
+
   /// The row where it lies, or a copy in `room`.
   const sum_type* read(std::int64_t b, std::int64_t t, sum_type* room) const noexcept {
     if (const sum_type* const row = row_at(b, t)) return row;
