@@ -42,7 +42,11 @@ class decoder {
                         std::to_string(tokens.size()));
     }
     std::copy(tokens.begin(), tokens.end(), next_.data());
-    calls_.run(on, {}, [&] { read(on, {next_.send(on, sequences_), {{sequences_, 1}}}); });
+    calls_.run(on, {}, [&] {
+      const std::int32_t* const sent = next_.send(on, sequences_);  // behind all that came before
+      [[maybe_unused]] const typename execution<Device>::constant_weights promise{on};
+      read(on, {sent, {{sequences_, 1}}});
+    });
   }
 
   /// The logits of the token that comes after each text, [B, vocabulary], once the execution has done the last call.

@@ -75,6 +75,11 @@ class execution<cpu> {
 
   int threads() const noexcept { return threads_; }
 
+  /// As every execution has it: a promise that a GPU makes use of.
+  struct constant_weights {
+    explicit constant_weights(execution&) noexcept {}
+  };
+
   /// As every execution has them; calls on the CPU return when all is done, and throw what is wrong.
   void synchronize() const noexcept {}
   void check() const noexcept {}

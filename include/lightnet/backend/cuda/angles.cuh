@@ -27,6 +27,7 @@ struct angle_job {
 /// Writes them. A thread two of a token and head, so that fewer divisions tell where they belong.
 template <int Dims, class T>
 __global__ void __launch_bounds__(256) write_angles_kernel(const __grid_constant__ angle_job<Dims, T> job) {
+  take_turn();
   constexpr std::int64_t at_once = 2;
   const std::int64_t parts = (job.count + at_once - 1) / at_once, rows = job.cosine.extent(0) * job.cosine.extent(1);
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
@@ -72,7 +73,7 @@ void encode_angles(execution<cuda>& on, const grid<Dims>& tokens, std::int64_t k
                  origin, {}};
     for (std::int64_t i = 0; !theta && i < job.count; ++i) job.rates[i] = Position::theta(first + i, keys, Dims);
     const std::int64_t blocks = (rows * job.count + 511) / 512, most = std::int64_t{on.processors()} * 32;
-    launch(on, operation, {std::min(blocks, most), 256}, write_angles_kernel<Dims, T>, job);
+    launch_ahead(on, operation, {std::min(blocks, most), 256}, write_angles_kernel<Dims, T>, job);
   }
 }
 

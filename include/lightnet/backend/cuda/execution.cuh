@@ -150,6 +150,24 @@ class execution<cuda> {
     std::size_t block_, used_;
   };
 
+  /// A promise for calls in its lifetime: neither they, nor what was put on the stream before and may still run beside their
+  /// first kernel, write what a product of one row takes as its second factor. Its kernel then reads that before those ahead of
+  /// it have ended. A copy of memory on the stream runs beside no kernel that comes after it.
+  class constant_weights {
+   public:
+    explicit constant_weights(execution& owner) noexcept : owner_{owner}, before_{owner.weights_are_constant_} {
+      owner_.weights_are_constant_ = true;
+    }
+    constant_weights(const constant_weights&) = delete;
+    constant_weights& operator=(const constant_weights&) = delete;
+    ~constant_weights() { owner_.weights_are_constant_ = before_; }
+
+   private:
+    execution& owner_;
+    bool before_;
+  };
+  bool weights_are_constant() const noexcept { return weights_are_constant_; }
+
   /// Changes whenever memory of the workspace comes or goes: what was captured before reaches for memory that is gone.
   std::int64_t workspace_version() const noexcept { return workspace_version_; }
 
@@ -167,15 +185,20 @@ class execution<cuda> {
   bool allow_hopper = true;
 
   /// Whether they do: on such a GPU, compiled for 90a.
-  bool takes_hopper() const noexcept {
+  bool takes_hopper() const noexcept { return allow_hopper && is_hopper(); }
+
+  /// Whether kernels that are written for it begin before those ahead of them have ended.
+  bool launches_ahead() const noexcept { return is_hopper(); }
+
+ private:
+  bool is_hopper() const noexcept {
 #if defined(LIGHTNET_SM90A)
-    return allow_hopper && capability_ == 90;
+    return capability_ == 90;
 #else
     return false;
 #endif
   }
 
- private:
   struct block {
     std::byte* memory;
     std::size_t size;
@@ -226,6 +249,7 @@ class execution<cuda> {
   std::size_t block_ = 0, used_ = 0, apart_ = 0;  // apart: how many blocks there was no memory to join
   int depth_ = 0;
   std::int64_t workspace_version_ = 0;
+  bool weights_are_constant_ = false;
 };
 
 LIGHTNET_END_NAMESPACE

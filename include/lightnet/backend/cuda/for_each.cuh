@@ -12,6 +12,7 @@ namespace detail {
 template <class Body>
 __global__ void __launch_bounds__(256)
     for_each_row_kernel(std::int64_t rows, std::int64_t columns, unsigned width, Body body) {
+  take_turn();
   const std::int64_t lines = blockDim.x / width, across = (columns + width - 1) / width;
   const std::int64_t tiles = (rows + lines - 1) / lines * across;
   for (std::int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
@@ -34,7 +35,7 @@ void for_each_row(execution<cuda>& on, const char* operation, std::int64_t rows,
   const std::int64_t down = (rows + lines - 1) / lines, across = (columns + width - 1) / width;
   const std::int64_t most = static_cast<std::int64_t>(on.processors()) * 32;
   const std::int64_t tiles = down > most || across > most ? most : std::min(down * across, most);
-  launch(on, operation, {tiles, threads}, for_each_row_kernel<Body>, rows, columns, width, body);
+  launch_ahead(on, operation, {tiles, threads}, for_each_row_kernel<Body>, rows, columns, width, body);
 }
 
 // Begins, moves and ends every item. Traffic: the body's. Tile: an item for a warp.

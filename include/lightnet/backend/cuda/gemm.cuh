@@ -125,11 +125,39 @@ bool takes_strides(const dynamic_view<2, const T, cuda>& a, const dynamic_view<2
   return takes_strides(a) && takes_strides(b) && takes_strides(c) && dense_rows;
 }
 
+/// A product of a few rows, such as the next token of several texts: reading B is all that takes time.
+inline bool few_rows(std::int64_t m) noexcept { return m <= 128; }
+
+struct copy_number {
+  template <class T>
+    requires(!std::is_const_v<T>)
+  LIGHTNET_HOST_DEVICE void operator()(T& to, const T& x) const noexcept { to = x; }
+};
+
+/// C = A B, with rows of C at whole multiples of 16 bytes: for anything else the library has kernels that read B at a fifth of
+/// the rate. What columns are left over are a product of their own. A few rows are cheaper to copy than B is to read slowly.
+template <class T, class To>
+bool aligned_gemm(execution<cuda>& on, const dynamic_view<2, const T, cuda>& a, const dynamic_view<2, const T, cuda>& b,
+                  const dynamic_view<2, To, cuda>& c) {
+  constexpr std::int64_t step = 16 / sizeof(To), many = 1024;  // columns
+  const std::int64_t m = c.extent(0), n = c.extent(1), whole = n / step * step;
+  const bool aligned = whole == n && blas_matrix_of(c).alignment == 16;
+  if (aligned || !few_rows(m) || n < many || c.stride(1) != 1) return library_gemm(on, a, b, c, false);
+  execution<cuda>::scope scratch{on};
+  const auto product = aligned_matrix<To>(scratch, m, n);
+  const auto multiply = [&](std::int64_t first, std::int64_t count) {
+    return library_gemm(on, a, b.slice(1, first, count), product.slice(1, first, count), false);
+  };
+  if (!multiply(0, whole) || (whole < n && !multiply(whole, n - whole))) return false;
+  map(on, m, n, copy_number{}, c, dynamic_view<2, const To, cuda>{product});
+  return true;
+}
+
 /// The same for any strides and addresses: what the library does not take goes through copies.
 template <class T, class To>
 void any_gemm(execution<cuda>& on, const dynamic_view<2, const T, cuda>& a, const dynamic_view<2, const T, cuda>& b,
               const dynamic_view<2, To, cuda>& c, bool accumulate) {
-  if (takes_strides(a, b, c) && library_gemm(on, a, b, c, accumulate)) return;
+  if (takes_strides(a, b, c) && (accumulate ? library_gemm(on, a, b, c, true) : aligned_gemm(on, a, b, c))) return;
   execution<cuda>::scope scratch{on};
   const auto left = aligned_matrix<T>(scratch, a.extent(0), a.extent(1));
   const auto right = aligned_matrix<T>(scratch, b.extent(0), b.extent(1));
@@ -166,11 +194,13 @@ struct clear_row {
   LIGHTNET_HOST_DEVICE void operator()(T& x) const noexcept { x = static_cast<T>(0.0F); }
 };
 
-/// How the sum over k is cut into segments, where C is small and the sum long.
+/// How the sum over k is cut into segments, where C is small and the sum long. The library cuts by itself the sums of a layer
+/// for a few rows, which are less long.
 struct gemm_segments {
   static constexpr std::int64_t shortest = 1024, most = 64, small = std::int64_t{1} << 19;
   static bool help(std::int64_t m, std::int64_t n, std::int64_t k) noexcept {
-    return k >= 4 * shortest && m * n <= small;
+    const bool of_a_layer = few_rows(m) && n >= shortest && k <= 16 * shortest;
+    return k >= 4 * shortest && m * n <= small && !of_a_layer;
   }
 };
 
@@ -191,8 +221,10 @@ void gemm(execution<cuda>& on, const dynamic_view<2, const T, cuda>& a, const dy
     return;
   }
   if (row_product<T>::takes(a, b, c)) {
-    launch(on, "gemm", {row_product<T>::blocks(n), row_product<T>::threads}, row_product_kernel<T>,
-           row_product<T>{a.data(), b.data(), b.stride(1), c.data(), n, k, accumulate});
+    const row_product<T> of{a.data(), b.data(), b.stride(1), c.data(),
+                            n,        k,        accumulate,  row_product<T>::best_split(n, k)};
+    launch_ahead(on, "gemm", of.shape(on.processors()),
+                 on.weights_are_constant() ? row_product_kernel<true, T> : row_product_kernel<false, T>, of);
     return;
   }
   if (!cut::help(m, n, k) || !takes_strides(a) || !takes_strides(b)) {

@@ -55,7 +55,8 @@ struct gemm_question {
 };
 
 /// How a product is done: what the library's heuristic chose when it was asked first, and never again, so that a product
-/// has the same bits from call to call. An algorithm that splits the sum over blocks is taken only where there is no other.
+/// has the same bits from call to call. Of the algorithms that split the sum over blocks, those that add its parts in a step of
+/// their own are as good as any; others are taken only where there are none.
 struct gemm_plan {
   static constexpr std::size_t workspace = std::size_t{32} << 20;
   static constexpr std::int64_t bias_alignment = 16;  ///< bytes
@@ -83,7 +84,8 @@ struct gemm_plan {
     prefer(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<std::uint32_t>(question.b.alignment));
     prefer(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(question.c.alignment));
     prefer(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<std::uint32_t>(question.c.alignment));
-    for (const cublasLtReductionScheme_t scheme : {CUBLASLT_REDUCTION_SCHEME_NONE, CUBLASLT_REDUCTION_SCHEME_MASK}) {
+    for (const cublasLtReductionScheme_t scheme :
+         {CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, CUBLASLT_REDUCTION_SCHEME_MASK}) {
       prefer(wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, static_cast<std::uint32_t>(scheme));
       if (choose(blas, wish)) return;
     }

@@ -26,15 +26,18 @@ inline void allow_shared_memory(const char* operation, const void* kernel, std::
              cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
 }
 
+inline void check_blocks(const char* operation, const launch_shape& shape) {
+  if (shape.blocks <= std::numeric_limits<std::int32_t>::max()) return;
+  throw device_error(operation, "blocks", "at most 2147483647", std::to_string(shape.blocks));
+}
+
 /// Puts a kernel on the stream; its blocks lie along x. Throws device_error, with the name of the operation, where it
 /// cannot be launched. Of no blocks there is nothing to launch.
 template <class... Parameter, class... Argument>
 void launch(execution<cuda>& on, const char* operation, const launch_shape& shape, void (*kernel)(Parameter...),
             const Argument&... arguments) {
   if (shape.blocks <= 0) return;
-  if (shape.blocks > std::numeric_limits<std::int32_t>::max()) {
-    throw device_error(operation, "blocks", "at most 2147483647", std::to_string(shape.blocks));
-  }
+  check_blocks(operation, shape);
   allow_shared_memory(operation, reinterpret_cast<const void*>(kernel), shape.shared_bytes);
   kernel<<<static_cast<unsigned>(shape.blocks), static_cast<unsigned>(shape.threads), shape.shared_bytes,
            on.stream()>>>(arguments...);
@@ -64,8 +67,63 @@ void launch_together(execution<cuda>& on, const char* operation, const launch_sh
       parameters);
 }
 
+// A kernel that is launched ahead begins while those before it still run, where processors have room, so that neither its
+// launch nor what it does before it waits takes time of its own. Every thread of it calls wait_for_earlier_kernels() before it
+// reads or writes anything that another kernel writes or reads, and before it ends: so a kernel that has ended tells that all
+// before it have. To ask a cache for memory is neither reading nor writing.
+
+/// Lets the next kernel begin, once all blocks have said so, where that one is launched ahead.
+__device__ inline void let_next_kernel_begin() noexcept {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/// Waits until all kernels before this one have ended, and their memory is to be seen.
+__device__ inline void wait_for_earlier_kernels() noexcept {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/// What a kernel that is launched ahead begins with where it has nothing to prepare.
+__device__ inline void take_turn() noexcept {
+  let_next_kernel_begin();
+  wait_for_earlier_kernels();
+}
+
+/// Asks the L2 cache for so many bytes, and waits for nothing. Address and bytes are multiples of 16.
+__device__ inline void prefetch(const void* memory, std::uint32_t bytes) noexcept {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(memory)), "r"(bytes)
+               : "memory");
+#endif
+}
+
+/// launch() for a kernel that does what the above says; an ordinary launch on GPUs that know no other.
+template <class... Parameter, class... Argument>
+void launch_ahead(execution<cuda>& on, const char* operation, const launch_shape& shape, void (*kernel)(Parameter...),
+                  const Argument&... arguments) {
+  if (!on.launches_ahead()) return launch(on, operation, shape, kernel, arguments...);
+  if (shape.blocks <= 0) return;
+  check_blocks(operation, shape);
+  allow_shared_memory(operation, reinterpret_cast<const void*>(kernel), shape.shared_bytes);
+  cudaLaunchAttribute ahead{};
+  ahead.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  ahead.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(shape.blocks));
+  config.blockDim = dim3(static_cast<unsigned>(shape.threads));
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = on.stream();
+  config.attrs = &ahead;
+  config.numAttrs = 1;
+  check_cuda(operation, "its kernel", cudaLaunchKernelEx(&config, kernel, arguments...));
+}
+
 template <class Body>
 __global__ void __launch_bounds__(256) for_each_kernel(std::int64_t count, Body body) {
+  take_turn();
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) body(i);
 }
@@ -75,7 +133,8 @@ template <class Body>
 void for_each(execution<cuda>& on, const char* operation, std::int64_t count, const Body& body) {
   constexpr int threads = 256;
   const std::int64_t most = static_cast<std::int64_t>(on.processors()) * 32;
-  launch(on, operation, {std::min((count + threads - 1) / threads, most), threads}, for_each_kernel<Body>, count, body);
+  launch_ahead(on, operation, {std::min((count + threads - 1) / threads, most), threads}, for_each_kernel<Body>, count,
+               body);
 }
 
 }  // namespace detail

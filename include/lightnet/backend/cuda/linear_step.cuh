@@ -6,7 +6,8 @@
 
 // One token of every sequence and head:  S <- a S + khat v^T,  o = S^T qhat,  in place. Least traffic: the state once in
 // and once out. Tile: a block has the rows of one item, and of its columns 128 at a time (64 of double); a thread has 16
-// bytes of a row, of which eight rows are on their way at any time, the first ones before the weights are known.
+// bytes of a row, of which four rows are on their way at any time, the first ones before the weights are known. Where items are
+// few, or columns apart, a thread has one column, and 16 rows of it are on their way.
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -143,12 +144,13 @@ struct step_of_items {
   }
 };
 
-template <bool Dense, class Step>
+template <bool Wide, class Step>
 __global__ void __launch_bounds__(step_layout<typename Step::A>::threads, 4)
     recurrence_step_kernel(const __grid_constant__ Step step) {
   using A = typename Step::A;
   using layout_type = typename Step::layout_type;
-  constexpr int columns = layout_type::columns, warps = layout_type::warps;
+  using rows_type = step_rows<Wide, A>;
+  constexpr int columns = rows_type::columns, warps = layout_type::warps;
   extern __shared__ __align__(16) unsigned char shared_memory[];
   __shared__ A partial[warps][32 * columns];
   auto* const factors = reinterpret_cast<step_factors<A>*>(shared_memory);
@@ -159,10 +161,11 @@ __global__ void __launch_bounds__(step_layout<typename Step::A>::threads, 4)
   const unsigned part = blockIdx.x % step.layout.parts;
   const line_of_head at = step.line(blockIdx.x / step.layout.parts);
   const auto rows_of = [&](const auto& state, std::int64_t stripe) {
-    return step_rows<Dense, A>{state, at.line.batch, at.head, stripe * width + lane * columns, group, groups};
+    return rows_type{state, at.line.batch, at.head, stripe * width + lane * columns, group, groups};
   };
 
-  A x[layout_type::ahead][columns], value[columns];
+  wait_for_earlier_kernels();
+  A x[rows_type::ahead][columns], value[columns];
   const auto begin = [&](std::int64_t stripe) {
     const auto sums = rows_of(step.state.sum, stripe);
     sums.load_first(x);
@@ -197,6 +200,7 @@ __global__ void __launch_bounds__(step_layout<typename Step::A>::threads, 4)
         });
       }
     }
+    let_next_kernel_begin();
     LIGHTNET_UNROLL
     for (int c = 0; c < columns; ++c) {
       for (int offset = lanes; offset < 32; offset *= 2) y[c] += __shfl_xor_sync(~0U, y[c], offset);
@@ -225,23 +229,23 @@ void linear_recurrence_step(execution<cuda>& on, const recurrence_arguments<Recu
   using step_type = step_of_items<Recurrence, Position, Dims, T>;
   using A = typename step_type::A;
   const std::int64_t items = arguments.items();
-  step_type step{{}, outputs.state, outputs.o, step_layout<A>::of(arguments.values, items, on.processors())};
+  bool wide = dense_columns(outputs.state.sum) && items >= on.processors();
+  if constexpr (step_type::job_type::running) {
+    wide = wide && (!outputs.state.input || dense_columns(outputs.state.input));
+  }
+  step_type step{{}, outputs.state, outputs.o, step_layout<A>::of(arguments.values, wide, items, on.processors())};
   step.job.from = arguments;
   step.job.from.state = outputs.state;
   step.job.tokens = 1;
   step.job.width = arguments.weights();
   step.job.bad_content = on.bad_content();
-  bool dense = dense_columns(outputs.state.sum);
-  if constexpr (step_type::job_type::running) {
-    dense = dense && (!outputs.state.input || dense_columns(outputs.state.input));
-  }
   const std::int64_t rows = arguments.stored_keys + (Position::encodes ? arguments.keys : 0);
   const launch_shape shape{items * step.layout.parts, step_layout<A>::threads,
                            static_cast<std::size_t>(rows) * sizeof(step_factors<A>)};
-  if (dense) {
-    launch(on, operation, shape, recurrence_step_kernel<true, step_type>, step);
+  if (wide) {
+    launch_ahead(on, operation, shape, recurrence_step_kernel<true, step_type>, step);
   } else {
-    launch(on, operation, shape, recurrence_step_kernel<false, step_type>, step);
+    launch_ahead(on, operation, shape, recurrence_step_kernel<false, step_type>, step);
   }
   if constexpr (step_type::framed) {
     if (!step.keeps_weights(0)) for_each(on, operation, items * step.job.width, step);

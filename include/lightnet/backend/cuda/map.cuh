@@ -105,6 +105,7 @@ struct map_tiling {
 template <class Functor, class... Operand>
 __global__ void __launch_bounds__(map_tiling::threads)
     map_kernel(map_tiling tiling, Functor functor, Operand... operands) {
+  take_turn();
   const int lane = static_cast<int>(threadIdx.x) % tiling.lanes, line = static_cast<int>(threadIdx.x) / tiling.lanes;
   const std::int64_t tiles = tiling.row_tiles * tiling.column_tiles;
   for (std::int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
@@ -131,8 +132,8 @@ void launch_map(execution<cuda>& on, std::int64_t rows, std::int64_t columns, co
   const bool one_row = (without_gaps(operands, columns) && ...);
   const map_tiling tiling{one_row ? 1 : rows, one_row ? rows * columns : columns};
   const std::int64_t most = static_cast<std::int64_t>(on.processors()) * 32;
-  launch(on, "map", {std::min(tiling.row_tiles * tiling.column_tiles, most), map_tiling::threads},
-         map_kernel<Functor, Operand...>, tiling, functor, operands...);
+  launch_ahead(on, "map", {std::min(tiling.row_tiles * tiling.column_tiles, most), map_tiling::threads},
+               map_kernel<Functor, Operand...>, tiling, functor, operands...);
 }
 
 /// Calls `functor(x, y, ...)` with references to what each operand has at every place of a matrix [rows, columns]; the

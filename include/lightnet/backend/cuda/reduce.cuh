@@ -20,6 +20,12 @@ struct row_tiling {
 
   row_tiling(std::int64_t all_rows, std::int64_t all_columns)
       : rows{all_rows}, columns{all_columns}, lanes{all_columns <= 1024 ? warp : threads} {}
+  /// The same row for all threads of a block.
+  row_tiling with_all_threads() const noexcept {
+    row_tiling all = *this;
+    all.lanes = threads;
+    return all;
+  }
   std::int64_t blocks() const noexcept { return lanes == warp ? (rows + warps - 1) / warps : rows; }
 
   __device__ int lane() const noexcept { return static_cast<int>(threadIdx.x) % lanes; }
@@ -66,6 +72,16 @@ struct add_numbers {
   }
 };
 
+/// Asks the L2 cache for numbers of every row, such as weights.
+template <class T>
+__device__ void prefetch_operand(const by_column<const T>& operand, std::int64_t columns) {
+  const auto begin = (reinterpret_cast<std::uintptr_t>(operand.data) + 15) / 16 * 16;
+  const auto end = reinterpret_cast<std::uintptr_t>(operand.data + operand.period * columns) / 16 * 16;
+  if (begin < end) prefetch(reinterpret_cast<const void*>(begin), static_cast<std::uint32_t>(end - begin));
+}
+template <class Other>
+__device__ void prefetch_operand(const Other&, std::int64_t) {}
+
 /// Puts what a row gave before the other arguments of a functor.
 template <class Functor, class Finished>
 struct with_finished {
@@ -78,27 +94,45 @@ struct with_finished {
 };
 
 // sums_r = sum_c terms(x_rc, ...), finished_r = finish(r, sums_r), functor(finished_r, x_rc, ...). Every matrix passes
-// through memory once: a row that is read again comes from a cache. Tile: a row a warp, or a block where it is long.
+// through memory once: a row that is read again comes from a cache. Tile: a row a warp, or a block where it is long or where
+// rows are few; in the latter case every warp adds up, as one alone would, what all have read.
 template <class T, int Count, class Terms, class Finish, class Functor, class... Operand>
 __global__ void __launch_bounds__(row_tiling::threads)
-    reduce_map_kernel(row_tiling tiling, Terms terms, Finish finish, Functor functor, Operand... operands) {
+    reduce_map_kernel(row_tiling tiling, row_tiling order, Terms terms, Finish finish, Functor functor,
+                      Operand... operands) {
   using finished_type = std::remove_cvref_t<std::invoke_result_t<const Finish&, std::int64_t, const sums<T, Count>&>>;
   static_assert(std::is_trivially_copyable_v<finished_type>, "what finish gives is shared as plain memory");
   __shared__ T slots[row_tiling::warps];
   __shared__ alignas(finished_type) unsigned char results[row_tiling::warps * sizeof(finished_type)];
+  extern __shared__ __align__(16) unsigned char shared_memory[];
+  auto* const all_terms = reinterpret_cast<sums<T, Count>*>(shared_memory);  // of a row that a warp adds up
+  if (blockIdx.x == 0 && threadIdx.x == 0) (prefetch_operand(operands, tiling.columns), ...);
+  take_turn();
   const int lane = tiling.lane();
   auto* const result = reinterpret_cast<finished_type*>(results) +
                        (tiling.lanes == row_tiling::warp ? threadIdx.x / row_tiling::warp : 0);
   for (std::int64_t row = tiling.first_row(); row < tiling.rows; row += tiling.row_step()) {
     sums<T, Count> sum;
-#pragma unroll 4
-    for (std::int64_t c = lane; c < tiling.columns; c += tiling.lanes) {
-      const sums<T, Count> term = terms(row_of(operands, row, tiling.columns)[c]...);
+    const auto add = [&](const sums<T, Count>& term) {
 #pragma unroll
       for (int s = 0; s < Count; ++s) sum.values[s] += term.values[s];
+    };
+    if (tiling.lanes != order.lanes) {
+#pragma unroll 4
+      for (std::int64_t c = lane; c < tiling.columns; c += tiling.lanes) {
+        all_terms[c] = terms(row_of(operands, row, tiling.columns)[c]...);
+      }
+      __syncthreads();
+#pragma unroll 8
+      for (std::int64_t c = order.lane(); c < tiling.columns; c += order.lanes) add(all_terms[c]);
+    } else {
+#pragma unroll 4
+      for (std::int64_t c = lane; c < tiling.columns; c += tiling.lanes) {
+        add(terms(row_of(operands, row, tiling.columns)[c]...));
+      }
     }
 #pragma unroll
-    for (int s = 0; s < Count; ++s) sum.values[s] = combine_row(tiling, sum.values[s], slots, add_numbers{});
+    for (int s = 0; s < Count; ++s) sum.values[s] = combine_row(order, sum.values[s], slots, add_numbers{});
     tiling.meet();  // all have read the row, and the result of the row before
     if (lane == 0) ::new (static_cast<void*>(result)) finished_type(finish(row, sum));
     tiling.meet();
@@ -112,11 +146,16 @@ __global__ void __launch_bounds__(row_tiling::threads)
 }
 
 template <class T, int Count, class Terms, class Finish, class Functor, class... Operand>
-void launch_reduce_map(execution<cuda>& on, const row_tiling& tiling, const Terms& terms, const Finish& finish,
+void launch_reduce_map(execution<cuda>& on, const row_tiling& order, const Terms& terms, const Finish& finish,
                        const Functor& functor, const Operand&... operands) {
+  constexpr std::int64_t few = 256;  // rows
+  const bool shared = order.lanes == row_tiling::warp && order.columns > row_tiling::warp && order.rows <= few;
+  const row_tiling tiling = shared ? order.with_all_threads() : order;
+  const auto shared_bytes = static_cast<std::size_t>(shared ? order.columns : 0) * sizeof(sums<T, Count>);
   const std::int64_t most = static_cast<std::int64_t>(on.processors()) * 32;
-  launch(on, "reduce_map", {std::min(tiling.blocks(), most), row_tiling::threads},
-         reduce_map_kernel<T, Count, Terms, Finish, Functor, Operand...>, tiling, terms, finish, functor, operands...);
+  launch_ahead(on, "reduce_map", {std::min(tiling.blocks(), most), row_tiling::threads, shared_bytes},
+               reduce_map_kernel<T, Count, Terms, Finish, Functor, Operand...>, tiling, order, terms, finish, functor,
+               operands...);
 }
 
 /// For every row: the sums of `terms(x, y, ...)` over its columns, `finish(row, sums)` of them by one thread, and with

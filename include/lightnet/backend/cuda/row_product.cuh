@@ -2,6 +2,7 @@
 #pragma once
 
 #include <lightnet/backend/cuda/launch.cuh>
+#include <lightnet/core/bits.hpp>
 #include <lightnet/core/half.hpp>
 #include <lightnet/core/math.hpp>
 #include <lightnet/core/view.hpp>
@@ -9,8 +10,10 @@
 #include <algorithm>
 #include <cstdint>
 
-// c_n (+)= sum_k x_k w_nk: one row times the transpose of a matrix, such as a layer's weights. Least traffic: w once. Tile: two
-// rows of w a warp, of each 16 bytes a thread, four times before the first are used; x comes from a cache.
+// c_n (+)= sum_k x_k w_nk: one row times the transpose of a matrix, such as a layer's weights. Least traffic: w once. Tile:
+// some rows of w a block, whose warps share a row where it is long; a thread has two times 16 bytes of four rows on their way,
+// and asks for the next ones before it adds up what these gave. x lies in shared memory. Launched ahead: the first rows of w
+// are on their way before x is there, and where w is constant before the kernels that make x have ended.
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -19,8 +22,11 @@ namespace detail {
 template <class T>
 struct row_product {
   using A = accumulator<T>;
-  static constexpr int lanes = 32, warps = 4, threads = warps * lanes, rows = 2, ahead = 4;
+  static constexpr int lanes = 32, warps = 8, threads = warps * lanes, rows = 4, pieces = 2;
+  static constexpr int blocks_of_processor = 2, usual_blocks = 264;  // of a GPU with 132 processors
   static constexpr int width = 16 / static_cast<int>(sizeof(T));
+  static constexpr std::int64_t longest = 96 * 1024 / static_cast<std::int64_t>(sizeof(T));  // of x, in shared memory
+  static constexpr std::int64_t most_rows = std::int64_t{1} << 30;
   struct alignas(16) piece {
     T values[width];
   };
@@ -31,58 +37,108 @@ struct row_product {
   T* c;                   // [n]
   std::int64_t n, k;
   bool accumulate;
+  int split;  // how many warps share a row
 
-  static std::int64_t blocks(std::int64_t n) noexcept { return (n + warps * rows - 1) / (warps * rows); }
-
-  /// Whether addresses and distances are whole pieces.
+  /// Whether addresses and distances are whole pieces, and x fits.
   static bool takes(const dynamic_view<2, const T, cuda>& a, const dynamic_view<2, const T, cuda>& b,
                     const dynamic_view<2, T, cuda>& product) noexcept {
     const auto whole = [](const T* at) { return reinterpret_cast<std::uintptr_t>(at) % sizeof(piece) == 0; };
     return a.extent(0) == 1 && a.stride(1) == 1 && b.stride(0) == 1 && product.stride(1) == 1 &&
-           a.extent(1) % width == 0 && b.stride(1) % width == 0 && whole(a.data()) && whole(b.data());
+           a.extent(1) % width == 0 && b.stride(1) % width == 0 && whole(a.data()) && whole(b.data()) &&
+           a.extent(1) <= longest && product.extent(1) <= most_rows;
+  }
+  /// How often a thread loads its pieces of a row that as many warps share.
+  static LIGHTNET_HOST_DEVICE std::int64_t turns(std::int64_t k, int split) noexcept {
+    const std::int64_t at_once = std::int64_t{split} * pieces * lanes * width;
+    return (k + at_once - 1) / at_once;
+  }
+  /// The way to share rows that takes the fewest turns: the order of a sum depends on n and k alone.
+  static int best_split(std::int64_t n, std::int64_t k) noexcept {
+    int best = 0;
+    std::int64_t fewest = 0;
+    for (int split = warps; split >= 1; split /= 2) {
+      const std::int64_t at_once = std::int64_t{usual_blocks} * (warps / split) * rows;
+      const std::int64_t count = (n + at_once - 1) / at_once * turns(k, split);
+      if (best != 0 && count >= fewest) continue;
+      best = split;
+      fewest = count;
+    }
+    return best;
+  }
+
+  /// Rows of w that a block takes at a time.
+  LIGHTNET_HOST_DEVICE int rows_at_once() const noexcept { return warps / split * rows; }
+  launch_shape shape(int processors) const noexcept {
+    const std::int64_t all = (n + rows_at_once() - 1) / rows_at_once();
+    return {std::min<std::int64_t>(all, std::int64_t{processors} * blocks_of_processor), threads,
+            static_cast<std::size_t>(k) * sizeof(T)};
   }
 };
 
-template <class T>
-__global__ void __launch_bounds__(row_product<T>::threads) row_product_kernel(row_product<T> of) {
+template <bool ConstantWeights, class T>
+__global__ void __launch_bounds__(row_product<T>::threads, 4) row_product_kernel(row_product<T> of) {
   using product = row_product<T>;
   using piece = typename product::piece;
   using A = typename product::A;
-  constexpr int rows = product::rows, ahead = product::ahead, width = product::width, lanes = product::lanes;
-  const int lane = static_cast<int>(threadIdx.x) % lanes, warp = static_cast<int>(threadIdx.x) / lanes;
-  const std::int64_t first = (static_cast<std::int64_t>(blockIdx.x) * product::warps + warp) * rows;
-  if (first >= of.n) return;
-  const T* row[rows];
-  LIGHTNET_UNROLL
-  for (int r = 0; r < rows; ++r) row[r] = of.w + min(first + r, of.n - 1) * of.w_stride;
+  constexpr int rows = product::rows, pieces = product::pieces, width = product::width, lanes = product::lanes;
+  constexpr int warps = product::warps, threads = product::threads;
+  extern __shared__ __align__(16) unsigned char shared_memory[];
+  __shared__ A partial[2][warps][rows];  // of two turns, so that one barrier keeps them apart
+  auto* const x = reinterpret_cast<piece*>(shared_memory);
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % lanes, warp = thread / lanes;
+  const int split = of.split, at_once = of.rows_at_once(), length = static_cast<int>(of.k / width);  // in pieces
+  const int n = static_cast<int>(of.n), stride = static_cast<int>(gridDim.x) * at_once;
+  int first = static_cast<int>(blockIdx.x) * at_once;  // of the block's rows
+  uint4 w[rows][pieces];                               // pieces
   A sum[rows] = {};
-  for (std::int64_t start = lane * width; start < of.k; start += ahead * lanes * width) {
-    piece x[ahead] = {}, w[rows][ahead] = {};
+  const int begin = warp % split * lanes + lane, step = split * lanes;  // of a thread's pieces
+  // What is not there reads what is there instead, for a branch would wait for the load before it.
+  const auto load = [&](int of_block, int at) {
+    const int row = of_block + warp / split * rows;
     LIGHTNET_UNROLL
-    for (int i = 0; i < ahead; ++i) {
-      const std::int64_t at = start + i * lanes * width;
-      if (at >= of.k) continue;
-      x[i] = *reinterpret_cast<const piece*>(of.x + at);
+    for (int r = 0; r < rows; ++r) {
+      const auto* const from = reinterpret_cast<const uint4*>(of.w + min(row + r, n - 1) * of.w_stride);
       LIGHTNET_UNROLL
-      for (int r = 0; r < rows; ++r) w[r][i] = *reinterpret_cast<const piece*>(row[r] + at);
+      for (int p = 0; p < pieces; ++p) w[r][p] = from[min(at + p * step, length - 1)];
     }
-    LIGHTNET_UNROLL
-    for (int i = 0; i < ahead; ++i) {
-      if (start + i * lanes * width >= of.k) continue;
+  };
+  if constexpr (ConstantWeights) load(first, begin);
+  wait_for_earlier_kernels();
+  if constexpr (!ConstantWeights) load(first, begin);
+  for (int i = thread; i < length; i += threads) x[i] = reinterpret_cast<const piece*>(of.x)[i];
+  __syncthreads();
+  for (int parity = 0; first < n; first += stride, parity ^= 1) {
+    for (int at = begin; at - begin < length; at += pieces * step) {
       LIGHTNET_UNROLL
-      for (int v = 0; v < width; ++v) {
-        const A factor = static_cast<A>(x[i].values[v]);
+      for (int p = 0; p < pieces; ++p) {
+        if (at + p * step >= length) continue;
+        const piece by = x[at + p * step];
         LIGHTNET_UNROLL
-        for (int r = 0; r < rows; ++r) sum[r] = multiply_add(static_cast<A>(w[r][i].values[v]), factor, sum[r]);
+        for (int r = 0; r < rows; ++r) {
+          const auto with = bits_as<piece>(w[r][p]);
+          LIGHTNET_UNROLL
+          for (int v = 0; v < width; ++v) {
+            sum[r] = multiply_add(static_cast<A>(with.values[v]), static_cast<A>(by.values[v]), sum[r]);
+          }
+        }
       }
+      const bool last = at - begin + pieces * step >= length;
+      load(last ? first + stride : first, last ? begin : at + pieces * step);
     }
-  }
-  LIGHTNET_UNROLL
-  for (int r = 0; r < rows; ++r) {
-    for (int distance = lanes / 2; distance > 0; distance /= 2) sum[r] += __shfl_xor_sync(~0U, sum[r], distance);
-    if (lane != r || first + r >= of.n) continue;
-    T& to = of.c[first + r];
-    to = static_cast<T>(of.accumulate ? static_cast<A>(to) + sum[r] : sum[r]);
+    if (first + stride >= n) let_next_kernel_begin();  // not before, for its blocks would lie unevenly beside these
+    LIGHTNET_UNROLL
+    for (int r = 0; r < rows; ++r) {
+      for (int distance = lanes / 2; distance > 0; distance /= 2) sum[r] += __shfl_xor_sync(~0U, sum[r], distance);
+      if (lane == 0) partial[parity][warp][r] = sum[r];
+      sum[r] = A(0);
+    }
+    __syncthreads();
+    if (thread < at_once && first + thread < n) {
+      T& to = of.c[first + thread];
+      A all = of.accumulate ? static_cast<A>(to) : A(0);
+      for (int share = 0; share < split; ++share) all += partial[parity][thread / rows * split + share][thread % rows];
+      to = static_cast<T>(all);
+    }
   }
 }
 

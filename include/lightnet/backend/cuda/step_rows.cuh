@@ -15,17 +15,19 @@ namespace detail {
 /// How the columns of a state are laid over the threads of a block.
 template <class A>
 struct step_layout {
-  static constexpr int threads = 256, warps = threads / 32, ahead = 4;
-  static constexpr int columns = 16 / static_cast<int>(sizeof(A));  // of a thread, side by side
+  static constexpr int threads = 256, warps = threads / 32;
+  static constexpr int together = 16 / static_cast<int>(sizeof(A));  // columns of a wide thread, side by side
 
   int lanes;             // threads along a row, a power of two up to 32: the others take other rows
+  int columns;           // of a thread
   std::int64_t stripes;  // into which all columns are cut
   unsigned parts;        // blocks of an item, which take turns with the stripes
 
-  /// The order of every sum is the same for any number of items.
-  static step_layout of(std::int64_t values, std::int64_t items, int processors) {
-    step_layout l{1, 0, 1};
-    while (l.lanes < 32 && std::int64_t{l.lanes} * columns < values) l.lanes *= 2;
+  /// With one column a thread there are more stripes for more blocks. Which rows a thread adds up is the same with several, so
+  /// the order of every sum is the same for any number of items.
+  static step_layout of(std::int64_t values, bool wide, std::int64_t items, int processors) {
+    step_layout l{1, wide ? together : 1, 0, 1};
+    while (l.lanes < 32 && std::int64_t{l.lanes} * together < values) l.lanes *= 2;
     l.stripes = (values + l.width() - 1) / l.width();
     const std::int64_t wanted = items > 0 ? (2 * processors + items - 1) / items : 1;
     l.parts = static_cast<unsigned>(std::max<std::int64_t>(1, std::min(wanted, l.stripes)));
@@ -34,17 +36,17 @@ struct step_layout {
   LIGHTNET_HOST_DEVICE int width() const { return lanes * columns; }
 };
 
-/// The rows of a state in a thread's columns. Dense: these lie side by side from a multiple of 16 bytes on.
-template <bool Dense, class A>
+/// The rows of a state in a thread's columns: several that lie side by side from a multiple of 16 bytes on, or one.
+template <bool Wide, class A>
 struct step_rows {
-  static constexpr int columns = step_layout<A>::columns, ahead = step_layout<A>::ahead;
-  struct alignas(16) neighbours {
+  static constexpr int columns = Wide ? step_layout<A>::together : 1;
+  static constexpr int ahead = Wide ? 4 : 16;  // rows on their way
+  struct alignas(sizeof(A) * columns) neighbours {
     A x[columns];
   };
 
   A* at;                    // the thread's first row
   std::int64_t row_stride;  // to its next one
-  std::int64_t column_stride;
   int first, step, rows;
   int count;  // columns that are there
 
@@ -53,7 +55,6 @@ struct step_rows {
       : at{state.data() + batch * state.stride(0) + head * state.stride(1) + group * state.stride(2) +
            column * state.stride(3)},
         row_stride{groups * state.stride(2)},
-        column_stride{state.stride(3)},
         first{group},
         step{groups},
         rows{static_cast<int>(state.extent(2))} {
@@ -62,34 +63,23 @@ struct step_rows {
   }
 
   __device__ void load(const A* from, A (&x)[columns]) const {
-    if constexpr (Dense) {
-      const auto all = *reinterpret_cast<const neighbours*>(from);
-      LIGHTNET_UNROLL
-      for (int c = 0; c < columns; ++c) x[c] = all.x[c];
-    } else {
-      LIGHTNET_UNROLL
-      for (int c = 0; c < columns; ++c) x[c] = c < count ? from[c * column_stride] : A(0);
-    }
+    const auto all = *reinterpret_cast<const neighbours*>(from);
+    LIGHTNET_UNROLL
+    for (int c = 0; c < columns; ++c) x[c] = all.x[c];
   }
   __device__ void store(A* to, const A (&x)[columns]) const {
-    if constexpr (Dense) {
-      neighbours all;
-      LIGHTNET_UNROLL
-      for (int c = 0; c < columns; ++c) all.x[c] = x[c];
-      *reinterpret_cast<neighbours*>(to) = all;
-    } else {
-      LIGHTNET_UNROLL
-      for (int c = 0; c < columns; ++c) {
-        if (c < count) to[c * column_stride] = x[c];
-      }
-    }
+    neighbours all;
+    LIGHTNET_UNROLL
+    for (int c = 0; c < columns; ++c) all.x[c] = x[c];
+    *reinterpret_cast<neighbours*>(to) = all;
   }
   /// The first rows, on their way from here on.
   __device__ void load_first(A (&x)[ahead][columns]) const {
+    if (count == 0) return;
     const A* from = at;
     LIGHTNET_UNROLL
     for (int n = 0; n < ahead; ++n, from += row_stride) {
-      if (count > 0 && first + n * step < rows) load(from, x[n]);
+      if (first + n * step < rows) load(from, x[n]);
     }
   }
   /// Calls `update(row, x)` for every row, and writes what it makes of x; the first ones have been loaded.
@@ -98,7 +88,17 @@ struct step_rows {
     if (count == 0) return;
     A* to = at;
     const A* from = at + ahead * row_stride;
-    for (int row = first; row < rows;) {
+    int row = first;
+    // As long as there are more rows than are on their way, without a question between two loads.
+    for (; row + (2 * ahead - 1) * step < rows;) {
+      LIGHTNET_UNROLL
+      for (int n = 0; n < ahead; ++n, row += step, to += row_stride, from += row_stride) {
+        update(row, x[n]);
+        store(to, x[n]);
+        load(from, x[n]);
+      }
+    }
+    while (row < rows) {
       LIGHTNET_UNROLL
       for (int n = 0; n < ahead; ++n, row += step, to += row_stride, from += row_stride) {
         if (row >= rows) continue;
@@ -113,7 +113,7 @@ struct step_rows {
 /// Whether the columns of a state may be read and written 16 bytes at a time.
 template <class A>
 bool dense_columns(const dynamic_view<4, A, cuda>& state) {
-  constexpr std::int64_t columns = step_layout<A>::columns;
+  constexpr std::int64_t columns = step_layout<A>::together;
   bool dense = state.stride(3) == 1 && state.extent(3) % columns == 0 &&
                reinterpret_cast<std::uintptr_t>(state.data()) % 16 == 0;
   for (std::size_t axis = 0; axis < 3; ++axis) dense = dense && state.stride(axis) % columns == 0;
