@@ -39,16 +39,18 @@ struct plus_matrix {
 };
 
 /// What map does with the first columns of the product, side by side: functor(to, x, ...) with Parts arguments x from as many
-/// equal parts, each as wide as `to`.
+/// equal parts, each as wide as `to`. `soon`, where given, is what later products read: kernels may ask a cache for it.
 template <int Parts, class Functor, class T, class Device>
 struct then_mapped {
   Functor functor;
   dynamic_view<2, T, Device> to;
+  dynamic_view<1, const T, Device> soon;
 };
 
 template <int Parts, class Functor, class T, class Device>
-then_mapped<Parts, Functor, T, Device> then_map(const Functor& functor, const dynamic_view<2, T, Device>& to) {
-  return {functor, to};
+then_mapped<Parts, Functor, T, Device> then_map(const Functor& functor, const dynamic_view<2, T, Device>& to,
+                                                const dynamic_view<1, const T, Device>& soon = {}) {
+  return {functor, to, soon};
 }
 
 }  // namespace detail

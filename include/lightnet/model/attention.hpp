@@ -132,10 +132,12 @@ struct attention {
   }
 
   /// The same for tokens that may be yet to be made, such as rms_norm::rows, at the places of x, whose tokens are not read;
-  /// `sum` [B N, width], where given, is added to y.
+  /// `sum` [B N, width], where given, is added to y. `soon`, where given, is memory from the output projection on that is read
+  /// before long: kernels may ask a cache for it.
   template <class Rows, class Mode>
   void forward_of(execution<Device>& on, const parameters& params, const input& x, const Rows& rows_of_x,
-                  const output& y, const detail::plus_matrix<T, Device>& sum, context<Mode>& kept_here) const {
+                  const output& y, const detail::plus_matrix<T, Device>& sum, context<Mode>& kept_here,
+                  const dynamic_view<1, const T, Device>& soon = {}) const {
     const std::int64_t batch = x.batch(), tokens = x.tokens.extent(1), rows = batch * tokens;
     const detail::layer_checker check{"attention::forward"};
     check.parameters("params", params);
@@ -147,7 +149,7 @@ struct attention {
     const auto o = kept_here.read.take(scratch, rows, width);
     const auto u = detail::scratch_matrix<T, Device>(scratch, rows, width);
     input_projection{}.forward_of(on, part<input_projection>(params, 0), rows_of_x, projections,
-                                  detail::then_map<1>(activate{}, q));
+                                  detail::then_map<1>(activate{}, q, soon));
     const auto inputs = recurrence_inputs(on, scratch, params, x, q, projections);
     if constexpr (std::is_same_v<Mode, decode>) {
       static_assert(std::is_same_v<traversal, causal>,

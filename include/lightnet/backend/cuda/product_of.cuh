@@ -81,11 +81,11 @@ struct then_mapped_row {
 
 inline bool products_do_more(const execution<cuda>&, std::int64_t rows) noexcept { return rows == 1; }
 
-/// Calls `launch(then)` with what a kernel takes of `then`, or returns false where it takes nothing of the kind.
+/// Calls `launch(then, soon)` with what a kernel takes of `then`, or returns false where it takes nothing of the kind.
 template <class T, class Launch>
 bool with_row_of(const dynamic_view<2, T, cuda>&, const plus_matrix<T, cuda>& then, const Launch& launch) {
   if (then.matrix && then.matrix.stride(1) != 1) return false;
-  launch(plus_row<T>{then.matrix.data()});
+  launch(plus_row<T>{then.matrix.data()}, cache_request{});
   return true;
 }
 template <int Parts, class Functor, class T, class Launch>
@@ -95,7 +95,7 @@ bool with_row_of(const dynamic_view<2, T, cuda>& c, const then_mapped<Parts, Fun
   const std::int64_t width = then.to.extent(1);
   const bool halves = 2 * width == c.extent(1) && c.extent(1) % row_product<T>::rows == 0;
   if (then.to.stride(1) != 1 || (Parts == 2 && !halves)) return false;
-  launch(then_mapped_row<T, Parts, Functor>{then.functor, then.to.data(), width});
+  launch(then_mapped_row<T, Parts, Functor>{then.functor, then.to.data(), width}, cache_request{then.soon});
   return true;
 }
 
@@ -104,8 +104,8 @@ template <class U, class T, class Then>
 bool one_kernel_product(execution<cuda>& on, const dynamic_view<2, U, cuda>& a, const dynamic_view<2, const T, cuda>& b,
                         const dynamic_view<2, T, cuda>& c, const Then& then) {
   if (c.size() == 0 || b.size() == 0 || !row_product<T>::takes(b, c) || !given_row<T>::takes(a)) return false;
-  return with_row_of(c, then, [&](const auto& of_row) {
-    launch_row_product(on, row_product<T>::of(b, c), given_row<T>{a.data()}, of_row);
+  return with_row_of(c, then, [&](const auto& of_row, const cache_request& soon) {
+    launch_row_product(on, row_product<T>::of(b, c, soon), given_row<T>{a.data()}, of_row);
   });
 }
 template <class T, int Count, class Terms, class Finish, class Functor, class... Operand, class Then>
@@ -113,10 +113,10 @@ bool one_kernel_product(execution<cuda>& on, const reduced_rows<T, cuda, Count, 
                         const dynamic_view<2, const T, cuda>& b, const dynamic_view<2, T, cuda>& c, const Then& then) {
   if (c.size() == 0 || b.size() == 0 || !row_product<T>::takes(b, c)) return false;
   const made_row<T, Count, Terms, Finish, Functor> row{{a.to.extent(0), a.to.extent(1)}, a.terms, a.finish, a.functor};
-  return with_row_of(c, then, [&](const auto& of_row) {
+  return with_row_of(c, then, [&](const auto& of_row, const cache_request& soon) {
     std::apply(
         [&](const auto&... operands) {
-          launch_row_product(on, row_product<T>::of(b, c), row, of_row, operand_of(operands)...);
+          launch_row_product(on, row_product<T>::of(b, c, soon), row, of_row, operand_of(operands)...);
         },
         a.operands);
   });

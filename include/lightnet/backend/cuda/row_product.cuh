@@ -8,6 +8,7 @@
 #include <lightnet/core/view.hpp>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 // c_n = sum_k x_k w_nk + start_n: one row times the transpose of a matrix, such as a layer's weights. Least traffic: w once.
@@ -19,6 +20,32 @@
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
+
+/// Memory that later kernels read. Every block asks the L2 cache for a share of it once it has read all that it needs itself: at
+/// most for half of what a cache of Hopper holds.
+struct cache_request {
+  static constexpr std::int64_t most = std::int64_t{24} << 20, line = 128;
+  const std::byte* begin = nullptr;
+  std::int64_t bytes = 0;
+
+  cache_request() = default;
+  template <class T>
+  explicit cache_request(const dynamic_view<1, const T, cuda>& of) noexcept {
+    if (!of) return;
+    const auto skipped = static_cast<std::int64_t>(-reinterpret_cast<std::uintptr_t>(of.data()) % 16);
+    begin = reinterpret_cast<const std::byte*>(of.data()) + skipped;
+    bytes =
+        std::max<std::int64_t>(0, std::min(most, of.size() * static_cast<std::int64_t>(sizeof(T)) - skipped) / 16 * 16);
+  }
+  /// For the threads of a warp.
+  __device__ void send() const noexcept {
+    constexpr std::int64_t lanes = 32;
+    if (bytes == 0) return;
+    const std::int64_t share = (bytes + gridDim.x * lanes * line - 1) / (gridDim.x * lanes * line) * line;
+    const std::int64_t first = (blockIdx.x * lanes + threadIdx.x % lanes) * share;
+    if (first < bytes) prefetch(begin + first, static_cast<std::uint32_t>(min(share, bytes - first)));
+  }
+};
 
 template <class T>
 struct row_product {
@@ -37,11 +64,13 @@ struct row_product {
   T* c;                   // [n]
   std::int64_t n, k;
   int split;  // how many warps share a row
+  cache_request soon;
 
   /// Of matrices that takes() accepts.
-  static row_product of(const dynamic_view<2, const T, cuda>& b, const dynamic_view<2, T, cuda>& product) noexcept {
+  static row_product of(const dynamic_view<2, const T, cuda>& b, const dynamic_view<2, T, cuda>& product,
+                        const cache_request& soon = {}) noexcept {
     const std::int64_t n = product.extent(1), k = b.extent(0);
-    return {b.data(), b.stride(1), product.data(), n, k, best_split(n, k)};
+    return {b.data(), b.stride(1), product.data(), n, k, best_split(n, k), soon};
   }
   static bool whole(const T* at) noexcept { return reinterpret_cast<std::uintptr_t>(at) % sizeof(piece) == 0; }
   /// Whether addresses and distances are whole pieces, and x fits.
@@ -163,7 +192,10 @@ __global__ void __launch_bounds__(row_product<T>::threads, 4)
       const bool last = at - begin + pieces * step >= length;
       load(last ? first + stride : first, last ? begin : at + pieces * step);
     }
-    if (first + stride >= n) let_next_kernel_begin();  // not before, for its blocks would lie unevenly beside these
+    if (first + stride >= n) {
+      let_next_kernel_begin();  // not before, for its blocks would lie unevenly beside these
+      if (warp == warps - 1) of.soon.send();
+    }
     const bool ends = thread < at_once && first + thread < n;
     const int place = row_of_w(first + thread);
     const A start = ends ? then.start(place) : A(0);
