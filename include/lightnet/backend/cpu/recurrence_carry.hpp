@@ -151,11 +151,11 @@ struct crew {
     // About as many chunks in every turn, and as many turns for every thread.
     const std::int64_t turns = std::min(block_range::blocks(step(), chunks) * threads(), chunks);
     const auto take_turns = [&](std::int64_t thread, std::int64_t threads) {
-      for (std::int64_t number = 0; number < turns; ++number) {
-        const std::int64_t part = way == direction::onward ? number : turns - 1 - number;
+      for (std::int64_t turn = 0; turn < turns; ++turn) {
+        const std::int64_t part = way == direction::onward ? turn : turns - 1 - turn;
         if (part % threads != thread) continue;
         const std::int64_t first = part * chunks / turns;
-        body(walks + thread * span, chunk_turn{number, first, (part + 1) * chunks / turns - first});
+        body(walks + thread * span, chunk_turn{turn, first, (part + 1) * chunks / turns - first});
       }
     };
     shared() ? parallel_team(*together, take_turns) : take_turns(0, 1);
