@@ -71,7 +71,7 @@ LIGHTNET_HOST_DEVICE inline T decay_of_logarithm(T x) noexcept {
   r = multiply_add(-n, binary::ln2_low, r);
   const T p = exponential_series<0>(r);
   const T scaled = bits_as<T>(bits_as<bits>(p) + (bits_as<bits>(rounded) << binary::mantissa));
-  constexpr T nan = std::numeric_limits<T>::quiet_NaN();
+  constexpr T nan = limits<T>::not_a_number;
   return x <= T(0) ? scaled * power_of_two<T>(-half_range) : nan;
 }
 
@@ -79,7 +79,7 @@ LIGHTNET_HOST_DEVICE inline T decay_of_logarithm(T x) noexcept {
 template <bool WithSign, class T>
 LIGHTNET_HOST_DEVICE inline T decay_of(T given) noexcept {
   if constexpr (WithSign) {
-    constexpr T nan = std::numeric_limits<T>::quiet_NaN();
+    constexpr T nan = limits<T>::not_a_number;
     return given >= T(-1) && given <= T(1) ? given : nan;
   } else {
     return decay_of_logarithm(given);
