@@ -6,7 +6,6 @@
 #include <lightnet/core/head_sequence.hpp>
 #include <lightnet/core/math.hpp>
 
-#include <limits>
 #include <type_traits>
 
 LIGHTNET_BEGIN_NAMESPACE
