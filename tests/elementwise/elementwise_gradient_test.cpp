@@ -210,7 +210,8 @@ TEST_CASE("gradients that outgrow the caches have the bits that those of each he
   const auto same = [](float x) { return x; };
   const numbers_of_heads x = normal(1, same), incoming = normal(2, same);
   const numbers_of_heads log_decay = normal(3, [](float z) { return -std::log1p(std::exp(-z)); });
-  numbers_of_heads dx = x, ddecay = x, dx_alone = x, ddecay_alone = x;
+  const auto unwritten = [&] { return normal(4, [](float) { return std::numeric_limits<float>::quiet_NaN(); }); };
+  numbers_of_heads dx = unwritten(), ddecay = unwritten(), dx_alone = unwritten(), ddecay_alone = unwritten();
   ln::execution<ln::cpu> on(2);
   const auto backward = [&](std::int64_t first, std::int64_t count, numbers_of_heads& by_x,
                             numbers_of_heads& by_decay) {

@@ -109,8 +109,7 @@ void elementwise_recurrence_backward(execution<cpu>& on,
   };
   const bool apart = !lies_as_rows(gradients.x);
   // What outgrows the caches is written past them.
-  constexpr std::int64_t large = std::int64_t{8} << 20;
-  const bool is_large = a.tokens() * a.row() * static_cast<std::int64_t>(sizeof(U)) >= large;
+  const bool is_large = outgrows_caches(a.tokens() * a.row() * static_cast<std::int64_t>(sizeof(U)));
   const bool streams_x = is_large && !apart, streams_decay = is_large && lies_as_rows(gradients.decay);
   execution<cpu>::scope scratch{on};
   const row_store<sum_type> rooms{on, scratch, 6, blocks.width};

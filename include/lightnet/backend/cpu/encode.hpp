@@ -19,9 +19,8 @@ void encode_sequence(execution<cpu>& on, const head_sequence<Dims, const T, cpu>
   constexpr std::int64_t block = 16;
   const std::int64_t keys = x.channels(), width = y.channels(), tokens = x.tokens(), count = x.batch() * tokens;
   // A dense row is encoded from where it lies, and where all rows outgrow the caches they are written past these.
-  constexpr std::int64_t large = std::int64_t{8} << 20;
   const bool dense = std::is_same_v<T, A> && x.channel_stride() == 1 && y.channel_stride() == 1;
-  const bool streams = dense && count * x.heads() * width * static_cast<std::int64_t>(sizeof(T)) > large;
+  const bool streams = dense && outgrows_caches(count * x.heads() * width * static_cast<std::int64_t>(sizeof(T)));
   execution<cpu>::scope scratch{on};
   A* const rows = scratch.take<A>(on.threads() * (keys + width));
   parallel_for(on, block_range::blocks(block, count), [&](std::int64_t index, int thread) {

@@ -66,7 +66,10 @@ inline void finish_streaming() noexcept {
 #endif
 }
 
-/// Copies a row so, as far as whole registers of `to` go.
+/// Whether memory of so many bytes is better written past the caches.
+inline bool outgrows_caches(std::int64_t bytes) noexcept { return bytes >= std::int64_t{8} << 20; }
+
+/// Copies a row past the caches, as far as whole registers of `to` go.
 template <class T>
 void stream_row(const T* from, T* to, std::int64_t count) noexcept {
   const auto over = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(to) % vector_bytes / sizeof(T));
