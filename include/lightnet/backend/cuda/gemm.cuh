@@ -128,12 +128,6 @@ bool takes_strides(const dynamic_view<2, const T, cuda>& a, const dynamic_view<2
 /// A product of a few rows, such as the next token of several texts: reading B is all that takes time.
 inline bool few_rows(std::int64_t m) noexcept { return m <= 128; }
 
-struct copy_number {
-  template <class T>
-    requires(!std::is_const_v<T>)
-  LIGHTNET_HOST_DEVICE void operator()(T& to, const T& x) const noexcept { to = x; }
-};
-
 /// C = A B, with rows of C at whole multiples of 16 bytes: for anything else the library has kernels that read B at a fifth of
 /// the rate. What columns are left over are a product of their own. A few rows are cheaper to copy than B is to read slowly.
 template <class T, class To>
@@ -149,7 +143,7 @@ bool aligned_gemm(execution<cuda>& on, const dynamic_view<2, const T, cuda>& a, 
     return library_gemm(on, a, b.slice(1, first, count), product.slice(1, first, count), false);
   };
   if (!multiply(0, whole) || (whole < n && !multiply(whole, n - whole))) return false;
-  map(on, m, n, copy_number{}, c, dynamic_view<2, const To, cuda>{product});
+  map(on, m, n, convert_number{}, c, dynamic_view<2, const To, cuda>{product});
   return true;
 }
 
