@@ -31,19 +31,25 @@ struct norm_gate {
   void forward(execution<Device>& on, const parameters_of<norm, const T, Device>& params,
                const dynamic_view<2, const T, Device>& o, const dynamic_view<2, const T, Device>& u,
                const dynamic_view<2, T, Device>& y) const {
+    detail::write_rows(on, rows(on, params, o, u, y));
+  }
+
+  /// What forward writes to y, for a product that may make most of it by itself; y may be written before.
+  auto rows(execution<Device>& on, const parameters_of<norm, const T, Device>& params,
+            const dynamic_view<2, const T, Device>& o, const dynamic_view<2, const T, Device>& u,
+            const dynamic_view<2, T, Device>& y) const {
     const detail::layer_checker check{"norm_gate::forward"};
     check.parameters("params", params);
     check.dense_matrix("o", o, o.extent(0), Width);
     check.dense_matrix("u", u, o.extent(0), Width);
     check.dense_matrix("y", y, o.extent(0), Width);
     if constexpr (Form == gate_form::norm_then_gate) {
-      const dynamic_view<2, T, Device> to = norm::grouped(y);
-      detail::reduce_map<number, 1>(on, to.extent(0), norm::part, square{}, typename norm::inverse_rms{number(epsilon)},
-                                    normalise_and_gate{}, to, norm::grouped(o), norm::grouped(u),
-                                    detail::by_column<const T>{params.data(), Groups});
+      return detail::made_rows<1>(y, norm::grouped(y), square{}, typename norm::inverse_rms{number(epsilon)},
+                                  normalise_and_gate{}, norm::grouped(o), norm::grouped(u),
+                                  detail::by_column<const T>{params.data(), Groups});
     } else {
       detail::map(on, y.extent(0), Width, times_sigmoid{}, y, o, u);
-      norm{epsilon}.forward(on, params, y, y);
+      return norm{epsilon}.rows(params, y, y);
     }
   }
 

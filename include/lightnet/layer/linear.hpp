@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/gemm.hpp>
-#include <lightnet/backend/reduce.hpp>
+#include <lightnet/backend/product_of.hpp>
 #include <lightnet/core/layer_check.hpp>
 #include <lightnet/core/modes.hpp>
 #include <lightnet/core/parameters.hpp>
@@ -35,6 +34,17 @@ struct linear {
     } else {
       detail::gemm(on, x, detail::transposed(weight(params)), y, false);
     }
+  }
+
+  /// The same for x that may be yet to be made, such as rms_norm::rows, and then what is asked for; see detail::product_of.
+  template <class Rows, class Then>
+    requires(!Biased)
+  void forward_of(execution<Device>& on, const parameters_of<linear, const T, Device>& params, const Rows& x,
+                  const dynamic_view<2, T, Device>& y, const Then& then) const {
+    const detail::layer_checker check{"linear::forward"};
+    check.parameters("params", params);
+    check.matrix("y", y, y.extent(0), Out);
+    detail::product_of(on, x, detail::transposed(weight(params)), y, then);
   }
 
   /// dx is overwritten or added to, and left alone where it is not given; dparams is overwritten.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/reduce.hpp>
+#include <lightnet/backend/product_of.hpp>
 #include <lightnet/core/layer_check.hpp>
 #include <lightnet/core/modes.hpp>
 #include <lightnet/core/parameters.hpp>
@@ -29,13 +29,18 @@ struct rms_norm {
 
   void forward(execution<Device>& on, const parameters_of<rms_norm, const T, Device>& params,
                const dynamic_view<2, const T, Device>& x, const dynamic_view<2, T, Device>& y) const {
+    detail::write_rows(on, rows(params, x, y));
+  }
+
+  /// What forward writes to y, for a product that may make it by itself.
+  auto rows(const parameters_of<rms_norm, const T, Device>& params, const dynamic_view<2, const T, Device>& x,
+            const dynamic_view<2, T, Device>& y) const {
     const detail::layer_checker check{"rms_norm::forward"};
     check.parameters("params", params);
     check.dense_matrix("x", x, x.extent(0), Width);
     check.dense_matrix("y", y, x.extent(0), Width);
-    const dynamic_view<2, T, Device> to = grouped(y);
-    detail::reduce_map<number, 1>(on, to.extent(0), part, square{}, inverse_rms{number(epsilon)}, normalise{}, to,
-                                  grouped(x), detail::by_column<const T>{params.data(), Groups});
+    return detail::made_rows<1>(y, grouped(y), square{}, inverse_rms{number(epsilon)}, normalise{}, grouped(x),
+                                detail::by_column<const T>{params.data(), Groups});
   }
 
   /// Adds x to `sum`, and gives the norm of that: y = g sum / sqrt(mean(sum^2) + epsilon).

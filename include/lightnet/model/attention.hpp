@@ -126,10 +126,21 @@ struct attention {
   template <class Mode>
   void forward(execution<Device>& on, const parameters& params, const input& x, const output& y,
                context<Mode>& kept_here) const {
+    const detail::layer_checker check{"attention::forward"};
+    check.tokens("x", x, x.batch(), x.tokens.extent(1), width);
+    forward_of(on, params, x, x.rows(), y, {}, kept_here);
+  }
+
+  /// The same for tokens that may be yet to be made, such as rms_norm::rows, at the places of x, whose tokens are not read;
+  /// `sum` [B N, width], where given, is added to y. `soon`, where given, is memory from the output projection on that is read
+  /// before long: kernels may ask a cache for it.
+  template <class Rows, class Mode>
+  void forward_of(execution<Device>& on, const parameters& params, const input& x, const Rows& rows_of_x,
+                  const output& y, const detail::plus_matrix<T, Device>& sum, context<Mode>& kept_here,
+                  const dynamic_view<1, const T, Device>& soon = {}) const {
     const std::int64_t batch = x.batch(), tokens = x.tokens.extent(1), rows = batch * tokens;
     const detail::layer_checker check{"attention::forward"};
     check.parameters("params", params);
-    check.tokens("x", x, batch, tokens, width);
     check.tokens("y", y, batch, tokens, width);
     check_prefix(check, x);
     typename execution<Device>::scope scratch{on};
@@ -137,8 +148,8 @@ struct attention {
     const auto q = detail::scratch_matrix<T, Device>(scratch, rows, width);
     const auto o = kept_here.read.take(scratch, rows, width);
     const auto u = detail::scratch_matrix<T, Device>(scratch, rows, width);
-    input_projection{}.forward(on, part<input_projection>(params, 0), x.rows(), projections);
-    detail::map(on, rows, width, activate{}, q, columns(projections, 0, width));
+    input_projection{}.forward_of(on, part<input_projection>(params, 0), rows_of_x, projections,
+                                  detail::then_map<1>(activate{}, q, soon));
     const auto inputs = recurrence_inputs(on, scratch, params, x, q, projections);
     if constexpr (std::is_same_v<Mode, decode>) {
       static_assert(std::is_same_v<traversal, causal>,
@@ -148,9 +159,8 @@ struct attention {
       scan<recurrence, traversal, position, Dims, T>(on, inputs, {.o = in_heads(x, o)});
     }
     gate_projection{}.forward(on, part<gate_projection>(params, gate_at), first_gate(projections), u);
-    const auto gated = q;  // the queries are done with
-    output_gate{gate_epsilon}.forward(on, part<typename output_gate::norm>(params, norm_at), o, u, gated);
-    output_projection{}.forward(on, part<output_projection>(params, output_at), gated, y.rows());
+    const auto gated = output_gate{gate_epsilon}.rows(on, part<typename output_gate::norm>(params, norm_at), o, u, q);
+    output_projection{}.forward_of(on, part<output_projection>(params, output_at), gated, y.rows(), sum);
   }
 
   /// dx is overwritten or added to; dparams is overwritten.

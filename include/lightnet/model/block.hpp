@@ -56,13 +56,27 @@ struct block {
     typename execution<Device>::scope scratch{on};
     const auto normed = detail::scratch_matrix<T, Device>(scratch, rows, width);
     const auto middle = kept_here.middle.take(scratch, rows, width);
-    norm{epsilon}.forward(on, detail::part_of<norm>(params, 0), x.rows(), normed);
-    token_mixer{}.forward(on, detail::part_of<token_mixer>(params, token_mixer_at), x.with_rows(constant(normed)),
-                          x.with_rows(middle), kept_here.tokens);
-    norm{epsilon}.forward_of_sum(on, detail::part_of<norm>(params, second_norm_at), x.rows(), middle, normed);
-    channel_mixer{}.forward(on, detail::part_of<channel_mixer>(params, channel_mixer_at), normed, y.rows(),
-                            kept_here.channels);
-    detail::map(on, rows, width, detail::add_number{}, y.rows(), constant(middle));
+    constexpr std::int64_t output_at = token_mixer_at + token_mixer::output_at;
+    const dynamic_view<1, const T, Device> after_tokens{params.data() + output_at, {{parameter_count - output_at}}};
+    const auto at = x.with_rows(constant(normed));
+    const auto first = norm{epsilon}.rows(detail::part_of<norm>(params, 0), x.rows(), normed);
+    const auto mix_tokens = [&](const auto& from, const detail::plus_matrix<T, Device>& sum) {
+      token_mixer{}.forward_of(on, detail::part_of<token_mixer>(params, token_mixer_at), at, from, x.with_rows(middle),
+                               sum, kept_here.tokens, after_tokens);
+    };
+    const auto mix_channels = [&](const auto& from, const detail::plus_matrix<T, Device>& sum) {
+      channel_mixer{}.forward_of(on, detail::part_of<channel_mixer>(params, channel_mixer_at), from, y.rows(), sum,
+                                 kept_here.channels);
+    };
+    const auto second = detail::part_of<norm>(params, second_norm_at);
+    if (detail::products_do_more(on, rows)) {
+      mix_tokens(first, {x.rows()});
+      mix_channels(norm{epsilon}.rows(second, middle, normed), {middle});
+    } else {
+      mix_tokens(first, {});
+      norm{epsilon}.forward_of_sum(on, second, x.rows(), middle, normed);
+      mix_channels(normed, {middle});
+    }
   }
 
   /// dx is overwritten, and then dy may be dx, or added to; dparams is overwritten.

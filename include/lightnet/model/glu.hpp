@@ -38,17 +38,26 @@ struct glu {
   void forward(execution<Device>& on, const parameters_of<glu, const T, Device>& params,
                const dynamic_view<2, const T, Device>& x, const dynamic_view<2, T, Device>& y,
                context<Mode>& kept_here) const {
-    const std::int64_t rows = x.extent(0);
+    const detail::layer_checker check{"glu::forward"};
+    check.matrix("x", x, x.extent(0), Width);
+    check.matrix("y", y, x.extent(0), Width);
+    forward_of(on, params, x, y, {}, kept_here);
+  }
+
+  /// The same for x that may be yet to be made, such as rms_norm::rows; `sum` [R, width], where given, is added to y.
+  template <class Rows, class Mode>
+  void forward_of(execution<Device>& on, const parameters_of<glu, const T, Device>& params, const Rows& x,
+                  const dynamic_view<2, T, Device>& y, const detail::plus_matrix<T, Device>& sum,
+                  context<Mode>& kept_here) const {
+    const std::int64_t rows = y.extent(0);
     const detail::layer_checker check{"glu::forward"};
     check.parameters("params", params);
-    check.matrix("x", x, rows, Width);
-    check.matrix("y", y, rows, Width);
     typename execution<Device>::scope scratch{on};
     const auto projections = kept_here.projections.take(scratch, rows, 2 * Inner);
     const auto hidden = detail::scratch_matrix<T, Device>(scratch, rows, Inner);
-    input_projection{}.forward(on, detail::part_of<input_projection>(params, 0), x, projections);
-    detail::map(on, rows, Inner, gate{}, hidden, gates(projections), values(projections));
-    output_projection{}.forward(on, detail::part_of<output_projection>(params, output_at), hidden, y);
+    input_projection{}.forward_of(on, detail::part_of<input_projection>(params, 0), x, projections,
+                                  detail::then_map<2>(gate{}, hidden));
+    output_projection{}.forward_of(on, detail::part_of<output_projection>(params, output_at), hidden, y, sum);
   }
 
   /// dx is overwritten or added to; dparams is overwritten.

@@ -214,11 +214,9 @@ void gemm(execution<cuda>& on, const dynamic_view<2, const T, cuda>& a, const dy
     if (!accumulate) map(on, m, n, clear_row<T>{}, c);
     return;
   }
-  if (row_product<T>::takes(a, b, c)) {
-    const row_product<T> of{a.data(), b.data(), b.stride(1), c.data(),
-                            n,        k,        accumulate,  row_product<T>::best_split(n, k)};
-    launch_ahead(on, "gemm", of.shape(on.processors()),
-                 on.weights_are_constant() ? row_product_kernel<true, T> : row_product_kernel<false, T>, of);
+  if (row_product<T>::takes(b, c) && given_row<T>::takes(a)) {
+    launch_row_product(on, row_product<T>::of(b, c), given_row<T>{a.data()},
+                       plus_row<T>{accumulate ? c.data() : nullptr});
     return;
   }
   if (!cut::help(m, n, k) || !takes_strides(a) || !takes_strides(b)) {
