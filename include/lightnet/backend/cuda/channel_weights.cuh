@@ -83,8 +83,7 @@ class channel_weights {
                                         float (&by)[own], const Wait& wait_for_extra) {
     to_ = to;
     first_ = first;
-    counted_ = counted;
-    counted_of_part_ = anew(static_cast<std::uint32_t>(counted_ >> (part * rows_of_part)));
+    counted_of_part_ = anew(static_cast<std::uint32_t>(counted >> (part * rows_of_part)));
     column_ = anew(channel);
     bool plain = counted == ~std::uint64_t{0};
 #pragma unroll
@@ -143,14 +142,14 @@ class channel_weights {
     return true;
   }
 
-  /// The first row after `start` whose frame is too far from that of `start`, or `end`: the run is to be cut there. What was
-  /// carried may lie further below: next to such a frame it is nothing.
-  __device__ int first_wide(int start, int end) const {
+  /// The first row after `start` whose frame is too far from that of `start`, or `end`: the run of the tokens that are
+  /// `counted` is to be cut there. What was carried may lie further below: next to such a frame it is nothing.
+  __device__ int first_wide(int start, int end, std::uint64_t counted) const {
     for (int e = 0; e < own; ++e) {
       std::int32_t frame = Job::sums ? m[e] : 0, low = empty_exponent;
       float decayed = 0;
       for (int r = start; r < end; ++r) {
-        const float x = checked(has(e) && (counted_ >> r & 1U) != 0, [&] { return logit(r, e); });
+        const float x = checked(has(e) && (counted >> r & 1U) != 0, [&] { return logit(r, e); });
         decayed -= Job::sums ? 0.0F : x;
         const std::int32_t n = tile_exponential::of<false>(Job::sums ? x : decayed).exponent();
         frame = n > frame ? n : frame;
@@ -388,7 +387,6 @@ class channel_weights {
   int column_ = 0;                     // the channel
   std::uint32_t counted_of_part_ = 0;  // the bits of its tokens
   int first_ = 0;
-  std::uint64_t counted_ = 0;
   std::int32_t top_[own] = {};
   int run_ = 0;
 };

@@ -11,7 +11,7 @@ namespace detail {
 struct gradient_memory {
   std::int32_t* exponent = nullptr;  // [H, tiles, width]: m before every tile
   float* normaliser = nullptr;       // [H, tiles, width]: Z then, or 1 / Z of the decays before
-  float* reads = nullptr;            // [H, tiles, d, 64]: R / Z in the frame of the tile, or R for a decay
+  float* reads = nullptr;            // [H, tiles, 64 d]: R / Z in the frame of the tile, or R for a decay
   unsigned* redo = nullptr;  // [items + 1]: lines that climb too far, or hold what is no number; whether any does
   places_of_lines tiles;     // of 64 tokens
   bool known = false;        // m and Z, and which lines are left over, before the walk for the queries
@@ -29,9 +29,14 @@ struct gradient_memory {
     return made;
   }
 
-  /// Where weight or channel w of `width` is, at a tile of a line.
-  __device__ std::int64_t place(const line_of_head& at, std::int64_t index, std::int64_t width, std::int64_t w) const {
-    return tiles(at, index) * width + w;
+  /// What is kept of a line with so many weights, and channels in a tile, from its first tile on.
+  struct of_line {
+    std::int32_t* exponent;
+    float *normaliser, *reads;
+  };
+  __device__ of_line line(const line_of_head& at, std::int64_t width, std::int64_t channels) const {
+    const std::int64_t first = tiles(at, 0);
+    return {exponent + first * width, normaliser + first * width, reads + first * channels * 64};
   }
 };
 

@@ -13,15 +13,16 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// A walk along the lines on Hopper's matrix units, a block a line and head, or a stretch of one: some warps read tiles of
-/// 64 tokens (walk_loaders) and make their factors (walk_weighers, walk_preparers), others multiply, a tile behind
-/// (walk_readers, walk_readings). Least traffic a token: every operand read once, every gradient or output written once; a
+/// A walk along the lines on Hopper's matrix units, a block a line and head, or a stretch of one: the copy engine reads
+/// tiles of 64 tokens (operand_maps) or, where it cannot, some warps do (walk_loaders), which make their factors
+/// (walk_weighers, walk_preparers); others multiply, a tile behind (walk_readers, walk_readings). Least traffic a token: every operand read once, every gradient or output written once; a
 /// gradient's R, which is float, besides. Tile: 64 tokens, all channels of the operands, in shared memory; the state in
 /// registers.
 template <walk_for What, class Job, class Outputs, int D>
 __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<What, Job, D>::blocks_of_processor)
     line_walk_kernel(const __grid_constant__ Job job, const __grid_constant__ Outputs out,
-                     const __grid_constant__ gradient_memory kept, const __grid_constant__ line_stretches stretches) {
+                     const __grid_constant__ gradient_memory kept, const __grid_constant__ line_stretches stretches,
+                     const __grid_constant__ operand_maps<walk_plan<What, Job, D>::tiles> maps) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using plan = walk_plan<What, Job, D>;
   extern __shared__ unsigned char shared_memory[];
@@ -35,11 +36,11 @@ __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<Wh
     if (line.tiles() == 0) return;
   }
   if (threadIdx.x == 0) shared.line = line;
-  walk_loaders<What, Job, Outputs, D>::look({job, out, kept, line, shared});
+  walk_loaders<What, Job, Outputs, D>::look({job, out, kept, maps, line, shared});
   if constexpr (plan::weighs || plan::prepares)
-    walk_loaders<What, Job, Outputs, D>::begin({job, out, kept, line, shared});
+    walk_loaders<What, Job, Outputs, D>::begin({job, out, kept, maps, line, shared});
   shared.begin();
-  const walk_part<What, Job, Outputs, D> part{job, out, kept, shared.line, shared};
+  const walk_part<What, Job, Outputs, D> part{job, out, kept, maps, shared.line, shared};
   // The compiler has to see that whole warps go one way.
   const int warp = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 32, 0);
   if (warp >= plan::readers / 32) {
@@ -92,6 +93,18 @@ void take_packed_angles(execution<cuda>& on, execution<cuda>::scope& scratch, co
   job.packed_angles = packed;
 }
 
+/// How the copy engine finds the operands of a walk. Tokens that are masked it cannot leave out.
+template <walk_for What, class Job, class Outputs, int D>
+auto maps_of(const Job& job, const Outputs& outputs) {
+  using plan = walk_plan<What, Job, D>;
+  operand_maps<plan::tiles> maps{};
+  maps.given = plan::in_bulk && !job.from.mask;
+  walk_part<What, Job, Outputs, D>::each_operand(job, outputs, [&](int number, const auto& sequence) {
+    maps.given = maps.given && map_operand(sequence, D, maps.of[number]);
+  });
+  return maps;
+}
+
 /// Puts a walk on the stream, in the smallest of its tiles: heads of up to 128 keys and values.
 template <walk_for What, class Job, class Outputs>
 void walk_lines(execution<cuda>& on, const char* operation, const Job& job, const Outputs& outputs,
@@ -102,7 +115,8 @@ void walk_lines(execution<cuda>& on, const char* operation, const Job& job, cons
     static_assert((bytes + 1024) * plan::blocks_of_processor <= most,
                   "lightnet: a tile is too large for shared memory");
     launch(on, operation, {job.from.items() * stretches.blocks_of_line, plan::threads, bytes},
-           line_walk_kernel<What, Job, Outputs, D>, job, outputs, kept, stretches);
+           line_walk_kernel<What, Job, Outputs, D>, job, outputs, kept, stretches,
+           maps_of<What, Job, Outputs, D>(job, outputs));
   };
   if (Job::position::encodes || (job.from.keys <= 64 && job.from.values <= 64)) {
     run.template operator()<64>();

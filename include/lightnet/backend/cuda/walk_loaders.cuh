@@ -8,7 +8,8 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// The warps of a walk that feed it: they read the operands from memory, as many tiles ahead as there are places for.
+/// The warps of a walk that feed it: they read the operands from memory, where the copy engine does not, as many tiles ahead
+/// as there are places for.
 template <walk_for What, class Job, class Outputs, int D>
 class walk_loaders : protected walk_part<What, Job, Outputs, D> {
  public:
@@ -17,12 +18,14 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
   using part::rows, part::job_, part::out_, part::line_, part::shared_;
 
   __device__ explicit walk_loaders(const part& given)
-      : part{given},
-        thread_{anew(static_cast<int>(threadIdx.x) - plan::readers)},
-        place_{anew(static_cast<int>(tile{nullptr}.part(first_row(), column()) - tile{nullptr}.data))} {}
+      : part{given}, thread_{anew(static_cast<int>(threadIdx.x) - plan::readers)} {}
 
   /// Looks how the operands and outputs lie: by all threads of the block, before they meet.
   __device__ static void look(const part& given) {
+    if (threadIdx.x == 0) {
+      given.look_for_bulk();
+      if constexpr (plan::keeps) given.shared_.kept = given.kept_.line(given.line_.at, given.job_.width, D);
+    }
     static_assert((plan::tiles + 2) * 32 <= plan::threads || What == walk_for::factors);
     given.each_operand([&](int number, const auto& sequence) {
       if (threadIdx.x != number * 32) return;
@@ -91,15 +94,37 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
     return copied;
   }
 
-  /// Starts to read the tile of a turn, if there is one.
-  __device__ __forceinline__ void load_ahead(int turn, int tiles) const {
-    if (turn < tiles) load(turn, turn % plan::stages);
+  /// Starts to read the tile of a turn, if there is one and the copy engine does not load it, once it has waited for the place.
+  template <class Wait>
+  __device__ __forceinline__ void load_ahead(int turn, const Wait& wait_for_place) const {
+    if (!part::in_bulk(turn) && turn < line_.tiles()) {
+      wait_for_place();
+      const int stage = turn % plan::stages;
+      load(turn, stage);
+      if (plan::in_bulk && thread_ < plan::operands) shared_.loaded[stage].pass();  // as the engine does for others
+    }
     commit_copies();
   }
+  /// Waits until the tile of a turn is there: of what threads copy, the part of this warp.
+  __device__ __forceinline__ void wait_for_tile(int turn) const {
+    if (part::in_bulk(turn)) {
+      shared_.loaded[turn % plan::stages].wait(turn / plan::stages);
+    } else {
+      wait_for_copies_but<plan::stages - 2>();
+      __syncwarp();
+    }
+  }
+  /// Waits until nobody needs the tile of a turn any more, if there is one.
+  __device__ void wait_until_emptied(int turn) const {
+    if (plan::multiplies && turn >= 0) shared_.emptied[turn % plan::stages].wait(turn / plan::stages);
+  }
 
-  /// Where this thread has eight channels of a row, `quarter` times four rows after its first, in a tile.
-  __device__ unsigned char* eight_of(const tile& of, int quarter) const {
-    return of.data + (quarter % 2 == 0 ? place_ : place_ ^ 64) + quarter * 4 * tile::row_bytes;
+  /// Where in a tile this thread has eight channels of its first row; of the row `quarter` times four rows after that.
+  __device__ int place() const {
+    return anew(static_cast<int>(tile{nullptr}.part(first_row(), column()) - tile{nullptr}.data));
+  }
+  __device__ static unsigned char* eight_of(const tile& of, int quarter, int place) {
+    return of.data + (quarter % 2 == 0 ? place : place ^ 64) + quarter * 4 * tile::row_bytes;
   }
 
   /// The first row, and the first of eight channels, that this thread reads of a tile.
@@ -107,19 +132,19 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
   __device__ int column() const { return part::column_of(anew(thread_)); }
 
   const int thread_;
-  const int place_;  // where these lie in a tile
 
  private:
   /// Starts to copy this thread's rows of an operand that lies evenly, the first of them at a position.
   __device__ __forceinline__ void copy_rows(int number, int stage, int position, int column) const {
     const even_rows<const bfloat16> even = shared_.even[number];
     const tile to{shared_.operands[stage][number]};
+    const int place = this->place();
 #pragma unroll
     for (int block = 0; block < part::blocks; block += part::warps) {
       const int below = block / part::panels * 16;
 #pragma unroll
       for (int n = 0; n < 4; ++n) {
-        copy_to_shared(eight_of(to, n) + below * tile::row_bytes, even.row(position + below + 4 * n) + column);
+        copy_to_shared(eight_of(to, n, place) + below * tile::row_bytes, even.row(position + below + 4 * n) + column);
       }
     }
   }

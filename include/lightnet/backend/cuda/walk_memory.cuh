@@ -4,6 +4,7 @@
 #include <lightnet/backend/cuda/channel_word.cuh>
 #include <lightnet/backend/cuda/even_rows.cuh>
 #include <lightnet/backend/cuda/gradient_memory.cuh>
+#include <lightnet/backend/cuda/operand_maps.cuh>
 #include <lightnet/backend/cuda/walk_plan.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -49,7 +50,8 @@ struct walk_memory {
   // Of a tile, and the threads that say so: its operands are there, and their factors, if any (feeders); nobody needs it
   // any more, its place can be loaded (readers).
   counting_barrier full[Plan::stages], emptied[Plan::stages];
-  counting_barrier again;  // a run of a tile is done, and more runs of it follow: readers
+  counting_barrier loaded[Plan::stages];  // its operands are there, where the copy engine loads them
+  counting_barrier again;                 // a run of a tile is done, and more runs of it follow: readers
   // What all threads need now and then lies here, not in registers of theirs.
   walked_line line;
   even_rows<const bfloat16> even[Plan::tiles];  // of the operands
@@ -57,12 +59,20 @@ struct walk_memory {
   int bad_column[D];  // the position from which a column is NaN
   int bad_token, wide_run, run_end;
   unsigned bad_values;  // whether any column is bad
+  // The tiles of this line that the copy engine loads: of turns [first, last), the first token of turn 0, and how far that of
+  // the next is.
+  struct {
+    int first, last, token, step, head, batch;
+  } bulk;
+  gradient_memory::of_line kept;
 
   /// By all threads, before anybody waits.
   __device__ void begin() {
     if (Plan::multiplies && threadIdx.x < Plan::stages) {
       full[threadIdx.x].begin(Plan::feeders);
       emptied[threadIdx.x].begin(Plan::readers);
+      loaded[threadIdx.x].begin(Plan::operands);
+      publish_to_products();
     }
     if constexpr (Plan::multiplies) {
       if (threadIdx.x == 0) again.begin(Plan::readers);
@@ -110,16 +120,75 @@ struct walk_part {
   const Job& job_;
   const Outputs& out_;
   const gradient_memory& kept_;
+  const operand_maps<plan::tiles>& maps_;
   const walked_line& line_;
   memory& shared_;
 
   /// Calls body(number, sequence) for every operand that is loaded.
   template <class Body>
+  LIGHTNET_HOST_DEVICE static void each_operand(const Job& job, const Outputs& out, const Body& body) {
+    if constexpr (plan::loads_k) body(memory::k_at, job.from.k);
+    if constexpr (plan::loads_v) body(memory::v_at, job.from.v);
+    if constexpr (plan::loads_q) body(memory::q_at, job.from.q);
+    if constexpr (plan::loads_incoming) body(memory::incoming_at, out.o);
+  }
+  template <class Body>
   __device__ __forceinline__ void each_operand(const Body& body) const {
-    if constexpr (plan::loads_k) body(memory::k_at, job_.from.k);
-    if constexpr (plan::loads_v) body(memory::v_at, job_.from.v);
-    if constexpr (plan::loads_q) body(memory::q_at, job_.from.q);
-    if constexpr (plan::loads_incoming) body(memory::incoming_at, out_.o);
+    each_operand(job_, out_, body);
+  }
+
+  /// Says that the gradients of this line are to be made in another way (redo).
+  __device__ void leave_to_others() const { kept_.redo[line_.at.item] = kept_.redo[job_.from.items()] = 1; }
+
+  // --- The copy engine
+
+  /// Looks which tiles it loads: those whose tokens are all there, one behind the other. By one thread.
+  __device__ void look_for_bulk() const {
+    const int tiles = line_.tiles(), whole = line_.length > line_.begin ? (line_.length - line_.begin) / rows : 0;
+    const bool can = maps_.given && line_.at.line.step == 1;
+    shared_.bulk = {.first = plan::backwards ? tiles - whole : 0,
+                    .last = can ? plan::backwards ? tiles : whole : 0,
+                    .token = static_cast<int>(line_.at.line.token(first_of(0))),
+                    .step = plan::backwards ? -rows : rows,
+                    .head = static_cast<int>(line_.at.head),
+                    .batch = static_cast<int>(line_.at.line.batch)};
+  }
+  /// Whether it loads the tile of a turn.
+  __device__ bool in_bulk(int turn) const {
+    return plan::in_bulk && turn >= shared_.bulk.first && turn < shared_.bulk.last;
+  }
+  /// Has it load an operand of the tile of a turn, if it does that. By one thread.
+  __device__ void copy_in_bulk(int number, int turn) const {
+    if (!in_bulk(turn)) return;
+    const int stage = turn % plan::stages;
+    const auto& bulk = shared_.bulk;
+    counting_barrier& loaded = shared_.loaded[stage];
+    loaded.pass_with_bytes(memory::operand_bytes);
+    maps_.copy(number, shared_.operands[stage][number], bulk.token + turn * bulk.step, bulk.head, bulk.batch, loaded);
+  }
+  /// Calls body(number) in a thread for every operand that the engine loads, each of a warp of its own: by the warps that
+  /// multiply.
+  template <class Body>
+  __device__ __forceinline__ void each_in_bulk(const Body& body) const {
+    if constexpr (plan::in_bulk) {
+      const int number = static_cast<int>(threadIdx.x) / 32;
+      if (threadIdx.x % 32 == 0 && number < plan::tiles && (number > 0 || plan::loads_k || !plan::has_k)) body(number);
+      __syncwarp();
+    }
+  }
+  /// Has it load the first tiles, for which there are places.
+  __device__ void begin_in_bulk() const {
+    each_in_bulk([&](int number) {
+      for (int turn = 0; turn < plan::stages; ++turn) copy_in_bulk(number, turn);
+    });
+  }
+  /// Has it load the next tile in the place of that of a turn, once all that multiply have said that they need this no more.
+  __device__ void go_on_in_bulk(int turn) const {
+    each_in_bulk([&](int number) {
+      if (!in_bulk(turn + plan::stages)) return;
+      shared_.emptied[turn % plan::stages].wait(turn / plan::stages);
+      copy_in_bulk(number, turn + plan::stages);
+    });
   }
 
   /// The first position of the tile of a turn, and how many tokens it has.

@@ -35,6 +35,7 @@ struct walk_plan {
       What == walk_for::sums || What == walk_for::key_readings;  // khat, from the keys alone
   static constexpr bool goes_back =
       What == walk_for::queries || What == walk_for::keys || What == walk_for::values || What > walk_for::readings;
+  static constexpr bool keeps = weighs && !forward_call;  // something for every tile, or has it from other walks
   static constexpr bool backwards = What == walk_for::keys || What == walk_for::values;
   static constexpr bool multiplies = What != walk_for::factors;
   static constexpr bool adds_up = What == walk_for::totals || What == walk_for::sums || What == walk_for::incoming_sums;
@@ -56,6 +57,8 @@ struct walk_plan {
   static constexpr bool loads_q = weighs ? reads : What == walk_for::readings || What == walk_for::incoming_sums;
   static constexpr bool loads_incoming =
       weighs ? reads && What != walk_for::outputs : What == walk_for::incoming_sums || What == walk_for::query_readings;
+  /// The copy engine loads tiles where it can: those whose factors are sums of what came before.
+  static constexpr bool in_bulk = multiplies && (weighs || What == walk_for::sums);
   static constexpr bool cleans_values = loads_v && !goes_back;  // a gradient has no lines that are bad
   static constexpr bool has_extra = What == walk_for::queries || (What == walk_for::keys && keyed);
   /// X is [channels of the key, of the value], not its transpose: what scales a channel scales a row.
@@ -87,6 +90,7 @@ struct walk_plan {
   static constexpr int threads = readers + feeders;
   static constexpr bool has_k = weighs || loads_k;
   static constexpr int tiles = has_k + loads_v + loads_q + loads_incoming;
+  static constexpr int operands = loads_k + loads_v + loads_q + loads_incoming;  // that are loaded
   static constexpr bool halves_memory = D == 64 && splits_state && !encodes;
   static constexpr int stages = has_extra || halves_memory ? 2 : 3;  // tiles that are there or on their way
   /// Places for what goes with a tile: with one, the next tile's has to wait until nobody needs it any more.
@@ -99,8 +103,13 @@ struct walk_plan {
   // Registers of a thread: as many at first for all, then readers take some of the feeders', by groups of four warps.
   static constexpr int registers = 65536 / (blocks_of_processor * threads) / 8 * 8;
   static constexpr bool shares_registers = multiplies && blocks_of_processor * threads >= 512 && feeders % 128 == 0;
-  static constexpr int reader_registers = weighs ? stored == 64 ? 144 : 168 : !prepares ? 96 : D == 64 ? 112 : 152;
-  static constexpr int feeder_registers = weighs ? stored == 64 ? 112 : 88 : !prepares ? 48 : D == 64 ? 136 : 96;
+  static constexpr int feeder_registers = weighs      ? stored == 64       ? 112
+                                                        : encodes && reads ? 88
+                                                                           : 96
+                                          : !prepares ? 48
+                                          : D == 64   ? 136
+                                                      : 96;
+  static constexpr int reader_registers = weighs ? 256 - feeder_registers : !prepares ? 96 : D == 64 ? 112 : 152;
   static_assert(!shares_registers || readers * reader_registers + feeders * feeder_registers <= threads * registers);
   static constexpr int extra_stride = D + 4;  // so that lanes of four tokens meet in no bank
   /// Numbers of a tile, one for each token and channel.

@@ -24,7 +24,8 @@ class walk_preparers : walk_loaders<What, Job, Outputs, D> {
   // Weights may be 2^8 before the frame goes on; 2^12 of keys so large that bfloat16 has no nearer ones.
   static constexpr float climb = 8;
 
-  __device__ explicit walk_preparers(const part& given) : base{given}, channel_{base::column()} {}
+  __device__ explicit walk_preparers(const part& given)
+      : base{given}, channel_{base::column()}, place_{base::place()} {}
 
   __device__ void run() {
     const int tiles = line_.tiles();
@@ -34,16 +35,15 @@ class walk_preparers : walk_loaders<What, Job, Outputs, D> {
       if constexpr (What != walk_for::sums) m = has(e) ? job_.exponent[line_.at.item * job_.width + channel_ + e] : 0;
       frame_[e] = static_cast<float>(m);
     }
-    for (int turn = 0; turn < ahead; ++turn) base::load_ahead(turn, tiles);
+    for (int turn = 0; turn < ahead; ++turn) base::load_ahead(turn, [] {});
     for (int turn = 0; turn < tiles; ++turn) {
       const int stage = turn % stages, first = part::first_of(turn);
-      wait_for_copies_but<ahead - 1>();
+      base::wait_for_tile(turn);
       prepare(shared_.k(stage), shared_.messages[stage], first, part::tokens_on(first));
       publish_to_products();
       shared_.full[stage].pass();
       // The place of the tile before is for the one that many ahead.
-      if (turn > 0) shared_.emptied[(turn - 1) % stages].wait((turn - 1) / stages);
-      base::load_ahead(turn + ahead, tiles);
+      base::load_ahead(turn + ahead, [&] { base::wait_until_emptied(turn - 1); });
     }
     wait_for_copies();
     if constexpr (What == walk_for::sums) store_weights();
@@ -92,7 +92,7 @@ class walk_preparers : walk_loaders<What, Job, Outputs, D> {
     uint4 x[4];
     std::uint32_t largest = 0;
 #pragma unroll
-    for (int n = 0; n < 4; ++n) x[n] = *reinterpret_cast<const uint4*>(base::eight_of(keys, n));
+    for (int n = 0; n < 4; ++n) x[n] = *reinterpret_cast<const uint4*>(base::eight_of(keys, n, place_));
 #pragma unroll
     for (int n = 0; n < 4; ++n) {
       for (const std::uint32_t pair : {x[n].x, x[n].y, x[n].z, x[n].w}) largest = larger_magnitudes(largest, pair);
@@ -100,12 +100,12 @@ class walk_preparers : walk_loaders<What, Job, Outputs, D> {
     if constexpr (What == walk_for::sums) follow(x, on, to);
     if (!reach(largest, wide_bfloat16) && on == ~std::uint64_t{0}) {
 #pragma unroll
-      for (int n = 0; n < 4; ++n) *reinterpret_cast<uint4*>(base::eight_of(keys, n)) = weigh<true>(x[n]);
+      for (int n = 0; n < 4; ++n) *reinterpret_cast<uint4*>(base::eight_of(keys, n, place_)) = weigh<true>(x[n]);
       return;
     }
 #pragma unroll 1
     for (int n = 0; n < 4; ++n) {
-      auto* const place = reinterpret_cast<uint4*>(base::eight_of(keys, n));
+      auto* const place = reinterpret_cast<uint4*>(base::eight_of(keys, n, place_));
       const int row = base::first_row() + 4 * n;
       *place = (on >> row & 1U) == 0 ? uint4{} : weigh<false>(*place, first + row);
     }
@@ -157,6 +157,7 @@ class walk_preparers : walk_loaders<What, Job, Outputs, D> {
   }
 
   const int channel_;                                                  // the first of its channels
+  const int place_;                                                    // where it has them in a tile
   float frame_[own];                                                   // m, a whole number
   float z_[own] = {};                                                  // Z of this thread's tokens
   std::uint32_t highest_[own / 2] = {lowest, lowest, lowest, lowest};  // keys of a sum that lie no higher than that

@@ -23,7 +23,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
   using base = walk_state<What, Job, Outputs, D>;
   using typename part::plan, typename part::memory, typename part::tile, typename part::message;
   using part::rows, part::job_, part::out_, part::kept_, part::line_, part::shared_;
-  using base::state_, base::group_, base::thread_, base::lane_, base::row_, base::rows_;
+  using base::state_, base::group_, base::thread_, base::rows_;
   using typename base::four_pairs;
   using base::pairs_of, base::each_register, base::each_of_state, base::keep_state, base::pack_state, base::pack_rest,
       base::uniform;
@@ -35,20 +35,25 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     if constexpr (What == walk_for::outputs || What == walk_for::queries) {
       if (job_.initial(line_.at)) load_state();
     }
-    const int tiles = line_.tiles();
-    int turn = 0;
-    unsigned rounds = 0;  // a bit a stage: of how many messages there it has read
+    part::begin_in_bulk();
+    // One message a tile, or more where a forward call takes it in several runs: a bit a stage says of how many it has read.
+    unsigned rounds = 0;
     typename base::angles angles;
-    for (int stage = 0;;) {
+    for (int turn = 0;;) {
+      int stage = turn % plan::stages;
       if constexpr (plan::encodes) {
-        if (turn < tiles) angles = base::angles_of(part::first_of(turn));
+        if (turn < line_.tiles()) angles = base::angles_of(part::first_of(turn));
       }
-      shared_.full[stage].wait(rounds >> stage);
-      rounds ^= 1U << stage;
-      const message& from = shared_.messages[stage];
-      if (uniform(from.rescales != 0)) rescale(from);
-      if (uniform(from.ends)) break;
-      const bool again = uniform(from.again);
+      if constexpr (plan::forward_call) {
+        shared_.full[stage].wait(rounds >> stage);
+        rounds ^= 1U << stage;
+      } else {
+        shared_.full[stage].wait(turn / plan::stages);
+      }
+      const auto said = [&]() -> const message& { return shared_.messages[stage]; };
+      if (uniform(said().rescales != 0)) rescale(said());
+      if (uniform(said().ends)) break;
+      const bool again = plan::forward_call && uniform(said().again);
       const auto let_go = [&] {
         if (again) {
           shared_.again.pass();
@@ -61,9 +66,15 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         base::encode(angles, stage);
       }
       if constexpr (plan::reads) {
-        const int index = plan::backwards ? tiles - 1 - turn : turn, first = line_.begin + index * rows;
         float y[32];
-        const bool bad = multiply(stage, first, y);
+        if constexpr (What == walk_for::keys) ask_for_reads(part::first_of(turn) / rows - 1);
+        const bool bad = multiply(stage, part::first_of(turn), y);
+        if constexpr (plan::keeps) {  // worked out anew, for lack of registers
+          turn = anew(turn);
+          stage = turn % plan::stages;
+        }
+        const message& from = said();
+        const int first = part::first_of(turn);
         const run_of_rows run{first,
                               from.start,
                               from.last,
@@ -74,7 +85,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         // What a store needs of the tile is read before the weighers get it back.
         const bool early = What == walk_for::values || (What == walk_for::outputs && !run.odd);
         if (early) let_go();
-        write(stage, run, index, y);
+        write(stage, run, y);
         if (!early) let_go();
         if (bad) memory::reading().meet();  // before anybody looks for more
       } else {
@@ -88,10 +99,15 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         let_go();
       }
       if (again) continue;
+      part::go_on_in_bulk(turn);
       ++turn;
-      stage = memory::next(stage);
     }
     if constexpr (plan::forward_call) store_state();
+    if constexpr (What == walk_for::queries) {  // what is no number stays in the state
+      bool odd = false;
+      each_register([&](float x, int, int) { odd = odd || !finite(x); });
+      if (odd && !kept_.known) part::leave_to_others();
+    }
   }
 
  private:
@@ -137,7 +153,8 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
   /// Takes X, and what is carried of the logits' gradients, to the frame of a tile.
   __device__ void rescale(const message& from) {
     if constexpr (plan::scales_rows) {
-      const float by[2] = {from.rescale[row_], from.rescale[row_ + 8]};
+      const float* const of_row = from.rescale + base::row();
+      const float by[2] = {of_row[0], of_row[8]};
       each_register([&](float& x, int, int n) { x *= by[n / 2 % 2]; });
       later_[0] *= by[0];
       later_[1] *= by[1];
@@ -162,6 +179,13 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
 
   // --- Products
 
+  template <int Count>
+  __device__ __forceinline__ static void clear(float (&sums)[Count]) {
+#pragma unroll
+    for (float& sum : sums) sum = 0;
+    keep_order(sums);
+  }
+
   /// y^T of a tile that begins at a position, and X after it. Whether any column of v is bad.
   __device__ __forceinline__ bool multiply(int stage, int first, float (&y)[32]) {
     if constexpr (plan::cleans_values) base::clean_values(column(stage), first);
@@ -170,10 +194,12 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     constexpr int columns = rows / plan::groups;  // of the scores, which the groups share
     if constexpr (plan::encodes) publish_to_products();
     if constexpr (plan::outputs_for_scores) memory::reading().meet();  // outputs of the last tile are stored
+    constexpr bool reads_early = !plan::splits_state && plan::columns_of_x == 64;  // else later, for lack of registers
+    typename base::packed_state x;
+    if constexpr (reads_early) pack_state(x);
     float p[columns / 2];
-#pragma unroll
-    for (int n = 0; n < columns / 2; ++n) p[n] = 0;
-    keep_order(p);
+    clear(p);
+    if constexpr (reads_early) clear(y);
     begin_products();
 #pragma unroll
     for (int i = 0; i < D; i += 16) {
@@ -186,33 +212,33 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
       }
     }
     commit_products();
-    constexpr bool reads_early = !plan::splits_state && plan::columns_of_x == D;  // else later, for lack of registers
-    typename base::packed_state x;
-    if constexpr (reads_early) pack_state(x);
-#pragma unroll
-    for (int n = 0; n < 32; ++n) y[n] = 0;
-    wait_for_products<0>();
-    keep_order(p);
-    keep_order(y);
     const auto read_state = [&] { base::multiply_state(x, reads, read_sines(), y); };
     if constexpr (reads_early) {
-      begin_products();
       read_state();
       commit_products();
     }
+    wait_for_products<reads_early ? 1 : 0>();
+    keep_order(p);
     // What `tri` leaves out is zero by selection.
-    const int thread = anew(thread_), first_t = thread / 32 * 16 + thread % 32 / 4;
+    const int thread = anew(thread_), lane = thread % 32, t_of_warp = thread / 32 * 16;
 #pragma unroll
-    for (int n = 0; n < columns / 2; n += 2) {
-      const int t = first_t + n / 2 % 2 * 8, s = group_ * columns + n / 4 * 8 + thread % 4 * 2;
-      const float first = (plan::backwards ? s >= t : s <= t) ? p[n] : 0.0F;
-      const float second = (plan::backwards ? s + 1 >= t : s + 1 <= t) ? p[n + 1] : 0.0F;
-      const std::uint32_t packed = pack_bfloat16(first, second);
-      *reinterpret_cast<std::uint32_t*>(scores.at(t, s)) = packed;
-      *reinterpret_cast<std::uint32_t*>(rest_of_scores.at(t, s)) =
-          pack_bfloat16(first - lower_bfloat16(packed), second - upper_bfloat16(packed));
+    for (int n = 0; n < columns / 2; n += 8) {
+      const int s_of_warp = group_ * columns + n * 2;
+      std::uint32_t packed[4], rest[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int t = t_of_warp + i % 2 * 8 + lane / 4, s = s_of_warp + i / 2 * 8 + lane % 4 * 2;
+        const float first = (plan::backwards ? s >= t : s <= t) ? p[n + 2 * i] : 0.0F;
+        const float second = (plan::backwards ? s + 1 >= t : s + 1 <= t) ? p[n + 2 * i + 1] : 0.0F;
+        packed[i] = pack_bfloat16(first, second);
+        rest[i] = pack_bfloat16(first - lower_bfloat16(packed[i]), second - upper_bfloat16(packed[i]));
+      }
+      const int row = t_of_warp + lane / 8 % 2 * 8 + lane % 8, column = s_of_warp + lane / 16 * 8;
+      store_matrices(scores.part(row, column), packed);
+      store_matrices(rest_of_scores.part(row, column), rest);
     }
-    if constexpr (plan::splits_state) {  // only now, for lack of registers
+    if constexpr (!reads_early) clear(y);
+    if constexpr (plan::splits_state) {
       pack_state(x);
       begin_products();
       read_state();
@@ -223,7 +249,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     }
     publish_to_products();
     memory::reading().meet();
-    if constexpr (plan::columns_of_x > D) pack_state(x);
+    if constexpr (!reads_early && !plan::splits_state) pack_state(x);
     keep_state();
     begin_products();
     if constexpr (!reads_early) read_state();
@@ -234,6 +260,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     }
     base::add_to_state(columns_of, first_column(), in(stage), in_sines());
     commit_products();
+    if constexpr (What == walk_for::keys && fetches_early) fetch_reads(first / rows);
     const bool bad = plan::cleans_values && uniform(shared_.bad_values != 0);
     wait_for_products<0>();
     keep_order(y);
@@ -244,7 +271,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
 
   // --- What comes out, as walk_rows has it
 
-  __device__ void write(int stage, const run_of_rows& run, int index, float (&y)[32]) {
+  __device__ void write(int stage, const run_of_rows& run, float (&y)[32]) {
     if constexpr (plan::joins_halves) {
       if (!base::template join_halves<true>(y)) return;
     }
@@ -253,83 +280,88 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     } else if constexpr (What == walk_for::values) {
       rows_.store(out_.v, 0, job_.from.values, run, y, false, out_.accumulate);
     } else if constexpr (What == walk_for::queries) {
-      write_queries(stage, run, index, y);
+      write_queries(stage, run, y);
     } else {
-      write_keys(stage, run, index, y);
+      write_keys(stage, run, y);
     }
   }
 
-  /// 1 / Z or the weight of place n of the eight from t on.
-  __device__ float extra_of(int stage, int t, int n) const {
-    return shared_.extra(stage).at(t + n / 4 * 8 + lane_ % 4 * 2 + n % 2, row_ + n / 2 % 2 * 8);
+  /// Where this thread has 1 / Z, or the weights, of a tile; from there to place n of the eight from token t on.
+  __device__ const float* extra_of(int stage) const {
+    return &shared_.extra(stage).at(base::lane() % 4 * 2, base::row());
   }
-  /// Where R of the tile is for this thread's first row and token: 64 tokens of a channel follow each other.
-  __device__ float* reads_of(int index) const {
-    return kept_.reads + kept_.place(line_.at, index, D, row_) * rows + lane_ % 4 * 2;
+  __device__ static int in_extra(int t, int n) { return (t + n / 4 * 8 + n % 2) * plan::extra_stride + n / 2 % 2 * 8; }
+  /// Has R of a tile, if there is one, brought nearer: memory is far.
+  __device__ void ask_for_reads(int index) const {
+    if (threadIdx.x == 0 && index >= 0) prefetch_bytes(reads_of(index), D * rows * static_cast<int>(sizeof(float)));
+    __syncwarp();
   }
-  /// From there to place n of the eight from token t on.
-  __device__ static int in_reads(int t, int n) { return n / 2 % 2 * 8 * rows + t + n / 4 * 8; }
+  /// Where R of a tile is for this thread: that of y[4 n .. 4 n + 3] in the nth of places that are so far apart.
+  static constexpr int next_reads = 2 * D;
+  __device__ float4* reads_of(int index) const {
+    float* const of_tile = shared_.kept.reads + static_cast<std::int64_t>(index) * (D * rows);
+    return reinterpret_cast<float4*>(of_tile) + group_ * 128 + thread_;
+  }
 
-  __device__ void write_queries(int stage, const run_of_rows& run, int index, float (&y)[32]) {
-    float* const terms = reads_of(index);
+  __device__ void write_queries(int stage, const run_of_rows& run, float (&y)[32]) {
+    float4* const terms = reads_of(run.first / rows);
+    const float* const inverses = extra_of(stage);
 #pragma unroll
     for (int t = 0; t < rows; t += 16) {
       const four_pairs q = pairs_of(shared_.q(stage), t);
 #pragma unroll
-      for (int n = 0; n < 8; n += 2) {
-        float r[2];
+      for (int n = 0; n < 8; n += 4) {
+        float r[4];
 #pragma unroll
-        for (int e = 0; e < 2; ++e) {
+        for (int e = 0; e < 4; ++e) {
           float& dq = y[t / 2 + n + e];
-          const float inverse = extra_of(stage, t, n + e);
+          const float inverse = inverses[in_extra(t, n + e)];
           r[e] = q[n + e] * dq * (Job::sums ? inverse : 1.0F);
           dq *= inverse;
         }
-        *reinterpret_cast<float2*>(terms + in_reads(t, n)) = float2{r[0], r[1]};
+        terms[(t / 8 + n / 4) * next_reads] = float4{r[0], r[1], r[2], r[3]};
       }
     }
     rows_.store(out_.q, 0, job_.from.keys, run, y, false, out_.accumulate);
   }
 
-  __device__ void write_keys(int stage, const run_of_rows& run, int index, float (&y)[32]) {
+  __device__ void write_keys(int stage, const run_of_rows& run, float (&y)[32]) {
+    if constexpr (!fetches_early) fetch_reads(run.first / rows);
+    const float* const weights = plan::keyed ? extra_of(stage) : nullptr;
     float dkappa[plan::keyed ? 32 : 1];
     float sum[2] = {};
-    const float* const terms = reads_of(index);
-    float2 read[rows / 4];  // all at once, for it takes long
-#pragma unroll
-    for (int n = 0; n < rows / 4; ++n) {
-      read[n] = *reinterpret_cast<const float2*>(terms + in_reads(n / 4 * 16, n % 4 * 2));
-    }
     // From the last tokens to the first: the sums of R, or of R - A.
 #pragma unroll
     for (int t = rows - 16; t >= 0; t -= 16) {
       const four_pairs key = pairs_of(shared_.k(stage), t);
+      float term[8], own[8], weight[8], both[4], after[4];
 #pragma unroll
-      for (int n = 6; n >= 0; n -= 2) {  // tokens t + 8 .. first
-        const int side = n / 2 % 2;
-        const float2 r = read[t / 4 + n / 2];
-        float term[2] = {r.x, r.y}, own[2], weight[2];
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          const float dkhat = y[t / 2 + n + e];
-          float khat = key[n + e];
-          weight[e] = khat;
-          if constexpr (plan::keyed) {
-            weight[e] = extra_of(stage, t, n + e);
-            dkappa[t / 2 + n + e] = weight[e] * dkhat;
-            khat = lower_bfloat16(pack_bfloat16(khat * weight[e], 0.0F));  // as the other products had it
-          }
-          own[e] = khat * dkhat;
-          if constexpr (!Job::sums) term[e] -= own[e];
+      for (int n = 0; n < 8; ++n) {
+        const float4 r = reads_[t / 8 + n / 4];
+        const float dkhat = y[t / 2 + n];
+        float khat = key[n];
+        weight[n] = khat;
+        if constexpr (plan::keyed) {
+          weight[n] = weights[in_extra(t, n)];
+          dkappa[t / 2 + n] = weight[n] * dkhat;
+          khat = lower_bfloat16(pack_bfloat16(khat * weight[n], 0.0F));  // as the other products had it
         }
-        const float both = term[0] + term[1], after = after_quad(both), of_later = sum[side] + after;
-        const float until[2] = {of_later + both, of_later + term[1]};
-        sum[side] += __shfl_sync(~0U, both + after, lane_ & ~3);
+        own[n] = khat * dkhat;
+        term[n] = (n % 4 == 0 ? r.x : n % 4 == 1 ? r.y : n % 4 == 2 ? r.z : r.w) - (Job::sums ? 0.0F : own[n]);
+      }
+#pragma unroll
+      for (int i = 0; i < 4; ++i) both[i] = term[2 * i] + term[2 * i + 1];
+      after_quad(both, after);
+#pragma unroll
+      for (int i = 3; i >= 0; --i) {  // tokens t + 8 .. first
+        const int side = i % 2;
+        const float of_later = sum[side] + after[i], until[2] = {of_later + both[i], of_later + term[2 * i + 1]};
+        sum[side] += first_of_quad(both[i] + after[i]);
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          float& gradient = y[t / 2 + n + e];
+          float& gradient = y[t / 2 + 2 * i + e];
           if constexpr (Job::sums) {
-            gradient = own[e] - weight[e] * (later_[side] + until[e]);
+            gradient = own[2 * i + e] - weight[2 * i + e] * (later_[side] + until[e]);
           } else {
             gradient = static_cast<float>(later_sum_[side] + static_cast<double>(until[e]));
           }
@@ -352,17 +384,30 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     }
   }
 
-  /// The sum over the lanes of four after this one.
-  __device__ float after_quad(float x) const {
-    float sum = 0;
+  /// The sums over the lanes of four after this one: several at a time, as each takes long.
+  __device__ void after_quad(const float (&x)[4], float (&after)[4]) const {
+    const int lane = base::lane();
+    float next[4];
 #pragma unroll
-    for (int ahead = 3; ahead > 0; --ahead) {
-      const float other = __shfl_down_sync(~0U, x, static_cast<unsigned>(ahead), 4);
-      sum += lane_ % 4 + ahead < 4 ? other : 0.0F;
-    }
-    return sum;
+    for (int i = 0; i < 4; ++i) next[i] = __shfl_down_sync(~0U, x[i], 1, 4);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) next[i] = lane % 4 < 3 ? next[i] : 0.0F;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) after[i] = __shfl_down_sync(~0U, x[i] + next[i], 2, 4);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) after[i] = next[i] + (lane % 4 < 2 ? after[i] : 0.0F);
+  }
+  __device__ static float first_of_quad(float x) { return __shfl_sync(~0U, x, 0, 4); }
+
+  /// Reads R of a tile, all at once, for it takes long; while products are under way, where there are registers for it.
+  static constexpr bool fetches_early = plan::stored == 64;
+  __device__ void fetch_reads(int index) {
+    const float4* const terms = reads_of(index);
+#pragma unroll
+    for (int n = 0; n < rows / 8; ++n) reads_[n] = terms[n * next_reads];
   }
 
+  float4 reads_[What == walk_for::keys ? rows / 8 : 1];
   // Of both rows: what later tokens owe the normaliser, in the frame of the tile; of a decay, the sum of R - A so far.
   float later_[2] = {};
   double later_sum_[2] = {};

@@ -22,7 +22,7 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
   using typename part::plan, typename part::memory, typename part::message, typename part::tile;
   using typename base::four_pairs, typename base::packed_state;
   using part::rows, part::job_, part::out_, part::line_, part::shared_;
-  using base::state_, base::group_, base::thread_, base::lane_, base::row_, base::rows_, base::pairs_of;
+  using base::state_, base::group_, base::thread_, base::rows_, base::pairs_of;
 
   __device__ explicit walk_readings(const part& given) : base{given} {}
 
@@ -68,7 +68,7 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
       load_packed<true>(out_.incoming, false, x);
       load_packed<false>(out_.incoming, false, transposed);
       for (int side = 0; side < 2; ++side) {
-        const std::int64_t keys = job_.from.keys, i = (row_ + side * 8) % D;
+        const std::int64_t keys = job_.from.keys, i = (base::row() + side * 8) % D;
         if (i >= keys) continue;
         const float* const of_row = out_.owed + line_.at.item * job_.from.stored_keys + i;
         owed[side] = plan::encodes ? of_row[0] + of_row[keys] : of_row[0];
@@ -124,7 +124,7 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
   template <bool KeysAreRows>
   __device__ void load_packed(const float* from, bool divides, packed_state& x) const {
     const std::int64_t values = job_.from.values, item = line_.at.item;
-    const int half = plan::joins_halves ? group_ * D : 0;
+    const int half = plan::joins_halves ? group_ * D : 0, first_row = base::row(), lane = base::lane();
     const auto element = [&](int row, int column) {
       const std::int64_t i = base::row_of_state(KeysAreRows ? row : half + column);
       const int j = KeysAreRows ? column : row - half;
@@ -136,7 +136,7 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
     for (int n = 0; n < plan::columns_of_x / 16; ++n) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        const int row = row_ + e % 2 * 8, column = n * 16 + e / 2 * 8 + lane_ % 4 * 2;
+        const int row = first_row + e % 2 * 8, column = n * 16 + e / 2 * 8 + lane % 4 * 2;
         x[n][e] = pack_bfloat16(element(row, column), element(row, column + 1));
       }
     }
@@ -171,6 +171,7 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
   /// Calls body(turn, stage) for every tile, once it is there.
   template <class Body>
   __device__ void each_tile(const Body& body) {
+    part::begin_in_bulk();
     const int tiles = line_.tiles();
     int stage = 0;
     unsigned round = 0;
@@ -189,6 +190,7 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
       publish_to_products();
       if constexpr (plan::encodes && plan::adds_up) memory::reading().meet();
       body(turn, stage);
+      part::go_on_in_bulk(turn);
       stage = memory::next(stage);
       round += stage == 0;
     }

@@ -32,9 +32,7 @@ class walk_rows {
       : line_{line},
         shared_{shared},
         group_{static_cast<int>(threadIdx.x) / 128},
-        thread_{static_cast<int>(threadIdx.x) % 128},
-        lane_{thread_ % 32},
-        row_{group_ * 64 + thread_ / 32 * 16 + lane_ / 4} {}
+        thread_{static_cast<int>(threadIdx.x) % 128} {}
 
   /// Writes y of a run of rows to `channels` of a sequence, which is the output `number`, if it is given: zero where a token
   /// is masked, NaN where something bad reached it, if it is `poisoned`. The warps that multiply have met since they wrote
@@ -47,12 +45,13 @@ class walk_rows {
     if constexpr (std::is_same_v<U, bfloat16>) {
       store_rows(sequence, number, channels, run, y, poisoned, accumulate);
     } else {
+      const int thread = anew(thread_), lane = thread % 32, row = group_ * 64 + thread / 32 * 16 + lane / 4;
 #pragma unroll
       for (int n = 0; n < 32; ++n) {
-        const int r = n / 4 * 8 + lane_ % 4 * 2 + n % 2, column = row_ + n / 2 % 2 * 8;
+        const int r = n / 4 * 8 + lane % 4 * 2 + n % 2, column = row + n / 2 % 2 * 8;
         if (r < run.start || r > run.last || column >= channels) continue;
-        U* const row = sequence.token(line_.at.line.batch, line_.at.head, line_.at.line.token(run.first + r));
-        store_one(row[column * sequence.channel_stride()], run, r, column, y[n], poisoned, accumulate);
+        U* const to = sequence.token(line_.at.line.batch, line_.at.head, line_.at.line.token(run.first + r));
+        store_one(to[column * sequence.channel_stride()], run, r, column, y[n], poisoned, accumulate);
       }
     }
   }
@@ -115,7 +114,7 @@ class walk_rows {
 
   const walked_line& line_;
   memory& shared_;
-  const int group_, thread_, lane_, row_;
+  const int group_, thread_;
 };
 
 }  // namespace detail

@@ -8,8 +8,8 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// X in the registers of the warps that multiply, four of them for 64 of its rows. A thread has the rows `row_` and
-/// `row_` + 8, and of each panel of 64 columns n / 4 * 8 + lane % 4 * 2 + n % 2.
+/// X in the registers of the warps that multiply, four of them for 64 of its rows. A thread has the rows `row()` and
+/// `row()` + 8, and of each panel of 64 columns n / 4 * 8 + lane % 4 * 2 + n % 2.
 template <walk_for What, class Job, class Outputs, int D>
 class walk_state : protected walk_encoder<What, Job, Outputs, D> {
  protected:
@@ -21,8 +21,6 @@ class walk_state : protected walk_encoder<What, Job, Outputs, D> {
       : walk_encoder<What, Job, Outputs, D>{given},
         group_{__shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0)},
         thread_{static_cast<int>(threadIdx.x) % 128},
-        lane_{thread_ % 32},
-        row_{group_ * 64 + thread_ / 32 * 16 + lane_ / 4},
         rows_{part::line_, part::shared_} {}
 
   /// A condition that all lanes of a warp know alike, as the compiler has to see for what lies around products.
@@ -62,8 +60,9 @@ class walk_state : protected walk_encoder<What, Job, Outputs, D> {
   template <class Body>
   __device__ void each_of_state(const Body& body) {
     const std::int64_t values = part::job_.from.values;
+    const int first_row = row(), lane = this->lane();
     each_register([&](float& x, int panel, int n) {
-      const int row = row_ + n / 2 % 2 * 8, col = panel * 64 + n / 4 * 8 + lane_ % 4 * 2 + n % 2;
+      const int row = first_row + n / 2 % 2 * 8, col = panel * 64 + n / 4 * 8 + lane % 4 * 2 + n % 2;
       const std::int64_t i = row_of_state(plan::scales_rows ? row : col);
       const int j = plan::scales_rows ? col : row;
       if (i >= 0 && j < values) body(x, i, j);
@@ -84,11 +83,12 @@ class walk_state : protected walk_encoder<What, Job, Outputs, D> {
 
   /// Multiplies every column of X by a number of its own.
   __device__ void scale_columns(const float* by) {
+    by += lane() % 4 * 2;
 #pragma unroll
     for (int panel = 0; panel < state_panels; ++panel) {
 #pragma unroll
       for (int n = 0; n < 32; n += 4) {
-        const float2 pair = *reinterpret_cast<const float2*>(by + panel * 64 + n * 2 + lane_ % 4 * 2);
+        const float2 pair = *reinterpret_cast<const float2*>(by + panel * 64 + n * 2);
         state_[panel][n] *= pair.x;
         state_[panel][n + 1] *= pair.y;
         state_[panel][n + 2] *= pair.x;
@@ -133,10 +133,13 @@ class walk_state : protected walk_encoder<What, Job, Outputs, D> {
   __device__ __forceinline__ void add_to_state(const tile& column, int first, const tile& in, const tile& sines) {
 #pragma unroll
     for (int s = 0; s < part::rows; s += 16) {
+      if constexpr (D == 128) {
+        multiply_add_group(state_, column.along_rows(s, first), in.along_rows_of_panels(s));
+      } else {
 #pragma unroll
-      for (int panel = 0; panel < state_panels; ++panel) {
-        const tile of_panel = panel * 64 < D ? in : sines;
-        multiply_add_group(state_[panel], column.along_rows(s, first), of_panel.along_rows(s, panel * 64 % D));
+        for (int panel = 0; panel < state_panels; ++panel) {
+          multiply_add_group(state_[panel], column.along_rows(s, first), (panel == 0 ? in : sines).along_rows(s, 0));
+        }
       }
     }
   }
@@ -155,7 +158,14 @@ class walk_state : protected walk_encoder<What, Job, Outputs, D> {
         all.pairs, from.part(t + lane / 16 * 8 + lane % 8, group_ * 64 + thread / 32 * 16 + lane / 8 % 2 * 8));
     return all;
   }
-  const int group_, thread_, lane_, row_;  // the first row of X in this thread
+  // What follows from these is worked out anew, for lack of registers.
+  const int group_, thread_;
+  __device__ int lane() const { return anew(thread_) % 32; }
+  /// The first row of X in this thread.
+  __device__ int row() const {
+    const int thread = anew(thread_);
+    return group_ * 64 + thread / 32 * 16 + thread % 32 / 4;
+  }
   const walk_rows<plan, D> rows_;
   float state_[state_panels][32];
 };

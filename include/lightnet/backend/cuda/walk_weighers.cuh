@@ -23,22 +23,23 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
   __device__ explicit walk_weighers(const part& given) : base{given} {}
 
   __device__ void run() {
-    const int tiles = line_.tiles();
     constexpr int stages = plan::stages, ahead = stages - 1;
-    for (int turn = 0; turn < ahead; ++turn) base::load_ahead(turn, tiles);
+    for (int turn = 0; turn < ahead; ++turn) base::load_ahead(turn, [] {});
     channel_weights<Job> weights(job_, line_.at, thread_, shared_.between_parts(), &shared_.bad_token,
                                  What != walk_for::totals);
-    for (int turn = 0; turn < tiles; ++turn) {
-      wait_for_copies_but<ahead - 1>();
-      __syncwarp();
+    if constexpr (plan::keeps) {
+      if (!finds_out()) read_carried(weights, 0);
+    }
+    for (int turn = 0; turn < line_.tiles(); ++turn) {
+      base::wait_for_tile(turn);
       weigh(weights, turn);
       // The place of the tile before is for the one that many ahead.
-      if constexpr (plan::multiplies) wait_until_emptied(turn - 1);
-      base::load_ahead(turn + ahead, tiles);
+      base::load_ahead(turn + ahead, [&] { base::wait_until_emptied(turn - 1); });
     }
     wait_for_copies();
     if constexpr (plan::multiplies) {
-      const int stage = tiles % stages;  // who had that place is done: all tiles but the last are
+      const int tiles = line_.tiles(), stage = tiles % stages;
+      base::wait_until_emptied(tiles - stages);
       message& to = shared_.messages[stage];
       if (thread_ == 0) to.rescales = 0;
       memory::feeding().meet();
@@ -64,9 +65,10 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
     if constexpr (!plan::forward_call) {
       if (finds_out()) {
         keep_carried(weights, first / rows);
-        part::clean_values(shared_.v(stage), first, thread_);
+        if constexpr (!plan::multiplies)
+          part::clean_values(shared_.v(stage), first, thread_);  // else the state shows it
       } else {
-        carry_from(weights, first / rows);
+        carry(weights);
       }
     }
     const auto load_again = [&](const auto& sequence, const tile& rows_of) {
@@ -90,17 +92,17 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
         const bool narrow = weights.template enter<plan::factors, watched>(
             {shared_.k(stage), shared_.q(stage), shared_.rest(stage), shared_.extra(stage)}, first, counted, cut, by,
             [&] {
-              if constexpr (plan::extras == 1) wait_until_emptied(turn - 1);
+              if constexpr (plan::extras == 1) base::wait_until_emptied(turn - 1);
             });
         if constexpr (!plan::forward_call && !plan::backwards) {  // a gradient leaves such lines to others
           const bool bad = thread_ == 0 && (shared_.bad_values != 0 || shared_.bad_token != INT_MAX);
-          if (finds_out() && (!narrow || bad)) kept_.redo[line_.at.item] = kept_.redo[job_.from.items()] = 1;
+          if (finds_out() && (!narrow || bad)) part::leave_to_others();
         }
         if (!plan::forward_call || narrow) break;
         if constexpr (plan::loads_k) load_again(job_.from.k, shared_.k(stage));
         if (thread_ == 0) shared_.run_end = count;
         memory::feeding().meet();
-        atomicMin(&shared_.run_end, weights.first_wide(start, count));
+        atomicMin(&shared_.run_end, weights.first_wide(start, count, counted));
         memory::feeding().meet();
         last = shared_.run_end - 1;
       }
@@ -117,11 +119,9 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
       publish_to_products();
       shared_.full[stage].pass();
     }
-  }
-
-  /// Waits until nobody needs the tile of a turn any more, if there is one.
-  __device__ void wait_until_emptied(int turn) const {
-    if (turn >= 0) shared_.emptied[turn % plan::stages].wait(turn / plan::stages);
+    if constexpr (plan::keeps) {  // already now, as it takes long
+      if (!finds_out()) read_carried(weights, turn + 1);
+    }
   }
 
   /// What takes the state to the frame of a tile.
@@ -136,27 +136,39 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
 
   /// Whether this walk of a gradient is the one that finds out what is carried to every tile, and which lines are odd.
   __device__ bool finds_out() const { return What == walk_for::factors || (What == walk_for::queries && !kept_.known); }
-  /// Calls body(place, m, Z or 1 / Z of a decay) for the weights of this thread: of what is kept for a tile, and of its own.
-  template <class Weights, class Body>
-  __device__ void each_carried(Weights& weights, int index, const Body& body) const {
+  /// Calls body(e, m, Z or 1 / Z of a decay) for where these are kept, of a tile, for the weights of this thread.
+  template <class Body>
+  __device__ void each_carried(const channel_weights<Job>& weights, int index, const Body& body) const {
+    const std::int64_t first = static_cast<std::int64_t>(index) * job_.width + (Job::per_channel ? weights.channel : 0);
+    std::int32_t* const exponent = shared_.kept.exponent + first;
+    float* const factor = shared_.kept.normaliser + first;
 #pragma unroll
     for (int e = 0; e < weights.own; ++e) {
       if (!weights.has(e)) return;
-      body(kept_.place(line_.at, index, job_.width, weights.own_weight(e)), weights.m[e],
-           Job::sums ? weights.z[e] : weights.gain[e]);
+      const int w = Job::per_channel ? e : 0;
+      body(e, exponent[w], factor[w]);
     }
   }
   __device__ void keep_carried(const channel_weights<Job>& weights, int index) const {
     if (weights.part != 0) return;
-    each_carried(weights, index, [&](std::int64_t place, std::int32_t m, float factor) {
-      kept_.exponent[place] = m;
-      kept_.normaliser[place] = factor;
+    each_carried(weights, index, [&](int e, std::int32_t& exponent, float& factor) {
+      exponent = weights.m[e];
+      factor = Job::sums ? weights.z[e] : weights.gain[e];
     });
   }
-  __device__ void carry_from(channel_weights<Job>& weights, int index) const {
-    each_carried(weights, index, [&](std::int64_t place, std::int32_t& m, float& factor) {
-      m = kept_.exponent[place];
-      factor = kept_.normaliser[place];
+  /// Takes what is carried to a tile.
+  __device__ void carry(channel_weights<Job>& weights) const {
+#pragma unroll
+    for (int e = 0; e < channel_weights<Job>::own; ++e) {
+      weights.m[e] = next_[e].exponent;
+      (Job::sums ? weights.z : weights.gain)[e] = next_[e].factor;
+    }
+  }
+  /// Starts to read what is carried to the tile of a turn, if there is one.
+  __device__ void read_carried(const channel_weights<Job>& weights, int turn) {
+    if (turn >= line_.tiles()) return;
+    each_carried(weights, part::first_of(turn) / rows, [&](int e, std::int32_t exponent, float factor) {
+      next_[e] = {exponent, factor};
     });
   }
 
@@ -189,6 +201,12 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
     }
   }
 
+  /// What is carried to the next tile: m, and Z or 1 / Z of a decay.
+  struct carried {
+    std::int32_t exponent;
+    float factor;
+  };
+  carried next_[channel_weights<Job>::own] = {};
   float later_by_[2] = {1.0F, 1.0F};
   unsigned runs_again_ = 0;
 };

@@ -54,6 +54,11 @@ struct swizzled_tile {
   __device__ group_operand<false> along_columns(int row, int column) const {
     return {descriptor(data + column / 64 * panel_bytes + row * row_bytes + column % 64 * 2)};
   }
+  /// The 128 columns of two panels as the columns of B; the rows [row, row + 16) are summed over.
+  __device__ group_operand<true> along_rows_of_panels(int row) const {
+    constexpr std::uint64_t one = 1, next_panel = panel_bytes >> 4;
+    return {descriptor(data + row * row_bytes) + ((next_panel - one) << 16)};
+  }
   /// The 64 columns from `column` on as the rows of A, or as the columns of B; the rows [row, row + 16) are summed over.
   __device__ group_operand<true> along_rows(int row, int column) const {
     return {descriptor(data + column / 64 * panel_bytes + row * row_bytes)};
@@ -135,6 +140,29 @@ __device__ __forceinline__ void multiply_add_group(float (&d)[32], const std::ui
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.descriptor), "n"(int{TransposedB}));
 }
 
+/// D[64, 128] += A B in two halves of 64 columns, both in shared memory.
+template <bool TransposedA, bool TransposedB>
+__device__ __forceinline__ void multiply_add_group(float (&d)[2][32], group_operand<TransposedA> a,
+                                                   group_operand<TransposedB> b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "
+      "%24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, "
+      "%46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+      "%64, %65, 1, 1, 1, %66, %67;"
+      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[0][4]), "+f"(d[0][5]), "+f"(d[0][6]),
+        "+f"(d[0][7]), "+f"(d[0][8]), "+f"(d[0][9]), "+f"(d[0][10]), "+f"(d[0][11]), "+f"(d[0][12]), "+f"(d[0][13]),
+        "+f"(d[0][14]), "+f"(d[0][15]), "+f"(d[0][16]), "+f"(d[0][17]), "+f"(d[0][18]), "+f"(d[0][19]), "+f"(d[0][20]),
+        "+f"(d[0][21]), "+f"(d[0][22]), "+f"(d[0][23]), "+f"(d[0][24]), "+f"(d[0][25]), "+f"(d[0][26]), "+f"(d[0][27]),
+        "+f"(d[0][28]), "+f"(d[0][29]), "+f"(d[0][30]), "+f"(d[0][31]), "+f"(d[1][0]), "+f"(d[1][1]), "+f"(d[1][2]),
+        "+f"(d[1][3]), "+f"(d[1][4]), "+f"(d[1][5]), "+f"(d[1][6]), "+f"(d[1][7]), "+f"(d[1][8]), "+f"(d[1][9]),
+        "+f"(d[1][10]), "+f"(d[1][11]), "+f"(d[1][12]), "+f"(d[1][13]), "+f"(d[1][14]), "+f"(d[1][15]), "+f"(d[1][16]),
+        "+f"(d[1][17]), "+f"(d[1][18]), "+f"(d[1][19]), "+f"(d[1][20]), "+f"(d[1][21]), "+f"(d[1][22]), "+f"(d[1][23]),
+        "+f"(d[1][24]), "+f"(d[1][25]), "+f"(d[1][26]), "+f"(d[1][27]), "+f"(d[1][28]), "+f"(d[1][29]), "+f"(d[1][30]),
+        "+f"(d[1][31])
+      : "l"(a.descriptor), "l"(b.descriptor), "n"(int{TransposedA}), "n"(int{TransposedB}));
+}
+
 /// What this thread has written to shared memory can be read by the matrix units of whom it meets next.
 __device__ inline void publish_to_products() { asm volatile("fence.proxy.async.shared::cta;" : : : "memory"); }
 
@@ -172,6 +200,13 @@ struct counting_barrier {
   __device__ void pass() {
     asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}" : : "r"(address()) : "memory");
   }
+  /// Counts this thread, and has the barrier wait for so many bytes of the copy engine, too.
+  __device__ void pass_with_bytes(int bytes) {
+    asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.expect_tx.shared.b64 state, [%0], %1;\n}"
+                 :
+                 : "r"(address()), "r"(bytes)
+                 : "memory");
+  }
   /// Until all have been counted n + 1 times; who waits is at most one round behind.
   __device__ void wait(unsigned n) const {
     asm volatile(
@@ -181,9 +216,13 @@ struct counting_barrier {
         : "memory");
   }
 
- private:
   __device__ std::uint32_t address() const { return static_cast<std::uint32_t>(__cvta_generic_to_shared(&state)); }
 };
+
+/// Starts to bring bytes of global memory, a multiple of 16 from such an address on, nearer to all. By one thread.
+__device__ inline void prefetch_bytes(const void* from, int bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" : : "l"(from), "r"(bytes) : "memory");
+}
 
 /// Goes from so many registers a thread of this group of four warps to so many; more of them once others gave them back.
 template <int From, int To>
@@ -192,6 +231,14 @@ __device__ __forceinline__ void change_registers() {
   if constexpr (To > From) asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" : : "n"(To));
 }
 
+/// Four 8 x 8 matrices of registers to rows of 16 bytes; lane l gives the address of row l % 8 of matrix l / 8.
+__device__ inline void store_matrices(void* row, const std::uint32_t (&from)[4]) {
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};"
+               :
+               : "r"(address), "r"(from[0]), "r"(from[1]), "r"(from[2]), "r"(from[3])
+               : "memory");
+}
 /// Four 8 x 8 matrices of registers, each transposed, to rows of 16 bytes; lane l gives the address of row l % 8 of matrix
 /// l / 8 after that.
 __device__ inline void store_matrices_transposed(void* row, const std::uint32_t (&from)[4]) {
