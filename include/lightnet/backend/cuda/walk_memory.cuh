@@ -124,7 +124,8 @@ struct walk_part {
   const walked_line& line_;
   memory& shared_;
 
-  /// Calls body(number, sequence) for every operand that is loaded.
+  /// Calls body(number, sequence) for every operand that is loaded; body is the host's or the device's, as the caller is.
+#pragma nv_exec_check_disable
   template <class Body>
   LIGHTNET_HOST_DEVICE static void each_operand(const Job& job, const Outputs& out, const Body& body) {
     if constexpr (plan::loads_k) body(memory::k_at, job.from.k);
