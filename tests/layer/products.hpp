@@ -75,8 +75,7 @@ struct question {
     array<T, Device> of_one{numbers::unwritten<T>(rows * width)}, apart{numbers::unwritten<T>(rows * width)};
     const auto view = [&](array<T, Device>& of) { return of.template view<2>({rows, width}); };
     const constant from = left(x);
-    const ln::dynamic_view<1, const T, Device> soon{w.data() + 1, {{std::int64_t{Out} * Width - 1}}};
-    const list<T> got = ask(from, ln::detail::then_map<Parts>(gate<T>{}, view(of_one), soon), in_one);
+    const list<T> got = ask(from, ln::detail::then_map<Parts>(gate<T>{}, view(of_one)), in_one);
     const constant product = right(c);
     if constexpr (Parts == 1) {
       ln::detail::map(on, rows, width, gate<T>{}, view(apart), product.slice(1, 0, width));

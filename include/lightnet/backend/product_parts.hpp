@@ -39,18 +39,16 @@ struct plus_matrix {
 };
 
 /// What map does with the first columns of the product, side by side: functor(to, x, ...) with Parts arguments x from as many
-/// equal parts, each as wide as `to`. `soon`, where given, is what later products read: kernels may ask a cache for it.
-template <int Parts, class Functor, class T, class Device>
+/// equal parts, each as wide as `to`.
+template <int Parts, class Functor, class To, class Device>
 struct then_mapped {
   Functor functor;
-  dynamic_view<2, T, Device> to;
-  dynamic_view<1, const T, Device> soon;
+  dynamic_view<2, To, Device> to;
 };
 
-template <int Parts, class Functor, class T, class Device>
-then_mapped<Parts, Functor, T, Device> then_map(const Functor& functor, const dynamic_view<2, T, Device>& to,
-                                                const dynamic_view<1, const T, Device>& soon = {}) {
-  return {functor, to, soon};
+template <int Parts, class Functor, class To, class Device>
+then_mapped<Parts, Functor, To, Device> then_map(const Functor& functor, const dynamic_view<2, To, Device>& to) {
+  return {functor, to};
 }
 
 }  // namespace detail

@@ -53,6 +53,21 @@ struct norm_gate {
     }
   }
 
+  /// The same from what `activate` makes of u, [R, Width], which is not rounded: a product that makes the rows in many places
+  /// need not do that in each of them.
+  auto rows_of_activated(const parameters_of<norm, const T, Device>& params, const dynamic_view<2, const T, Device>& o,
+                         const dynamic_view<2, const number, Device>& activated,
+                         const dynamic_view<2, T, Device>& y) const requires(Form == gate_form::norm_then_gate) {
+    const detail::layer_checker check{"norm_gate::forward"};
+    check.parameters("params", params);
+    check.dense_matrix("o", o, o.extent(0), Width);
+    check.dense_matrix("activated", activated, o.extent(0), Width);
+    check.dense_matrix("y", y, o.extent(0), Width);
+    return detail::made_rows<1>(y, norm::grouped(y), square{}, typename norm::inverse_rms{number(epsilon)},
+                                normalise_and_multiply{}, norm::grouped(o), norm::grouped(activated),
+                                detail::by_column<const T>{params.data(), Groups});
+  }
+
   /// do and du are overwritten, and so is dparams. dy must not overlap them.
   void backward(execution<Device>& on, const parameters_of<norm, const T, Device>& params,
                 const dynamic_view<2, const T, Device>& o, const dynamic_view<2, const T, Device>& u,
@@ -83,14 +98,24 @@ struct norm_gate {
 
   // What the backend calls is public, for nvcc makes no kernel of a private type.
   struct square {
-    LIGHTNET_HOST_DEVICE typename norm::one_sum operator()(const T&, const T& o, const T&, const T&) const noexcept {
+    template <class Gate>
+    LIGHTNET_HOST_DEVICE typename norm::one_sum operator()(const T&, const T& o, const Gate&, const T&) const noexcept {
       return {{o * o}};
+    }
+  };
+  struct activate {
+    LIGHTNET_HOST_DEVICE void operator()(number& activated, const T& u) const noexcept { activated = silu<number>(u); }
+  };
+  struct normalise_and_multiply {
+    LIGHTNET_HOST_DEVICE void operator()(const number& n, T& y, const T& o, const number& by,
+                                         const T& g) const noexcept {
+      const number normed = static_cast<T>(o * n * g);  // rounded, as it is where the backward call makes it anew
+      y = static_cast<T>(normed * by);
     }
   };
   struct normalise_and_gate {
     LIGHTNET_HOST_DEVICE void operator()(const number& n, T& y, const T& o, const T& u, const T& g) const noexcept {
-      const number normed = static_cast<T>(o * n * g);  // rounded, as it is where the backward call makes it anew
-      y = static_cast<T>(normed * silu<number>(u));
+      normalise_and_multiply{}(n, y, o, silu<number>(u), g);
     }
   };
   struct times_sigmoid {

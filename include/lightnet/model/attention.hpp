@@ -132,12 +132,10 @@ struct attention {
   }
 
   /// The same for tokens that may be yet to be made, such as rms_norm::rows, at the places of x, whose tokens are not read;
-  /// `sum` [B N, width], where given, is added to y. `soon`, where given, is memory from the output projection on that is read
-  /// before long: kernels may ask a cache for it.
+  /// `sum` [B N, width], where given, is added to y.
   template <class Rows, class Mode>
   void forward_of(execution<Device>& on, const parameters& params, const input& x, const Rows& rows_of_x,
-                  const output& y, const detail::plus_matrix<T, Device>& sum, context<Mode>& kept_here,
-                  const dynamic_view<1, const T, Device>& soon = {}) const {
+                  const output& y, const detail::plus_matrix<T, Device>& sum, context<Mode>& kept_here) const {
     const std::int64_t batch = x.batch(), tokens = x.tokens.extent(1), rows = batch * tokens;
     const detail::layer_checker check{"attention::forward"};
     check.parameters("params", params);
@@ -149,7 +147,7 @@ struct attention {
     const auto o = kept_here.read.take(scratch, rows, width);
     const auto u = detail::scratch_matrix<T, Device>(scratch, rows, width);
     input_projection{}.forward_of(on, part<input_projection>(params, 0), rows_of_x, projections,
-                                  detail::then_map<1>(activate{}, q, soon));
+                                  detail::then_map<1>(activate{}, q));
     const auto inputs = recurrence_inputs(on, scratch, params, x, q, projections);
     if constexpr (std::is_same_v<Mode, decode>) {
       static_assert(std::is_same_v<traversal, causal>,
@@ -158,9 +156,21 @@ struct attention {
     } else {
       scan<recurrence, traversal, position, Dims, T>(on, inputs, {.o = in_heads(x, o)});
     }
-    gate_projection{}.forward(on, part<gate_projection>(params, gate_at), first_gate(projections), u);
-    const auto gated = output_gate{gate_epsilon}.rows(on, part<typename output_gate::norm>(params, norm_at), o, u, q);
-    output_projection{}.forward_of(on, part<output_projection>(params, output_at), gated, y.rows(), sum);
+    const auto gate_weights = part<gate_projection>(params, gate_at);
+    const auto norm_weights = part<typename output_gate::norm>(params, norm_at);
+    const auto project = [&](const auto& gated) {
+      output_projection{}.forward_of(on, part<output_projection>(params, output_at), gated, y.rows(), sum);
+    };
+    if constexpr (Options::gate == gate_form::norm_then_gate) {
+      if (detail::products_do_more(on, rows)) {
+        const auto activated = detail::scratch_matrix<number, Device>(scratch, rows, width);
+        gate_projection{}.forward_of(on, gate_weights, first_gate(projections), u,
+                                     detail::then_map<1>(typename output_gate::activate{}, activated));
+        return project(output_gate{gate_epsilon}.rows_of_activated(norm_weights, o, activated, q));
+      }
+    }
+    gate_projection{}.forward(on, gate_weights, first_gate(projections), u);
+    project(output_gate{gate_epsilon}.rows(on, norm_weights, o, u, q));
   }
 
   /// dx is overwritten or added to; dparams is overwritten.

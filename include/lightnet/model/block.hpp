@@ -56,13 +56,11 @@ struct block {
     typename execution<Device>::scope scratch{on};
     const auto normed = detail::scratch_matrix<T, Device>(scratch, rows, width);
     const auto middle = kept_here.middle.take(scratch, rows, width);
-    constexpr std::int64_t output_at = token_mixer_at + token_mixer::output_at;
-    const dynamic_view<1, const T, Device> after_tokens{params.data() + output_at, {{parameter_count - output_at}}};
     const auto at = x.with_rows(constant(normed));
     const auto first = norm{epsilon}.rows(detail::part_of<norm>(params, 0), x.rows(), normed);
     const auto mix_tokens = [&](const auto& from, const detail::plus_matrix<T, Device>& sum) {
       token_mixer{}.forward_of(on, detail::part_of<token_mixer>(params, token_mixer_at), at, from, x.with_rows(middle),
-                               sum, kept_here.tokens, after_tokens);
+                               sum, kept_here.tokens);
     };
     const auto mix_channels = [&](const auto& from, const detail::plus_matrix<T, Device>& sum) {
       channel_mixer{}.forward_of(on, detail::part_of<channel_mixer>(params, channel_mixer_at), from, y.rows(), sum,

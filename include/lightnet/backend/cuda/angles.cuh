@@ -24,11 +24,11 @@ struct angle_job {
   double rates[most];
 };
 
-/// Writes them. A thread two of a token and head, so that fewer divisions tell where they belong.
+/// Writes them. A thread two of a token and head, so that fewer divisions tell where they belong, or one where they are few.
 template <int Dims, class T>
-__global__ void __launch_bounds__(256) write_angles_kernel(const __grid_constant__ angle_job<Dims, T> job) {
+__global__ void __launch_bounds__(256)
+    write_angles_kernel(const __grid_constant__ angle_job<Dims, T> job, std::int64_t at_once) {
   take_turn();
-  constexpr std::int64_t at_once = 2;
   const std::int64_t parts = (job.count + at_once - 1) / at_once, rows = job.cosine.extent(0) * job.cosine.extent(1);
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   for (std::int64_t n = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; n < rows * parts; n += step) {
@@ -72,8 +72,9 @@ void encode_angles(execution<cuda>& on, const grid<Dims>& tokens, std::int64_t k
                  sine,   coordinate,
                  origin, {}};
     for (std::int64_t i = 0; !theta && i < job.count; ++i) job.rates[i] = Position::theta(first + i, keys, Dims);
+    const std::int64_t at_once = rows * job.count > std::int64_t{on.processors()} * 32 ? 2 : 1;
     const std::int64_t blocks = (rows * job.count + 511) / 512, most = std::int64_t{on.processors()} * 32;
-    launch_ahead(on, operation, {std::min(blocks, most), 256}, write_angles_kernel<Dims, T>, job);
+    launch_ahead(on, operation, {std::min(blocks, most), 256}, write_angles_kernel<Dims, T>, job, at_once);
   }
 }
 

@@ -219,11 +219,19 @@ void gemm(execution<cuda>& on, const dynamic_view<2, const T, cuda>& a, const dy
                        plus_row<T>{accumulate ? c.data() : nullptr});
     return;
   }
-  if (!cut::help(m, n, k) || !takes_strides(a) || !takes_strides(b)) {
-    any_gemm<T, T>(on, a, b, c, accumulate);
-    return;
-  }
   using sum = accumulator<T>;
+  const auto add_parts = [&](const sum* parts, std::int64_t segments) {
+    for_each(on, "gemm", m * n,
+             add_segments<T>{parts, segments, m * n, n, c.data(), c.stride(0), c.stride(1), accumulate});
+  };
+  if (!cut::help(m, n, k) || !takes_strides(a) || !takes_strides(b)) {
+    if (!accumulate || std::is_same_v<T, sum> || !few_rows(m)) return any_gemm<T, T>(on, a, b, c, accumulate);
+    // The library would round the product before it adds it.
+    execution<cuda>::scope scratch{on};
+    const dynamic_view<2, sum, cuda> product{scratch.take<sum>(m * n), {{m, n}}};
+    any_gemm<T, sum>(on, a, b, product, false);
+    return add_parts(product.data(), 1);
+  }
   const std::int64_t depth = (k + cut::shortest * cut::most - 1) / (cut::shortest * cut::most) * cut::shortest;
   const std::int64_t whole = k / depth, segments = (k + depth - 1) / depth, done = whole * depth;
   execution<cuda>::scope scratch{on};
@@ -238,8 +246,7 @@ void gemm(execution<cuda>& on, const dynamic_view<2, const T, cuda>& a, const dy
   if (whole < segments) {
     any_gemm<T, sum>(on, a.slice(1, done, k - done), b.slice(0, done, k - done), part(whole), false);
   }
-  for_each(on, "gemm", m * n,
-           add_segments<T>{parts, segments, m * n, n, c.data(), c.stride(0), c.stride(1), accumulate});
+  add_parts(parts, segments);
 }
 
 /// C = A B + bias, the bias [n] in every row: in one call of the library where it can, which adds before it rounds, else by

@@ -11,11 +11,13 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// Blocks and threads of a kernel, and the bytes of shared memory that it asks for.
+/// Blocks and threads of a kernel, the bytes of shared memory that it asks for, and, for launch_ahead, how many blocks that lie
+/// side by side run at the same time, as a cluster.
 struct launch_shape {
   std::int64_t blocks;
   int threads;
   std::size_t shared_bytes = 0;
+  unsigned cluster = 1;
 };
 
 /// Lets a kernel have so many bytes of shared memory.
@@ -92,6 +94,19 @@ __device__ inline void take_turn() noexcept {
   wait_for_earlier_kernels();
 }
 
+/// Tells the other blocks of a cluster that this thread has come so far; for those that wait, all before it is to be seen.
+__device__ inline void arrive_at_cluster() noexcept {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+/// Waits until all threads of the cluster have arrived, or ended.
+__device__ inline void wait_for_cluster() noexcept {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
 /// Asks the L2 cache for so many bytes, and waits for nothing. Address and bytes are multiples of 16.
 __device__ inline void prefetch(const void* memory, std::uint32_t bytes) noexcept {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
@@ -108,16 +123,18 @@ void launch_ahead(execution<cuda>& on, const char* operation, const launch_shape
   if (shape.blocks <= 0) return;
   check_blocks(operation, shape);
   allow_shared_memory(operation, reinterpret_cast<const void*>(kernel), shape.shared_bytes);
-  cudaLaunchAttribute ahead{};
-  ahead.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  ahead.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2]{};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim = {shape.cluster, 1, 1};
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(shape.blocks));
   config.blockDim = dim3(static_cast<unsigned>(shape.threads));
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = on.stream();
-  config.attrs = &ahead;
-  config.numAttrs = 1;
+  config.attrs = attributes;
+  config.numAttrs = shape.cluster > 1 ? 2 : 1;
   check_cuda(operation, "its kernel", cudaLaunchKernelEx(&config, kernel, arguments...));
 }
 

@@ -40,6 +40,7 @@ struct step_of_items {
   typename job_type::state_type state;
   head_sequence<Dims, T, cuda> o;
   layout_type layout;
+  bool in_clusters;  // the blocks of an item can wait for each other
 
   /// The sequence and head of an item: its line is a single token, 0.
   __device__ line_of_head line(std::int64_t item) const {
@@ -80,8 +81,10 @@ struct step_of_items {
       if (job.begins_empty(at, w)) state.normaliser(at.line.sequence, at.head, w) = A(0);
     }
   }
-  /// Whether a block writes the weights of its item: not before another one has read them.
-  LIGHTNET_HOST_DEVICE bool keeps_weights(unsigned part) const { return part == 0 && (!framed || layout.parts == 1); }
+  /// Whether several blocks read the weights of an item, which are not to be written before.
+  LIGHTNET_HOST_DEVICE bool shares_weights() const { return framed && layout.parts > 1; }
+  /// Whether a block writes the weights of its item as soon as it has read them.
+  LIGHTNET_HOST_DEVICE bool keeps_weights(unsigned part) const { return part == 0 && !shares_weights(); }
 
   /// Writes the weights of a state that every block has read: weight n of all items.
   __device__ void operator()(std::int64_t n) const {
@@ -164,7 +167,7 @@ __global__ void __launch_bounds__(step_layout<typename Step::A>::threads, 4)
     return rows_type{state, at.line.batch, at.head, stripe * width + lane * columns, group, groups};
   };
 
-  wait_for_earlier_kernels();
+  take_turn();
   A x[rows_type::ahead][columns], value[columns];
   const auto begin = [&](std::int64_t stripe) {
     const auto sums = rows_of(step.state.sum, stripe);
@@ -175,9 +178,14 @@ __global__ void __launch_bounds__(step_layout<typename Step::A>::threads, 4)
     }
   };
   begin(part);
-  if (!job.on(at, 0)) return step.skip(at, part);
-  step.make_factors(at, step.keeps_weights(part), factors);
-  for (std::int64_t stripe = part; stripe < step.layout.stripes; stripe += step.layout.parts) {
+  const bool on = job.on(at, 0);
+  if (on) {
+    step.make_factors(at, step.keeps_weights(part), factors);
+  } else {
+    step.skip(at, part);
+  }
+  if (step.in_clusters) arrive_at_cluster();
+  for (std::int64_t stripe = part; on && stripe < step.layout.stripes; stripe += step.layout.parts) {
     if (stripe != part) begin(stripe);
     const auto sums = rows_of(step.state.sum, stripe);
     A y[columns] = {};
@@ -200,7 +208,6 @@ __global__ void __launch_bounds__(step_layout<typename Step::A>::threads, 4)
         });
       }
     }
-    let_next_kernel_begin();
     LIGHTNET_UNROLL
     for (int c = 0; c < columns; ++c) {
       for (int offset = lanes; offset < 32; offset *= 2) y[c] += __shfl_xor_sync(~0U, y[c], offset);
@@ -219,6 +226,12 @@ __global__ void __launch_bounds__(step_layout<typename Step::A>::threads, 4)
     }
     __syncthreads();  // before the next stripe's
   }
+  if (step.in_clusters) {
+    wait_for_cluster();
+    if (part != 0) return;
+#pragma unroll 1
+    for (std::int64_t w = thread; w < job.width; w += layout_type::threads) step(at.item * job.width + w);
+  }
 }
 
 /// One token of every sequence and head. `outputs.state` is read and written in place; `arguments.state` is not used.
@@ -233,22 +246,25 @@ void linear_recurrence_step(execution<cuda>& on, const recurrence_arguments<Recu
   if constexpr (step_type::job_type::running) {
     wide = wide && (!outputs.state.input || dense_columns(outputs.state.input));
   }
-  step_type step{{}, outputs.state, outputs.o, step_layout<A>::of(arguments.values, wide, items, on.processors())};
+  step_type step{
+      {}, outputs.state, outputs.o, step_layout<A>::of(arguments.values, wide, items, on.processors()), false};
   step.job.from = arguments;
   step.job.from.state = outputs.state;
   step.job.tokens = 1;
   step.job.width = arguments.weights();
   step.job.bad_content = on.bad_content();
   const std::int64_t rows = arguments.stored_keys + (Position::encodes ? arguments.keys : 0);
+  step.in_clusters = step.shares_weights() && on.launches_ahead();
   const launch_shape shape{items * step.layout.parts, step_layout<A>::threads,
-                           static_cast<std::size_t>(rows) * sizeof(step_factors<A>)};
+                           static_cast<std::size_t>(rows) * sizeof(step_factors<A>),
+                           step.in_clusters ? step.layout.parts : 1};
   if (wide) {
     launch_ahead(on, operation, shape, recurrence_step_kernel<true, step_type>, step);
   } else {
     launch_ahead(on, operation, shape, recurrence_step_kernel<false, step_type>, step);
   }
   if constexpr (step_type::framed) {
-    if (!step.keeps_weights(0)) for_each(on, operation, items * step.job.width, step);
+    if (step.shares_weights() && !step.in_clusters) for_each(on, operation, items * step.job.width, step);
   }
 }
 

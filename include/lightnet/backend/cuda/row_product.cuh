@@ -21,32 +21,6 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// Memory that later kernels read. Every block asks the L2 cache for a share of it once it has read all that it needs itself: at
-/// most for half of what a cache of Hopper holds.
-struct cache_request {
-  static constexpr std::int64_t most = std::int64_t{24} << 20, line = 128;
-  const std::byte* begin = nullptr;
-  std::int64_t bytes = 0;
-
-  cache_request() = default;
-  template <class T>
-  explicit cache_request(const dynamic_view<1, const T, cuda>& of) noexcept {
-    if (!of) return;
-    const auto skipped = static_cast<std::int64_t>(-reinterpret_cast<std::uintptr_t>(of.data()) % 16);
-    begin = reinterpret_cast<const std::byte*>(of.data()) + skipped;
-    bytes =
-        std::max<std::int64_t>(0, std::min(most, of.size() * static_cast<std::int64_t>(sizeof(T)) - skipped) / 16 * 16);
-  }
-  /// For the threads of a warp.
-  __device__ void send() const noexcept {
-    constexpr std::int64_t lanes = 32;
-    if (bytes == 0) return;
-    const std::int64_t share = (bytes + gridDim.x * lanes * line - 1) / (gridDim.x * lanes * line) * line;
-    const std::int64_t first = (blockIdx.x * lanes + threadIdx.x % lanes) * share;
-    if (first < bytes) prefetch(begin + first, static_cast<std::uint32_t>(min(share, bytes - first)));
-  }
-};
-
 template <class T>
 struct row_product {
   using A = accumulator<T>;
@@ -64,13 +38,11 @@ struct row_product {
   T* c;                   // [n]
   std::int64_t n, k;
   int split;  // how many warps share a row
-  cache_request soon;
 
   /// Of matrices that takes() accepts.
-  static row_product of(const dynamic_view<2, const T, cuda>& b, const dynamic_view<2, T, cuda>& product,
-                        const cache_request& soon = {}) noexcept {
+  static row_product of(const dynamic_view<2, const T, cuda>& b, const dynamic_view<2, T, cuda>& product) noexcept {
     const std::int64_t n = product.extent(1), k = b.extent(0);
-    return {b.data(), b.stride(1), product.data(), n, k, best_split(n, k), soon};
+    return {b.data(), b.stride(1), product.data(), n, k, best_split(n, k)};
   }
   static bool whole(const T* at) noexcept { return reinterpret_cast<std::uintptr_t>(at) % sizeof(piece) == 0; }
   /// Whether addresses and distances are whole pieces, and x fits.
@@ -99,10 +71,10 @@ struct row_product {
 
   /// Rows of w that a block takes at a time.
   LIGHTNET_HOST_DEVICE int rows_at_once() const noexcept { return warps / split * rows; }
-  launch_shape shape(int processors) const noexcept {
+  launch_shape shape(int processors, std::size_t more_shared_bytes) const noexcept {
     const std::int64_t all = (n + rows_at_once() - 1) / rows_at_once();
     return {std::min<std::int64_t>(all, std::int64_t{processors} * blocks_of_processor), threads,
-            static_cast<std::size_t>(k) * sizeof(T)};
+            static_cast<std::size_t>(k) * sizeof(T) + more_shared_bytes};
   }
 };
 
@@ -114,9 +86,11 @@ struct given_row {
   static bool takes(const dynamic_view<2, const T, cuda>& a) noexcept {
     return a.stride(1) == 1 && row_product<T>::whole(a.data());
   }
+  std::size_t more_shared_bytes(std::int64_t) const noexcept { return 0; }
   __device__ void prepare() const noexcept {}
   __device__ void write(T* to, std::int64_t k) const noexcept {
     const int length = static_cast<int>(k / row_product<T>::width);
+#pragma unroll 4
     for (int i = static_cast<int>(threadIdx.x); i < length; i += row_product<T>::threads) {
       reinterpret_cast<piece*>(to)[i] = reinterpret_cast<const piece*>(x)[i];
     }
@@ -174,7 +148,9 @@ __global__ void __launch_bounds__(row_product<T>::threads, 4)
   if constexpr (!ConstantWeights) load(first, begin);
   row.write(reinterpret_cast<T*>(shared_memory), of.k, operands...);
   __syncthreads();
+#pragma unroll 1
   for (int parity = 0; first < n; first += stride, parity ^= 1) {
+#pragma unroll 1
     for (int at = begin; at - begin < length; at += pieces * step) {
       LIGHTNET_UNROLL
       for (int p = 0; p < pieces; ++p) {
@@ -190,12 +166,9 @@ __global__ void __launch_bounds__(row_product<T>::threads, 4)
         }
       }
       const bool last = at - begin + pieces * step >= length;
-      load(last ? first + stride : first, last ? begin : at + pieces * step);
+      if (!last || first + stride < n) load(last ? first + stride : first, last ? begin : at + pieces * step);
     }
-    if (first + stride >= n) {
-      let_next_kernel_begin();  // not before, for its blocks would lie unevenly beside these
-      if (warp == warps - 1) of.soon.send();
-    }
+    if (first + stride >= n) let_next_kernel_begin();  // not before, for its blocks would lie unevenly beside these
     const bool ends = thread < at_once && first + thread < n;
     const int place = row_of_w(first + thread);
     const A start = ends ? then.start(place) : A(0);
@@ -207,6 +180,7 @@ __global__ void __launch_bounds__(row_product<T>::threads, 4)
     }
     __syncthreads();
     const auto rounded = [&](int i, A all) {
+#pragma unroll 1
       for (int share = 0; share < split; ++share) all += partial[parity][i / rows * split + share][i % rows];
       return static_cast<T>(all);
     };
@@ -224,7 +198,7 @@ __global__ void __launch_bounds__(row_product<T>::threads, 4)
 template <class T, class Row, class Then, class... Operand>
 void launch_row_product(execution<cuda>& on, const row_product<T>& of, const Row& row, const Then& then,
                         const Operand&... operands) {
-  launch_ahead(on, "gemm", of.shape(on.processors()),
+  launch_ahead(on, "gemm", of.shape(on.processors(), row.more_shared_bytes(of.k)),
                on.weights_are_constant() ? row_product_kernel<true, T, Row, Then, Operand...>
                                          : row_product_kernel<false, T, Row, Then, Operand...>,
                of, row, then, operands...);

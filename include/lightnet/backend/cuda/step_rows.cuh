@@ -16,6 +16,7 @@ namespace detail {
 template <class A>
 struct step_layout {
   static constexpr int threads = 256, warps = threads / 32;
+  static constexpr std::int64_t most_parts = 8;                      // a cluster
   static constexpr int together = 16 / static_cast<int>(sizeof(A));  // columns of a wide thread, side by side
 
   int lanes;             // threads along a row, a power of two up to 32: the others take other rows
@@ -30,7 +31,7 @@ struct step_layout {
     while (l.lanes < 32 && std::int64_t{l.lanes} * together < values) l.lanes *= 2;
     l.stripes = (values + l.width() - 1) / l.width();
     const std::int64_t wanted = items > 0 ? (2 * processors + items - 1) / items : 1;
-    l.parts = static_cast<unsigned>(std::max<std::int64_t>(1, std::min(wanted, l.stripes)));
+    l.parts = static_cast<unsigned>(std::clamp<std::int64_t>(std::min(wanted, l.stripes), 1, most_parts));
     return l;
   }
   LIGHTNET_HOST_DEVICE int width() const { return lanes * columns; }
