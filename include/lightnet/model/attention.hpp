@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/core/activation.hpp>
 #include <lightnet/core/sequence.hpp>
 #include <lightnet/layer/gate.hpp>
 #include <lightnet/layer/linear.hpp>
@@ -219,11 +220,13 @@ struct attention {
 
   // What the backend calls is public, for nvcc makes no kernel of a private type.
   struct activate {
-    LIGHTNET_HOST_DEVICE void operator()(T& q, const T& x) const noexcept { q = static_cast<T>(silu<number>(x)); }
+    LIGHTNET_HOST_DEVICE void operator()(T& q, const T& x) const noexcept {
+      q = static_cast<T>(detail::silu_for<T>(x));
+    }
   };
   struct pull_activation {
     LIGHTNET_HOST_DEVICE void operator()(T& dx, const T& x, const T& dq) const noexcept {
-      dx = static_cast<T>(dq * dsilu<number>(x));
+      dx = static_cast<T>(dq * detail::dsilu_for<T>(x));
     }
   };
 

@@ -20,6 +20,7 @@ struct made_row {
   static_assert(threads == row_product<T>::threads);
   using number = accumulator<T>;
   row_tiling order;  // of the parts
+  bool together;     // whether the operands are read in chunks
   Terms terms;
   Finish finish;
   Functor functor;
@@ -31,35 +32,44 @@ struct made_row {
 
   template <class... Operand>
   __device__ void write(T* to, std::int64_t, const Operand&... operands) const {
-    constexpr int at_once = 8;  // loads on their way
     __shared__ number slots[warps];
     const by_place<T> made{to, order.columns};
     const int parts = static_cast<int>(order.rows), columns = static_cast<int>(order.columns);
-    const bool together = order.lanes != warp || parts == 1;
-    const int lanes = together ? threads : warp, step = together ? 1 : warps;
+    const bool by_block = order.lanes != warp || parts == 1;
+    const int lanes = by_block ? threads : warp, step = by_block ? 1 : warps;
     const int thread = static_cast<int>(threadIdx.x);
     for (int part = thread / lanes; part < parts; part += step) {
       sums<number, Count> sum;
-      for (int first = order.lane(); first < columns; first += at_once * order.lanes) {
-        sums<number, Count> term[at_once];
+      const auto add_chunks = [&](auto... held) {
+        constexpr int size = row_tiling::side_by_side;
+        const T unread{};
+        for (int first = order.lane() * size; first < columns; first += static_cast<int>(order.reach())) {
+          const bool whole = together && first + size <= columns;
+          if (whole) {
+            (held.load_all(row_of(operands, part, columns), first), ...);
+          } else {
 #pragma unroll
-        for (int i = 0; i < at_once; ++i) {
-          const int c = first + i * order.lanes;
-          if (c < columns) term[i] = terms(row_of(made, part, columns)[c], row_of(operands, part, columns)[c]...);
+            for (int place = 0; place < size; ++place) {
+              if (first + place < columns) (held.load(row_of(operands, part, columns), first + place, place), ...);
+            }
+          }
+#pragma unroll
+          for (int place = 0; place < size; ++place) {
+            if (first + place >= columns) continue;
+            const sums<number, Count> term = terms(unread, held[place]...);
+#pragma unroll
+            for (int s = 0; s < Count; ++s) sum.values[s] += term.values[s];
+          }
         }
-#pragma unroll
-        for (int i = 0; i < at_once; ++i) {
-#pragma unroll
-          for (int s = 0; s < Count; ++s) sum.values[s] += term[i].values[s];
-        }
-      }
+      };
+      add_chunks(held_places<place_order::together, decltype(row_of(operands, part, columns)), false>{}...);
 #pragma unroll
       for (int s = 0; s < Count; ++s) sum.values[s] = combine_row(order, sum.values[s], slots, add_numbers{});
       const auto finished = finish(part, sum);
       const with_finished<Functor, decltype(finished)> place{functor, finished};
-      for (int first = thread % lanes; first < columns; first += lanes * places_at_once) {
-        map_places(place, first, lanes, columns, std::index_sequence_for<T, Operand...>{}, row_of(made, part, columns),
-                   row_of(operands, part, columns)...);
+      for (int first = thread % lanes; first < columns; first += lanes * places_at_once<place_order::apart>) {
+        map_places<place_order::apart>(place, first, lanes, columns, std::index_sequence_for<T, Operand...>{},
+                                       row_of(made, part, columns), row_of(operands, part, columns)...);
       }
     }
   }
@@ -112,7 +122,14 @@ template <class T, int Count, class Terms, class Finish, class Functor, class...
 bool one_kernel_product(execution<cuda>& on, const reduced_rows<T, cuda, Count, Terms, Finish, Functor, Operand...>& a,
                         const dynamic_view<2, const T, cuda>& b, const dynamic_view<2, T, cuda>& c, const Then& then) {
   if (c.size() == 0 || b.size() == 0 || !row_product<T>::takes(b, c)) return false;
-  const made_row<T, Count, Terms, Finish, Functor> row{{a.to.extent(0), a.to.extent(1)}, a.terms, a.finish, a.functor};
+  const made_row<T, Count, Terms, Finish, Functor> row{row_tiling::by_chunks(a.to.extent(0), a.to.extent(1)),
+                                                       std::apply(
+                                                           [&](const auto&... operands) {
+                                                             return all_lie_together(a.to.extent(0), a.to.extent(1),
+                                                                                     operand_of(operands)...);
+                                                           },
+                                                           a.operands),
+                                                       a.terms, a.finish, a.functor};
   return with_row_of(c, then, [&](const auto& of_row, const cache_request& soon) {
     std::apply(
         [&](const auto&... operands) {
