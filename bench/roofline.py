@@ -17,7 +17,7 @@ import sys
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 1000, 640, 80, 330, 50, 60
 COLOURS = ["#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17a2b8", "#8c564b", "#7f7f7f"]
-MATRIX = "matrix_product"
+MATRIX, OTHER_LIMITS = "matrix_product", "multiply_adds"
 
 
 def rows_of(path, pattern):
@@ -31,7 +31,8 @@ def rows_of(path, pattern):
     matrix = [r for r in rows if r["label"].startswith(MATRIX)]
     if not matrix:
         sys.exit(f"{path}: no row {MATRIX}, which says what the matrix units can do")
-    return [r for r in rows if r not in matrix and re.search(pattern, r["label"])], max(r["rate"] for r in matrix)
+    shown = [r for r in rows if not r["label"].startswith((MATRIX, OTHER_LIMITS)) and re.search(pattern, r["label"])]
+    return shown, max(r["rate"] for r in matrix)
 
 
 class axis:

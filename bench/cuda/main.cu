@@ -39,7 +39,7 @@ class moments {
   }
 
  private:
-  cudaEvent_t events_[3]{};
+  cudaEvent_t events_[4]{};
 };
 
 double median(std::vector<double> all) {
@@ -63,8 +63,10 @@ void run(benchmark::State& state, const gpu_row& row) {
     call(on);
     copy();
   }
+  const gpu_call other = row.compared.prepare ? row.compared.prepare() : gpu_call{};
+  if (other) other(on);
   moments clock;
-  std::vector<double> calls, copies;
+  std::vector<double> calls, copies, others;
   for (auto each : state) {
     static_cast<void>(each);
     // While the device copies, the host puts the call behind that: its own time does not count.
@@ -73,9 +75,12 @@ void run(benchmark::State& state, const gpu_row& row) {
     clock.mark(1, on.stream());
     call(on);
     clock.mark(2, on.stream());
-    clock.wait(2);
+    if (other) other(on);
+    clock.mark(3, on.stream());
+    clock.wait(3);
     copies.push_back(clock.after(0));
     calls.push_back(clock.after(1));
+    others.push_back(clock.after(2));
     state.SetIterationTime(calls.back());
   }
   on.check();
@@ -85,6 +90,10 @@ void run(benchmark::State& state, const gpu_row& row) {
   state.counters["copy_TBps"] = rate / 1e12;
   state.counters["bytes"] = row.bytes;
   state.counters["work"] = row.work;
+  if (!other) return;
+  const double times = median(calls) / median(others);
+  state.counters["times_other"] = times;
+  state.counters["of_other_rate"] = row.work / row.compared.work / times;
 }
 
 }  // namespace
@@ -92,7 +101,7 @@ void run(benchmark::State& state, const gpu_row& row) {
 void add(const gpu_row& row) {
   benchmark::RegisterBenchmark(row.name.c_str(), [row](benchmark::State& state) { run(state, row); })
       ->UseManualTime()
-      ->Iterations(15);
+      ->Iterations(row.calls);
 }
 
 }  // namespace bench
@@ -102,7 +111,11 @@ int main(int argc, char** argv) {
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   bench::add_limits();
   bench::add_recurrence_rows();
+  bench::add_elementwise_rows();
+  bench::add_step_rows();
   bench::add_position_rows();
+  bench::add_layer_rows();
+  bench::add_training_rows();
   bench::add_decoding_rows();
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();

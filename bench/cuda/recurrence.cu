@@ -57,39 +57,6 @@ void add_scan(const std::string& name, const std::string& type, const shape& s) 
        }});
 }
 
-template <class T>
-void add_step(const std::string& type, const shape& s) {
-  using R = ln::additive;
-  const double state = s.elements() * static_cast<double>(s.width);
-  add({"additive/step/" + type + "/" + s.text(), 2 * sizeof(float) * state, 4 * state, [s] {
-         const auto all = std::make_shared<operands<R, T>>(s, false);
-         const auto kept =
-             std::make_shared<ln::state_tensors<R, T, ln::cuda>>(s.batch, s.heads, s.width, s.width, s.width);
-         return [all, kept](ln::execution<ln::cuda>& on) {
-           ln::scan_step<R, ln::no_position, 1, T>(on, all->inputs(), {.o = all->o.view(), .state = kept->view()});
-         };
-       }});
-}
-
-template <class T>
-void add_elementwise(const std::string& type, const shape& s) {
-  using R = ln::elementwise;
-  add({"elementwise/causal/forward/" + type + "/" + s.text(), 3 * s.elements() * sizeof(T), 2 * s.elements(), [s] {
-         const auto x =
-             std::make_shared<ln::tensor<ln::rank<4>, T, ln::cuda>>(normal<T>(1, s.batch, s.tokens, s.heads, s.width));
-         const auto o = std::make_shared<ln::tensor<ln::rank<4>, T, ln::cuda>>(x->view().extents());
-         // Log decays below zero: a batch of numbers that are all the same would be no less work.
-         auto below = ln::tensor<ln::rank<4>, T, ln::cpu>{x->view().extents()};
-         for (std::int64_t i = 0; i < below.size(); ++i)
-           below.data()[i] = static_cast<T>(-0.01F * static_cast<float>(1 + i % 97));
-         const auto decay = std::make_shared<ln::tensor<ln::rank<4>, T, ln::cuda>>(ln::transfer<ln::cuda>(below));
-         return [x, o, decay](ln::execution<ln::cuda>& on) {
-           ln::scan<R, ln::causal, ln::no_position, 1, T>(on, {.x = x->view(), .log_decay = decay->view()},
-                                                          {.o = o->view()});
-         };
-       }});
-}
-
 }  // namespace
 
 void add_recurrence_rows() {
@@ -103,10 +70,6 @@ void add_recurrence_rows() {
   add_scan<ln::additive, ln::causal, ln::bfloat16, ln::md_lrpe>("additive/causal/md_lrpe", "bfloat16", small);
   add_scan<ln::additive, ln::global, ln::bfloat16, ln::md_lrpe>("additive/global/md_lrpe", "bfloat16", small);
   add_scan<ln::constant_decay, ln::causal, ln::bfloat16>("constant_decay/causal", "bfloat16", usual);
-  add_step<ln::bfloat16>("bfloat16", {64, 1, 16, 128});
-  add_elementwise<float>("float", {1, 65536, 16, 128});
-  add_elementwise<ln::bfloat16>("bfloat16", {1, 65536, 16, 128});
-  add_elementwise<float>("float", {32, 2048, 16, 128});
 }
 
 }  // namespace bench

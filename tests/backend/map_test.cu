@@ -41,16 +41,15 @@ list<T> whole(std::int64_t count, std::uint64_t seed) {
   return x;
 }
 
-constexpr std::int64_t gap = 3;
-
-// Windows of wider matrices, a number a row, and some rows of weights that take turns.
+// Windows of wider matrices, a number a row, and some rows of weights that take turns. With a gap of eight, rows of a multiple of
+// eight columns are read 16 bytes at a time.
 template <class Device>
-list<float> weighed(std::int64_t rows, std::int64_t columns, std::int64_t period) {
+list<float> weighed(std::int64_t rows, std::int64_t columns, std::int64_t period, std::int64_t gap) {
   ln::execution<Device> on;
   array<float, Device> x{whole(rows * (columns + gap), 1)}, of_row{whole(rows, 2)},
-      of_column{whole(period * columns, 3)}, y{numbers::unwritten<float>(rows * (columns + 1))};
+      of_column{whole(period * columns, 3)}, y{numbers::unwritten<float>(rows * (columns + gap))};
   ln::detail::map(on, rows, columns, weigh{},
-                  ln::dynamic_view<2, float, Device>{y.data(), {{rows, columns}}, {columns + 1, 1}},
+                  ln::dynamic_view<2, float, Device>{y.data(), {{rows, columns}}, {columns + gap, 1}},
                   ln::dynamic_view<2, const float, Device>{x.data(), {{rows, columns}}, {columns + gap, 1}},
                   ln::detail::by_row{of_row.data()}, ln::detail::by_column<const float>{of_column.data(), period});
   return y.read(on);
@@ -71,7 +70,7 @@ struct size {
 };
 const size sizes[] = {{5, 7, 1},     {1, 33, 1}, {6, 16, 3},     {3, 1, 3},     {777, 45, 3},
                       {0, 5, 1},     {5, 0, 1},  {9, 31, 2},     {2, 20011, 1}, {70001, 3, 1},
-                      {513, 129, 4}, {1, 1, 1},  {131, 1023, 7}, {7, 1025, 7}};
+                      {513, 129, 4}, {1, 1, 1},  {131, 1023, 7}, {7, 1025, 7}, {7, 2056, 2}};
 
 }  // namespace
 
@@ -79,11 +78,13 @@ TEST_CASE("cuda map: every place once, whatever the strides, and nothing beside 
   for (const size& s : sizes) {
     CAPTURE(s.rows);
     CAPTURE(s.columns);
-    const list<float> got = weighed<cuda>(s.rows, s.columns, s.period);
-    CHECK(numbers::same_bits(got, weighed<cpu>(s.rows, s.columns, s.period)));
-    std::int64_t unwritten = 0;
-    for (const float each : got) unwritten += std::isnan(each) ? 1 : 0;
-    CHECK(unwritten == s.rows);
+    for (const std::int64_t gap : {3, 8}) {
+      const list<float> got = weighed<cuda>(s.rows, s.columns, s.period, gap);
+      CHECK(numbers::same_bits(got, weighed<cpu>(s.rows, s.columns, s.period, gap)));
+      std::int64_t unwritten = 0;
+      for (const float each : got) unwritten += std::isnan(each) ? 1 : 0;
+      CHECK(unwritten == gap * s.rows);
+    }
   }
 }
 

@@ -6,6 +6,9 @@
 
 #include "layer/sums_of_ones.hpp"
 
+#include <utility>
+#include <vector>
+
 namespace {
 
 namespace ln = lightnet;
@@ -30,6 +33,12 @@ struct place {
     y = finished - x;
   }
 };
+struct share {
+  LIGHTNET_HOST_DEVICE float operator()(const float& finished, const float&, const float& x,
+                                        const float&) const noexcept {
+    return finished > 0 ? x + 1 : x;
+  }
+};
 struct product {
   LIGHTNET_HOST_DEVICE float operator()(const float& x, const float& of_row) const noexcept { return x * of_row; }
 };
@@ -45,66 +54,94 @@ list<float> any(std::int64_t count, std::uint64_t seed) { return numbers::cast<f
 struct question {
   std::int64_t rows, columns, period;
 };
-const question questions[] = {{5, 7, 1},     {1, 33, 1},   {6, 16, 3},   {3, 1, 3},   {777, 45, 3},  {0, 5, 1},
-                              {2, 20011, 1}, {9, 1024, 1}, {9, 1025, 1}, {5, 0, 1},   {70001, 3, 1}, {1031, 31, 7},
-                              {255, 40, 1},  {257, 40, 1}, {513, 33, 2}, {3, 65, 11}, {200003, 2, 3}};
-constexpr std::int64_t gap = 3;
+const question questions[] = {{5, 7, 1},     {1, 33, 1},   {6, 16, 3},   {3, 1, 3},   {777, 45, 3},   {0, 5, 1},
+                              {2, 20011, 1}, {9, 1024, 1}, {9, 1025, 1}, {5, 0, 1},   {70001, 3, 1},  {1031, 31, 7},
+                              {255, 40, 1},  {257, 40, 1}, {513, 33, 2}, {3, 65, 11}, {200003, 2, 3}, {67, 2048, 2},
+                              {5, 2056, 1},  {41, 264, 3}, {300, 8, 2}};
+// Between rows: with eight, those of a multiple of eight columns are read 16 bytes at a time.
+constexpr std::int64_t gaps[] = {3, 8};
 
 struct results {
-  list<float> reduced, finished, summed;
+  list<float> reduced, finished, summed, reduced_too, summed_too;
 };
 
+std::vector<std::pair<question, std::int64_t>> all_questions() {
+  std::vector<std::pair<question, std::int64_t>> all;
+  for (const question& q : questions) {
+    for (const std::int64_t gap : gaps) all.emplace_back(q, gap);
+  }
+  return all;
+}
+
 template <class Device>
-results ask(const question& q, const list<float>& x, const list<float>& of_row, const list<float>& of_column) {
+results ask(const question& q, std::int64_t gap, const list<float>& x, const list<float>& of_row,
+            const list<float>& of_column) {
   ln::execution<Device> on;
   array<float, Device> from{x}, rows{of_row}, columns{of_column},
       reduced{numbers::unwritten<float>(q.rows * q.columns)}, finished{list<float>(static_cast<std::size_t>(q.rows))},
-      summed{numbers::unwritten<float>(q.period * q.columns)};
+      summed{numbers::unwritten<float>(q.period * q.columns)},
+      reduced_too{numbers::unwritten<float>(q.rows * q.columns)},
+      summed_too{numbers::unwritten<float>(q.period * q.columns)};
   const ln::dynamic_view<2, const float, Device> window{from.data(), {{q.rows, q.columns}}, {q.columns + gap, 1}};
   ln::detail::reduce_map<float, 2>(on, q.rows, q.columns, terms{}, combine{finished.data()}, place{},
                                    reduced.template view<2>({q.rows, q.columns}), window,
                                    ln::detail::by_column<const float>{columns.data(), q.period});
   ln::detail::reduce_columns(on, q.rows, q.columns, summed.data(), q.period, product{}, window,
                              ln::detail::by_row{rows.data()});
-  return {reduced.read(on), finished.read(on), summed.read(on)};
+  ln::detail::reduce_map_and_columns<float, 2>(on, q.rows, q.columns, terms{}, combine{finished.data()}, place{},
+                                               summed_too.data(), q.period, share{},
+                                               reduced_too.template view<2>({q.rows, q.columns}), window,
+                                               ln::detail::by_column<const float>{columns.data(), q.period});
+  return {reduced.read(on), finished.read(on), summed.read(on), reduced_too.read(on), summed_too.read(on)};
 }
 
 }  // namespace
 
 TEST_CASE("cuda reduce_map and reduce_columns: whole numbers are added as on the CPU") {
-  for (const question& q : questions) {
+  for (const auto& [q, gap] : all_questions()) {
     CAPTURE(q.rows);
     CAPTURE(q.columns);
+    CAPTURE(gap);
     const list<float> x = whole<float>(q.rows * (q.columns + gap), 1), of_row = whole<float>(q.rows, 2),
                       of_column = whole<float>(q.period * q.columns, 3);
-    const results got = ask<cuda>(q, x, of_row, of_column), expected = ask<cpu>(q, x, of_row, of_column);
+    const results got = ask<cuda>(q, gap, x, of_row, of_column), expected = ask<cpu>(q, gap, x, of_row, of_column);
     CHECK(numbers::same_bits(got.reduced, expected.reduced));
-    CHECK(numbers::same_bits(got.finished, expected.finished));  // each row once
+    CHECK(numbers::same_bits(got.finished, expected.finished));  // each row once a call
     CHECK(numbers::same_bits(got.summed, expected.summed));
+    CHECK(numbers::same_bits(got.reduced_too, expected.reduced));
+    CHECK(numbers::same_bits(got.summed_too, expected.summed_too));
   }
 }
 
 TEST_CASE(
     "cuda reduce_map and reduce_columns: close to the CPU, with the same bits twice, and rows alone as in a batch") {
-  for (const question& q : questions) {
+  for (const auto& [q, gap] : all_questions()) {
     CAPTURE(q.rows);
     CAPTURE(q.columns);
+    CAPTURE(gap);
     const list<float> x = any(q.rows * (q.columns + gap), 1), of_row = any(q.rows, 2),
                       of_column = any(q.period * q.columns, 3);
-    const results got = ask<cuda>(q, x, of_row, of_column), again = ask<cuda>(q, x, of_row, of_column),
-                  expected = ask<cpu>(q, x, of_row, of_column);
+    const results got = ask<cuda>(q, gap, x, of_row, of_column), again = ask<cuda>(q, gap, x, of_row, of_column),
+                  expected = ask<cpu>(q, gap, x, of_row, of_column);
     CHECK(numbers::same_bits(got.reduced, again.reduced));
     CHECK(numbers::same_bits(got.summed, again.summed));
+    CHECK(numbers::same_bits(got.reduced_too, got.reduced));
+    CHECK(numbers::same_bits(got.summed_too, again.summed_too));
     const auto close = [](const list<float>& a, const list<float>& b, std::int64_t terms_of_sum) {
       const double allowed = 2e-5 * std::sqrt(static_cast<double>(terms_of_sum) + 1);
       CHECK(numbers::largest_difference(numbers::cast<double>(a), numbers::cast<double>(b)) <= allowed);
     };
     close(got.reduced, expected.reduced, q.columns);
     close(got.summed, expected.summed, q.rows);
+    // What is close to zero may be on either side of it.
+    const auto apart =
+        numbers::largest_difference(numbers::cast<double>(got.summed_too), numbers::cast<double>(expected.summed_too));
+    CHECK(apart <= 2 + 2e-5 * std::sqrt(static_cast<double>(q.rows) + 1));
     if (q.rows == 0 || q.columns == 0 || q.period > 1) continue;
     const std::int64_t last = (q.rows - 1) / 5 * 5;  // finish adds row % 5
     const auto first = x.begin() + last * (q.columns + gap);
-    const results alone = ask<cuda>({1, q.columns, 1}, list<float>(first, first + q.columns + gap), {1}, of_column);
+    const results alone =
+        ask<cuda>({1, q.columns, 1}, gap, list<float>(first, first + q.columns + gap), {1}, of_column);
     const auto inside = got.reduced.begin() + last * q.columns;
     CHECK(numbers::same_bits(alone.reduced, list<float>(inside, inside + q.columns)));
   }

@@ -47,9 +47,9 @@ template <class T, class Device>
 void go_on(execution<Device>& on, const dynamic_view<2, T, Device>& c, const plus_matrix<T, Device>& then) {
   if (then.matrix) map(on, c.extent(0), c.extent(1), add_number{}, c, then.matrix);
 }
-template <int Parts, class Functor, class T, class To, class Device>
+template <int Parts, class Functor, class T, class Device>
 void go_on(execution<Device>& on, const dynamic_view<2, T, Device>& c,
-           const then_mapped<Parts, Functor, To, Device>& then) {
+           const then_mapped<Parts, Functor, T, Device>& then) {
   const dynamic_view<2, const T, Device> from = c;
   const std::int64_t width = then.to.extent(1);
   [&]<int... I>(std::integer_sequence<int, I...>) {

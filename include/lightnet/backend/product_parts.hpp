@@ -40,14 +40,14 @@ struct plus_matrix {
 
 /// What map does with the first columns of the product, side by side: functor(to, x, ...) with Parts arguments x from as many
 /// equal parts, each as wide as `to`.
-template <int Parts, class Functor, class To, class Device>
+template <int Parts, class Functor, class T, class Device>
 struct then_mapped {
   Functor functor;
-  dynamic_view<2, To, Device> to;
+  dynamic_view<2, T, Device> to;
 };
 
-template <int Parts, class Functor, class To, class Device>
-then_mapped<Parts, Functor, To, Device> then_map(const Functor& functor, const dynamic_view<2, To, Device>& to) {
+template <int Parts, class Functor, class T, class Device>
+then_mapped<Parts, Functor, T, Device> then_map(const Functor& functor, const dynamic_view<2, T, Device>& to) {
   return {functor, to};
 }
 

@@ -311,8 +311,7 @@ LIGHTNET_HOST_DEVICE inline T exponential(T x) noexcept {
 template <class T>
 LIGHTNET_HOST_DEVICE inline T sigmoid(T x) noexcept {
   const T e = exponential(x < T(0) ? x : -x);
-  const T larger = T(1) / (T(1) + e);  // a divisor of 1 to 2, which a GPU takes at once
-  return x < T(0) ? e * larger : larger;
+  return (x < T(0) ? e : T(1)) / (T(1) + e);
 }
 
 /// log sigmoid(x) = min(x, 0) - log(1 + e^-|x|), with the digits of e^-x where x is large; its derivative is sigmoid(-x).

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/core/math.hpp>
+#include <lightnet/core/activation.hpp>
 #include <lightnet/layer/norm.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -53,21 +53,6 @@ struct norm_gate {
     }
   }
 
-  /// The same from what `activate` makes of u, [R, Width], which is not rounded: a product that makes the rows in many places
-  /// need not do that in each of them.
-  auto rows_of_activated(const parameters_of<norm, const T, Device>& params, const dynamic_view<2, const T, Device>& o,
-                         const dynamic_view<2, const number, Device>& activated,
-                         const dynamic_view<2, T, Device>& y) const requires(Form == gate_form::norm_then_gate) {
-    const detail::layer_checker check{"norm_gate::forward"};
-    check.parameters("params", params);
-    check.dense_matrix("o", o, o.extent(0), Width);
-    check.dense_matrix("activated", activated, o.extent(0), Width);
-    check.dense_matrix("y", y, o.extent(0), Width);
-    return detail::made_rows<1>(y, norm::grouped(y), square{}, typename norm::inverse_rms{number(epsilon)},
-                                normalise_and_multiply{}, norm::grouped(o), norm::grouped(activated),
-                                detail::by_column<const T>{params.data(), Groups});
-  }
-
   /// do and du are overwritten, and so is dparams. dy must not overlap them.
   void backward(execution<Device>& on, const parameters_of<norm, const T, Device>& params,
                 const dynamic_view<2, const T, Device>& o, const dynamic_view<2, const T, Device>& u,
@@ -82,14 +67,15 @@ struct norm_gate {
     check.dense_matrix("do", d_o, rows, Width);
     check.dense_matrix("du", du, rows, Width);
     check.parameters("dparams", dparams);
-    typename execution<Device>::scope scratch{on};
-    const auto inner = detail::scratch_matrix<T, Device>(scratch, rows, Width);
-    const auto dinner = detail::scratch_matrix<T, Device>(scratch, rows, Width);
     if constexpr (Form == gate_form::norm_then_gate) {
-      norm{epsilon}.forward(on, params, o, inner);
-      detail::map(on, rows, Width, pull_silu{}, du, dinner, inner, u, dy);
-      norm{epsilon}.backward(on, params, o, dinner, d_o, dparams);
+      detail::reduce_map_and_columns<number, 2>(
+          on, rows * Groups, norm::part, dots{}, typename norm::factors{{number(epsilon)}}, pull{}, dparams.data(),
+          Groups, weight_term{}, norm::grouped(d_o), norm::grouped(du), norm::grouped(o), norm::grouped(u),
+          norm::grouped(dy), detail::by_column<const T>{params.data(), Groups});
     } else {
+      typename execution<Device>::scope scratch{on};
+      const auto inner = detail::scratch_matrix<T, Device>(scratch, rows, Width);
+      const auto dinner = detail::scratch_matrix<T, Device>(scratch, rows, Width);
       detail::map(on, rows, Width, times_sigmoid{}, inner, o, u);
       norm{epsilon}.backward(on, params, inner, dy, dinner, dparams);
       detail::map(on, rows, Width, pull_sigmoid{}, du, d_o, o, u, dinner);
@@ -98,40 +84,48 @@ struct norm_gate {
 
   // What the backend calls is public, for nvcc makes no kernel of a private type.
   struct square {
-    template <class Gate>
-    LIGHTNET_HOST_DEVICE typename norm::one_sum operator()(const T&, const T& o, const Gate&, const T&) const noexcept {
+    LIGHTNET_HOST_DEVICE typename norm::one_sum operator()(const T&, const T& o, const T&, const T&) const noexcept {
       return {{o * o}};
-    }
-  };
-  struct activate {
-    LIGHTNET_HOST_DEVICE void operator()(number& activated, const T& u) const noexcept { activated = silu<number>(u); }
-  };
-  struct normalise_and_multiply {
-    LIGHTNET_HOST_DEVICE void operator()(const number& n, T& y, const T& o, const number& by,
-                                         const T& g) const noexcept {
-      const number normed = static_cast<T>(o * n * g);  // rounded, as it is where the backward call makes it anew
-      y = static_cast<T>(normed * by);
     }
   };
   struct normalise_and_gate {
     LIGHTNET_HOST_DEVICE void operator()(const number& n, T& y, const T& o, const T& u, const T& g) const noexcept {
-      normalise_and_multiply{}(n, y, o, silu<number>(u), g);
+      const number normed = static_cast<T>(o * n * g);  // rounded, as it is where the backward call makes it anew
+      y = static_cast<T>(normed * detail::silu_for<T>(u));
     }
   };
   struct times_sigmoid {
     LIGHTNET_HOST_DEVICE void operator()(T& y, const T& o, const T& u) const noexcept {
-      y = static_cast<T>(o * sigmoid<number>(u));
+      y = static_cast<T>(o * detail::sigmoid_for<T>(u));
     }
   };
-  struct pull_silu {
-    LIGHTNET_HOST_DEVICE void operator()(T& du, T& dnormed, const T& normed, const T& u, const T& dy) const noexcept {
-      du = static_cast<T>(dy * normed * dsilu<number>(u));
-      dnormed = static_cast<T>(dy * silu<number>(u));
+  // The gradient of the norm of o, rounded, is that by y times silu(u).
+  LIGHTNET_HOST_DEVICE static T dnormed(const T& u, const T& dy) noexcept {
+    return static_cast<T>(dy * detail::silu_for<T>(u));
+  }
+  struct dots {
+    LIGHTNET_HOST_DEVICE typename norm::two_sums operator()(const T&, const T&, const T& o, const T& u, const T& dy,
+                                                            const T& g) const noexcept {
+      return {{o * o, o * g * dnormed(u, dy)}};
+    }
+  };
+  struct pull {
+    LIGHTNET_HOST_DEVICE void operator()(const typename norm::two_sums& by, T& d_o, T& du, const T& o, const T& u,
+                                         const T& dy, const T& g) const noexcept {
+      const number n = by.values[0], normed = static_cast<T>(o * n * g);
+      du = static_cast<T>(dy * normed * detail::dsilu_for<T>(u));
+      d_o = static_cast<T>(n * (g * dnormed(u, dy) - o * by.values[1]));
+    }
+  };
+  struct weight_term {
+    LIGHTNET_HOST_DEVICE number operator()(const typename norm::two_sums& by, const T&, const T&, const T& o,
+                                           const T& u, const T& dy, const T&) const noexcept {
+      return dnormed(u, dy) * o * by.values[0];
     }
   };
   struct pull_sigmoid {
     LIGHTNET_HOST_DEVICE void operator()(T& du, T& d_o, const T& o, const T& u, const T& dinner) const noexcept {
-      const auto s = sigmoid<number>(u);
+      const auto s = detail::sigmoid_for<T>(u);
       du = static_cast<T>(dinner * o * s * (number(1) - s));
       d_o = static_cast<T>(dinner * s);
     }

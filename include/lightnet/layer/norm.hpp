@@ -69,15 +69,9 @@ struct rms_norm {
     check.dense_matrix("dy", dy, x.extent(0), Width);
     check.dense_matrix("dx", dx, x.extent(0), Width);
     check.parameters("dparams", dparams);
-    typename execution<Device>::scope scratch{on};
-    const auto from = grouped(x), incoming = grouped(dy);
-    const std::int64_t rows = from.extent(0);
-    number* const inverse = scratch.template take<number>(rows);
-    const detail::by_column<const T> weight{params.data(), Groups};
-    detail::reduce_map<number, 2>(on, rows, part, dots{}, factors{{number(epsilon)}, inverse}, pull<Write>{},
-                                  grouped(dx), from, incoming, weight);
-    detail::reduce_columns(on, rows, part, dparams.data(), Groups, weight_term{}, detail::by_row{inverse}, from,
-                           incoming);
+    detail::reduce_map_and_columns<number, 2>(
+        on, x.extent(0) * Groups, part, dots{}, factors{{number(epsilon)}}, pull<Write>{}, dparams.data(), Groups,
+        weight_term{}, grouped(dx), grouped(x), grouped(dy), detail::by_column<const T>{params.data(), Groups});
   }
 
   // What the backend calls is public, for nvcc makes no kernel of a private type.
@@ -119,10 +113,8 @@ struct rms_norm {
   };
   struct factors {
     inverse_rms inverse_of;
-    number* inverse;
     LIGHTNET_HOST_DEVICE two_sums operator()(std::int64_t row, const two_sums& sum) const noexcept {
       const number n = inverse_of(row, {{sum.values[0]}});
-      inverse[row] = n;
       return {{n, n * n * (sum.values[1] / number(part))}};
     }
   };
@@ -135,8 +127,9 @@ struct rms_norm {
     }
   };
   struct weight_term {
-    LIGHTNET_HOST_DEVICE number operator()(const number& inverse, const T& x, const T& dy) const noexcept {
-      return dy * x * inverse;
+    LIGHTNET_HOST_DEVICE number operator()(const two_sums& by, const T&, const T& x, const T& dy,
+                                           const T&) const noexcept {
+      return dy * x * by.values[0];
     }
   };
 

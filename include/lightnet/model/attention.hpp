@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/core/activation.hpp>
 #include <lightnet/core/sequence.hpp>
 #include <lightnet/layer/gate.hpp>
 #include <lightnet/layer/linear.hpp>
@@ -156,21 +157,9 @@ struct attention {
     } else {
       scan<recurrence, traversal, position, Dims, T>(on, inputs, {.o = in_heads(x, o)});
     }
-    const auto gate_weights = part<gate_projection>(params, gate_at);
-    const auto norm_weights = part<typename output_gate::norm>(params, norm_at);
-    const auto project = [&](const auto& gated) {
-      output_projection{}.forward_of(on, part<output_projection>(params, output_at), gated, y.rows(), sum);
-    };
-    if constexpr (Options::gate == gate_form::norm_then_gate) {
-      if (detail::products_do_more(on, rows)) {
-        const auto activated = detail::scratch_matrix<number, Device>(scratch, rows, width);
-        gate_projection{}.forward_of(on, gate_weights, first_gate(projections), u,
-                                     detail::then_map<1>(typename output_gate::activate{}, activated));
-        return project(output_gate{gate_epsilon}.rows_of_activated(norm_weights, o, activated, q));
-      }
-    }
-    gate_projection{}.forward(on, gate_weights, first_gate(projections), u);
-    project(output_gate{gate_epsilon}.rows(on, norm_weights, o, u, q));
+    gate_projection{}.forward(on, part<gate_projection>(params, gate_at), first_gate(projections), u);
+    const auto gated = output_gate{gate_epsilon}.rows(on, part<typename output_gate::norm>(params, norm_at), o, u, q);
+    output_projection{}.forward_of(on, part<output_projection>(params, output_at), gated, y.rows(), sum);
   }
 
   /// dx is overwritten or added to; dparams is overwritten.
@@ -229,11 +218,13 @@ struct attention {
 
   // What the backend calls is public, for nvcc makes no kernel of a private type.
   struct activate {
-    LIGHTNET_HOST_DEVICE void operator()(T& q, const T& x) const noexcept { q = static_cast<T>(silu<number>(x)); }
+    LIGHTNET_HOST_DEVICE void operator()(T& q, const T& x) const noexcept {
+      q = static_cast<T>(detail::silu_for<T>(x));
+    }
   };
   struct pull_activation {
     LIGHTNET_HOST_DEVICE void operator()(T& dx, const T& x, const T& dq) const noexcept {
-      dx = static_cast<T>(dq * dsilu<number>(x));
+      dx = static_cast<T>(dq * detail::dsilu_for<T>(x));
     }
   };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/core/math.hpp>
+#include <lightnet/core/activation.hpp>
 #include <lightnet/layer/linear.hpp>
 
 #include <cmath>
@@ -91,12 +91,12 @@ struct glu {
   // What the backend calls is public, for nvcc makes no kernel of a private type.
   struct gate {
     LIGHTNET_HOST_DEVICE void operator()(T& hidden, const T& a, const T& b) const noexcept {
-      hidden = static_cast<T>(silu<number>(a) * b);
+      hidden = static_cast<T>(detail::silu_for<T>(a) * b);
     }
   };
   struct pull_gate {
     LIGHTNET_HOST_DEVICE void operator()(T& da, T& db, const T& a, const T& b, const T& dhidden) const noexcept {
-      const auto s = sigmoid<number>(a);
+      const auto s = detail::sigmoid_for<T>(a);
       da = static_cast<T>(dhidden * b * s * multiply_add<number>(a, number(1) - s, number(1)));
       db = static_cast<T>(dhidden * a * s);
     }

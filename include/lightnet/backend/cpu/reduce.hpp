@@ -5,6 +5,7 @@
 #include <lightnet/core/half.hpp>
 
 #include <algorithm>
+#include <type_traits>
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -14,6 +15,17 @@ namespace detail {
 template <class T, int Count>
 struct sums {
   T values[Count] = {};
+};
+
+/// A finish that leaves what it gave, too.
+template <class T, int Count, class Finish>
+struct keep_finished {
+  using finished_type = std::invoke_result_t<const Finish&, std::int64_t, const sums<T, Count>&>;
+  Finish finish;
+  finished_type* kept;
+  LIGHTNET_HOST_DEVICE finished_type operator()(std::int64_t row, const sums<T, Count>& sum) const noexcept {
+    return kept[row] = finish(row, sum);
+  }
 };
 
 /// The sums of `terms(x, y, ...)` over one row: sixteen partial sums, then a tree, whatever the instruction set.
@@ -81,6 +93,29 @@ void reduce_columns(execution<cpu>& on, std::int64_t rows, std::int64_t columns,
     for (std::int64_t i = 0; i < size; ++i) parts[i] += parts[index * size + i];
   }
   for (std::int64_t i = 0; i < size; ++i) to[i] = static_cast<T>(parts[i]);
+}
+
+/// The two one after the other: what `finish` gave is kept for all rows.
+template <class T, int Count, class U, class Terms, class Finish, class Functor, class Term, class Device,
+          class... Operand>
+void reduce_map_then_columns(execution<Device>& on, typename execution<Device>::scope& scratch, std::int64_t rows,
+                             std::int64_t columns, const Terms& terms, const Finish& finish, const Functor& functor,
+                             U* to, std::int64_t period, const Term& term, const Operand&... operands) {
+  using finished_type = std::invoke_result_t<const Finish&, std::int64_t, const sums<T, Count>&>;
+  auto* const finished = scratch.template take<finished_type>(rows);
+  reduce_map<T, Count>(on, rows, columns, terms, keep_finished<T, Count, Finish>{finish, finished}, functor,
+                       operands...);
+  reduce_columns(on, rows, columns, to, period, term, by_row{finished}, operands...);
+}
+
+/// reduce_map, and to [period, columns] = the sums of `term(finished, x, y, ...)` over the rows as by reduce_columns. `functor`
+/// writes nothing that `term` reads.
+template <class T, int Count, class U, class Terms, class Finish, class Functor, class Term, class... Operand>
+void reduce_map_and_columns(execution<cpu>& on, std::int64_t rows, std::int64_t columns, const Terms& terms,
+                            const Finish& finish, const Functor& functor, U* to, std::int64_t period, const Term& term,
+                            const Operand&... operands) {
+  execution<cpu>::scope scratch{on};
+  reduce_map_then_columns<T, Count>(on, scratch, rows, columns, terms, finish, functor, to, period, term, operands...);
 }
 
 /// Adds what every line gave, in their order: to [H] (+)= shares [L, H].

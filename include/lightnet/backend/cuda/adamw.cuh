@@ -64,8 +64,10 @@ __global__ void __launch_bounds__(update_tiling::threads)
     const std::int64_t begin = tile % update_tiling::parts * update_tiling::part;
     const std::int64_t end = min(run.count, begin + update_tiling::part);
     const adamw_element<T> element = run.decays ? decision->decaying : decision->kept;
-    for (std::int64_t i = begin + threadIdx.x; i < end; i += update_tiling::threads * places_at_once) {
-      map_places(element, i, update_tiling::threads, end, std::index_sequence_for<Data...>{}, data + run.first...);
+    for (std::int64_t i = begin + threadIdx.x; i < end;
+         i += update_tiling::threads * places_at_once<place_order::apart>) {
+      map_places<place_order::apart>(element, i, update_tiling::threads, end, std::index_sequence_for<Data...>{},
+                                     data + run.first...);
     }
   }
 }

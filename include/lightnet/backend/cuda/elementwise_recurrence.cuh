@@ -3,6 +3,7 @@
 
 #include <lightnet/backend/cuda/elementwise_feed.cuh>
 #include <lightnet/backend/cuda/elementwise_part.cuh>
+#include <lightnet/backend/cuda/elementwise_step.cuh>
 #include <lightnet/backend/cuda/launch.cuh>
 
 // h_t = a_t h_{t-1} + x_t, every channel by itself; o = h. At least three numbers a token and channel pass through
@@ -309,6 +310,11 @@ template <class Recurrence, int Dims, class T, class U>
 void elementwise_recurrence_forward(execution<cuda>& on,
                                     const elementwise_arguments<Recurrence, Dims, T, cuda>& arguments,
                                     const elementwise_outputs<Recurrence, Dims, U, cuda>& outputs) {
+  if (arguments.lines.tokens.size() == 1 && !arguments.lines.cumulative_lengths) {
+    for_each(on, "scan", arguments.lines.batch * arguments.row(),
+             elementwise_step_of_channels<Recurrence, Dims, T, U>{arguments, outputs});
+    return;
+  }
   const auto run = [&]<class Tile>(Tile) {
     elementwise_call<Recurrence, Dims, Tile> call{on, "scan", arguments};
     if (call.empty()) return;

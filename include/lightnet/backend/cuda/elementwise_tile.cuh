@@ -44,6 +44,18 @@ struct elementwise_tile {
     return a;
   }
 
+  /// The same of one number by itself; NaN where that is out of range.
+  template <bool WithSign>
+  __device__ static A decay(T given) {
+    if constexpr (WithSign || sizeof(T) > 2) {
+      return decay_of<WithSign>(static_cast<A>(given));
+    } else {
+      checked_logarithms checked;
+      const A a = decays<WithSign>(word{{given, given}}, checked).channels[0];
+      return given <= 0 ? a : limits<A>::not_a_number;
+    }
+  }
+
   template <class Body>
   __device__ static void each(const Body& body) {
     LIGHTNET_UNROLL

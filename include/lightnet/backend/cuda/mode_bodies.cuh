@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/backend/cuda/channel_word.cuh>
 #include <lightnet/backend/cuda/launch.cuh>
 #include <lightnet/backend/modes.hpp>
 #include <lightnet/backend/token_lines.hpp>
@@ -55,19 +56,37 @@ struct mode_lines {
   }
   LIGHTNET_HOST_DEVICE std::int64_t items() const { return lines.count() * parts(); }
 
-  /// Calls `visit(element, counts)` for the tokens of part `item`, in order, an element being an offset in [B, N, Width].
-  template <class Visit>
-  __device__ void walk(std::int64_t item, std::int64_t width, const Visit& visit) const {
+  /// Calls `visit(element, counts, load(element))` for the tokens of part `item`, in order, an element being an offset in
+  /// [B, N, Width]. Where there is no mask, what the next eight tokens load is on its way.
+  template <class Load, class Visit>
+  __device__ void walk(std::int64_t item, std::int64_t width, const Load& load, const Visit& visit) const {
+    constexpr int ahead = 8;
     const std::int64_t count = parts();
     const token_line line = lines[item / count];
     const std::int64_t first = item % count * mode_part;
-    const std::int64_t last = first + mode_part < line.length ? first + mode_part : line.length;
+    auto left = static_cast<int>(first + mode_part < line.length ? mode_part : line.length - first);
     std::int64_t t = lines.tokens.prefix + line.token(first);
     std::int64_t element = (line.batch * lines.tokens.size() + t) * width;
-    for (std::int64_t i = first; i < last; ++i) {
-      visit(element, !mask || mask(line.batch, t));
-      t += line.step;
-      element += line.step * width;
+    const std::int64_t way = line.step * width;
+    if (!mask && left >= ahead) {
+      decltype(load(element)) coming[ahead];
+      std::int64_t far = element;
+      LIGHTNET_UNROLL
+      for (int n = 0; n < ahead; ++n, far += way) coming[n] = load(far);
+      LIGHTNET_DO_NOT_UNROLL
+      for (; left >= ahead; left -= ahead) {
+        const bool more = left >= 2 * ahead;
+        LIGHTNET_UNROLL
+        for (int n = 0; n < ahead; ++n, element += way, far += way) {
+          const auto now = coming[n];
+          if (more) coming[n] = load(far);
+          visit(element, true, now);
+        }
+      }
+    }
+    LIGHTNET_DO_NOT_UNROLL
+    for (; left > 0; --left, t += line.step, element += way) {
+      visit(element, !mask || mask(line.batch, t), load(element));
     }
   }
 };
@@ -77,6 +96,26 @@ template <class A, int Modes>
 __device__ A step_mode(const mode_decays<A, Modes>& decay, int j, A h, A x) {
   return multiply_add(decay.whole[j], h, multiply_add(decay.rest[j], h, x));
 }
+
+/// The same in one multiply-add, for sums that go on over one part of a line and are rounded to two bytes then: what the last
+/// bit of lambda adds up to there is a hundredth of their last one.
+template <class A, int Modes>
+struct rounded_decays {
+  A lambda[Modes];
+
+  __device__ explicit rounded_decays(const mode_decays<A, Modes>& of) {
+    LIGHTNET_UNROLL
+    for (int j = 0; j < Modes; ++j) lambda[j] = of.whole[j] + of.rest[j];
+  }
+};
+template <class A, int Modes>
+__device__ A step_mode(const rounded_decays<A, Modes>& decay, int j, A h, A x) {
+  return multiply_add(decay.lambda[j], h, x);
+}
+
+template <class T, int Modes>
+using part_decays =
+    std::conditional_t<sizeof(T) == 2, rounded_decays<accumulator<T>, Modes>, mode_decays<accumulator<T>, Modes>>;
 
 /// The states that a part of a line makes from nothing.
 template <int Width, int Modes, bool WithSlopes, int Dims, class T>
@@ -91,8 +130,9 @@ struct sum_mode_part {
     const std::int64_t c = index % Width, item = index / Width;
     const mode_decays<A, Modes> decay = table->decay;
     A h[Modes] = {}, slope[Modes] = {};
-    lines.walk(item, Width, [&](std::int64_t at, bool counts) {
-      const A value = counts ? static_cast<A>(x[at + c]) : A(0);
+    const auto load = [&](std::int64_t at) { return x[at + c]; };
+    lines.walk(item, Width, load, [&](std::int64_t, bool counts, const T& read) {
+      const A value = counts ? static_cast<A>(read) : A(0);
       LIGHTNET_UNROLL
       for (int j = 0; j < Modes; ++j) {
         if constexpr (WithSlopes) slope[j] = step_mode(decay, j, slope[j], h[j]);
@@ -155,45 +195,53 @@ struct copy_prefix {
   }
 };
 
-/// out = (x, x + y or sums) + sum_j gain_j h_j; without Own, a token's own x does not enter its sum. Where a token does
-/// not count, x is 0 and out becomes 0, or stays what it is.
-template <bool Own, int Width, int Modes, int Dims, class T, class Out>
+/// out = (x, x + y or sums) + sum_j gain_j h_j, as Onto says; without Own, a token's own x does not enter its sum. Where a
+/// token does not count, x is 0 and out becomes 0, or stays what it is.
+template <modes_onto Onto, bool Own, int Width, int Modes, int Dims, class T, class Out>
 struct add_mode_part {
   using A = accumulator<T>;
+  static constexpr bool onto_x = Onto != modes_onto::y, onto_more = Onto != modes_onto::x;
+  using before_type = std::conditional_t<Onto == modes_onto::y, A, T>;
   const mode_table<A, Modes>* table;
   const T* gains;  // [Width, Modes]
   const T* x;
-  const T* y;
-  const A* sums;
+  const before_type* before;  // y or sums, where they are added to
   Out* out;
   const A* carried;  // null: lines of one part
   mode_lines<Dims> lines;
-  modes_onto onto;
   bool clears;
 
   __device__ void operator()(std::int64_t index) const {
     const std::int64_t c = index % Width, item = index / Width;
-    const mode_decays<A, Modes> decay = table->decay;
+    const part_decays<T, Modes> decay{table->decay};
     A h[Modes], gain[Modes];
     LIGHTNET_UNROLL
     for (int j = 0; j < Modes; ++j) {
       h[j] = carried ? carried[(item * Modes + j) * Width + c] : A(0);
       gain[j] = static_cast<A>(gains[c * Modes + j]);
     }
-    lines.walk(item, Width, [&](std::int64_t token, bool counts) {
-      const std::int64_t at = token + c;
-      const A value = counts ? static_cast<A>(x[at]) : A(0);
-      A start = value;
-      if (onto == modes_onto::x_and_y && counts) start = static_cast<A>(y[at]) + value;
-      if (onto == modes_onto::y && counts) start = sums[at];
-      A sum[2] = {start, A(0)};
+    struct loaded {
+      T x;
+      before_type before;
+    };
+    const auto load = [&](std::int64_t token) {
+      loaded found;
+      found.x = x[token + c];
+      if constexpr (onto_more) found.before = before[token + c];
+      return found;
+    };
+    lines.walk(item, Width, load, [&](std::int64_t token, bool counts, const loaded& read) {
+      const A value = counts ? static_cast<A>(read.x) : A(0);
+      A sum[2] = {onto_x ? value : A(0), A(0)};
+      if constexpr (onto_more) sum[1] = static_cast<A>(read.before);
       LIGHTNET_UNROLL
       for (int j = 0; j < Modes; ++j) {
         const A next = step_mode(decay, j, h[j], value);
         sum[j % 2] = multiply_add(gain[j], Own ? next : step_mode(decay, j, h[j], A(0)), sum[j % 2]);
         h[j] = next;
       }
-      if (counts || clears) out[at] = static_cast<Out>(counts ? sum[0] + sum[1] : A(0));
+      if (!counts && !clears) return;
+      out[token + c] = narrow<Out>(channel_word<A, 1>{{counts ? sum[0] + sum[1] : A(0)}}).channels[0];
     });
   }
 };
@@ -235,8 +283,12 @@ struct sum_mode_gradients_of {
         h[j] = there ? carried[(item * 2 * Modes + first + j) * Width + c] : A(0);
         slope[j] = there ? carried[((item * 2 + 1) * Modes + first + j) * Width + c] : A(0);
       }
-      lines.walk(item, Width, [&](std::int64_t at, bool counts) {
-        const A value = counts ? static_cast<A>(x[at + c]) : A(0), dvalue = counts ? static_cast<A>(dy[at + c]) : A(0);
+      struct loaded {
+        T x, dy;
+      };
+      const auto load = [&](std::int64_t at) { return loaded{x[at + c], dy[at + c]}; };
+      lines.walk(item, Width, load, [&](std::int64_t, bool counts, const loaded& read) {
+        const A value = counts ? static_cast<A>(read.x) : A(0), dvalue = counts ? static_cast<A>(read.dy) : A(0);
         LIGHTNET_UNROLL
         for (int j = 0; j < group; ++j) {
           slope[j] = step_mode(decay, j, slope[j], h[j]);

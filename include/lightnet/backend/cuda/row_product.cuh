@@ -71,10 +71,10 @@ struct row_product {
 
   /// Rows of w that a block takes at a time.
   LIGHTNET_HOST_DEVICE int rows_at_once() const noexcept { return warps / split * rows; }
-  launch_shape shape(int processors, std::size_t more_shared_bytes) const noexcept {
+  launch_shape shape(int processors) const noexcept {
     const std::int64_t all = (n + rows_at_once() - 1) / rows_at_once();
     return {std::min<std::int64_t>(all, std::int64_t{processors} * blocks_of_processor), threads,
-            static_cast<std::size_t>(k) * sizeof(T) + more_shared_bytes};
+            static_cast<std::size_t>(k) * sizeof(T)};
   }
 };
 
@@ -86,7 +86,6 @@ struct given_row {
   static bool takes(const dynamic_view<2, const T, cuda>& a) noexcept {
     return a.stride(1) == 1 && row_product<T>::whole(a.data());
   }
-  std::size_t more_shared_bytes(std::int64_t) const noexcept { return 0; }
   __device__ void prepare() const noexcept {}
   __device__ void write(T* to, std::int64_t k) const noexcept {
     const int length = static_cast<int>(k / row_product<T>::width);
@@ -198,7 +197,7 @@ __global__ void __launch_bounds__(row_product<T>::threads, 4)
 template <class T, class Row, class Then, class... Operand>
 void launch_row_product(execution<cuda>& on, const row_product<T>& of, const Row& row, const Then& then,
                         const Operand&... operands) {
-  launch_ahead(on, "gemm", of.shape(on.processors(), row.more_shared_bytes(of.k)),
+  launch_ahead(on, "gemm", of.shape(on.processors()),
                on.weights_are_constant() ? row_product_kernel<true, T, Row, Then, Operand...>
                                          : row_product_kernel<false, T, Row, Then, Operand...>,
                of, row, then, operands...);

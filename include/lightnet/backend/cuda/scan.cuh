@@ -98,18 +98,29 @@ class mode_scan<Width, Modes, BothWays, Dims, T, cuda> {
       const lines_type lines = lines_of(x, axis, (way == 1) != mirrored);
       execution<cuda>::scope part{on};
       const A* const carried = carries<false>(on, part, operation, table + axis, from, lines);
-      const auto add = [&](auto own, auto* out) {
+      const auto add = [&]<modes_onto Onto, bool Own>(const auto* before, auto* out) {
         using out_type = std::remove_pointer_t<decltype(out)>;
-        for_each(on, operation, lines.items() * Width,
-                 add_mode_part<decltype(own)::value, Width, Modes, Dims, T, out_type>{
-                     table + axis, gains_of(parameters, axis), from, to, sums, out, carried, lines,
-                     pass == 0 ? onto : modes_onto::y, onto == modes_onto::x});
+        for_each(
+            on, operation, lines.items() * Width,
+            add_mode_part<Onto, Own, Width, Modes, Dims, T, out_type>{
+                table + axis, gains_of(parameters, axis), from, before, out, carried, lines, onto == modes_onto::x});
       };
-      const auto add_to = [&](auto* out) { way == 0 ? add(std::true_type{}, out) : add(std::false_type{}, out); };
-      if (pass + 1 < passes) {
-        add_to(sums);
+      const auto add_first = [&](auto* out) {
+        onto == modes_onto::x ? add.template operator()<modes_onto::x, true>(to, out)
+                              : add.template operator()<modes_onto::x_and_y, true>(to, out);
+      };
+      const auto add_next = [&](auto* out) {
+        way == 0 ? add.template operator()<modes_onto::y, true>(sums, out)
+                 : add.template operator()<modes_onto::y, ways == 1>(sums, out);
+      };
+      if constexpr (passes == 1) {
+        add_first(to);
+      } else if (pass == 0) {
+        add_first(sums);
+      } else if (pass + 1 < passes) {
+        add_next(sums);
       } else {
-        add_to(to);
+        add_next(to);
       }
     }
   }
