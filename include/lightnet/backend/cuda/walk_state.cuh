@@ -137,13 +137,11 @@ class walk_state : protected walk_encoder<What, Job, Outputs, D> {
   __device__ __forceinline__ void add_to_state(const tile& column, int first, const tile& in, const tile& sines) {
 #pragma unroll
     for (int s = 0; s < part::rows; s += 16) {
-      if constexpr (D == 128) {
-        multiply_add_group(state_, column.along_rows(s, first), in.along_rows_of_panels(s));
+      if constexpr (state_panels == 2) {
+        const int apart = plan::encodes ? static_cast<int>(sines.data - in.data) : tile::panel_bytes;
+        multiply_add_group(state_, column.along_rows(s, first), in.along_rows_of_panels(s, apart));
       } else {
-#pragma unroll
-        for (int panel = 0; panel < state_panels; ++panel) {
-          multiply_add_group(state_[panel], column.along_rows(s, first), (panel == 0 ? in : sines).along_rows(s, 0));
-        }
+        multiply_add_group(state_[0], column.along_rows(s, first), in.along_rows(s, 0));
       }
     }
   }
