@@ -224,14 +224,21 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
 #pragma unroll
     for (int n = 0; n < columns / 2; n += 8) {
       const int s_of_warp = group_ * columns + n * 2;
-      std::uint32_t packed[4], rest[4];
+      std::uint32_t packed[4] = {}, rest[4] = {};
+      const auto pack = [&](const auto& kept) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int t = t_of_warp + i % 2 * 8 + lane / 4, s = s_of_warp + i / 2 * 8 + lane % 4 * 2;
-        const float first = (plan::backwards ? s >= t : s <= t) ? p[n + 2 * i] : 0.0F;
-        const float second = (plan::backwards ? s + 1 >= t : s + 1 <= t) ? p[n + 2 * i + 1] : 0.0F;
-        packed[i] = pack_bfloat16(first, second);
-        rest[i] = pack_bfloat16(first - lower_bfloat16(packed[i]), second - upper_bfloat16(packed[i]));
+        for (int i = 0; i < 4; ++i) {
+          const int t = i % 2 * 8 + lane / 4, s = i / 2 * 8 + lane % 4 * 2;
+          const float first = kept(s, t) ? p[n + 2 * i] : 0.0F, second = kept(s + 1, t) ? p[n + 2 * i + 1] : 0.0F;
+          packed[i] = pack_bfloat16(first, second);
+          rest[i] = pack_bfloat16(first - lower_bfloat16(packed[i]), second - upper_bfloat16(packed[i]));
+        }
+      };
+      const int apart = plan::backwards ? t_of_warp - s_of_warp : s_of_warp - t_of_warp;
+      if (plan::splits_state || apart == 0) {  // no branches where there are no registers for them
+        pack([&](int s, int t) { return apart + (plan::backwards ? t - s : s - t) <= 0; });
+      } else if (apart < 0) {
+        pack([](int, int) { return true; });
       }
       const int row = t_of_warp + lane / 8 % 2 * 8 + lane % 8, column = s_of_warp + lane / 16 * 8;
       store_matrices(scores.part(row, column), packed);
