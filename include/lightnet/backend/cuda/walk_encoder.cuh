@@ -43,14 +43,28 @@ class walk_encoder : protected walk_part<What, Job, Outputs, D> {
   /// Encodes what the walk wants of a tile. Products read it once all that multiply have met.
   __device__ __forceinline__ void encode(const angles& of, int stage) const {
     const int row = first_row(), place = static_cast<int>(tile{nullptr}.part(row, column()) - tile{nullptr}.data);
+    const unsigned char* const rest = part::shared_.rest(stage).data;
+    const auto at = [&](int n) { return (n % 2 == 0 ? place : place ^ 64) + n * 4 * tile::row_bytes; };
+    const auto each = [&](const auto& body) {
+      if constexpr (plan::encodes_k) body(0, part::shared_.k(stage).data, part::shared_.sines_of_k().data);
+      if constexpr (plan::encodes_q) body(kinds - 1, part::shared_.q(stage).data, part::shared_.sines_of_q().data);
+    };
+    eight given[kinds], next[kinds];  // the next ones are read before these are written
+    each([&](int kind, const unsigned char* factors, unsigned char*) {
+      given[kind] = eight::at(factors + at(0), rest + at(0));
+    });
 #pragma unroll
     for (int n = 0; n < eights; ++n) {
+      if (n + 1 < eights) {
+        each([&](int kind, const unsigned char* factors, unsigned char*) {
+          next[kind] = eight::at(factors + at(n + 1), rest + at(n + 1));
+        });
+      }
       if constexpr (plan::joins_halves) {
         auto* const to = reinterpret_cast<uint4*>(part::shared_.turns + (row + 4 * n) * plan::extra_stride + column());
         to[0] = of.of_row[n][0];
         to[1] = of.of_row[n][1];
       }
-      const int at = (n % 2 == 0 ? place : place ^ 64) + n * 4 * tile::row_bytes;
       float2 turn[8];  // cosine and sine
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
@@ -60,13 +74,10 @@ class walk_encoder : protected walk_part<What, Job, Outputs, D> {
         turn[half * 4 + 2] = both_float16(packed.z);
         turn[half * 4 + 3] = both_float16(packed.w);
       }
-      const unsigned char* const rest = part::shared_.rest(stage).data + at;
-      if constexpr (plan::encodes_k) {
-        encode_eight(turn, part::shared_.k(stage).data + at, rest, part::shared_.sines_of_k().data + at);
-      }
-      if constexpr (plan::encodes_q) {
-        encode_eight(turn, part::shared_.q(stage).data + at, rest, part::shared_.sines_of_q().data + at);
-      }
+      each([&](int kind, unsigned char* factors, unsigned char* sines) {
+        encode_eight(turn, given[kind], factors + at(n), sines + at(n));
+        given[kind] = next[kind];
+      });
     }
   }
 
@@ -96,17 +107,26 @@ class walk_encoder : protected walk_part<What, Job, Outputs, D> {
   }
 
  private:
+  static constexpr int kinds = plan::encodes_k && plan::encodes_q ? 2 : 1;  // of factors
+  /// Eight factors, and what rounding left of them.
+  struct eight {
+    uint4 factors, rests;
+    __device__ static eight at(const unsigned char* factors, const unsigned char* rests) {
+      return {*reinterpret_cast<const uint4*>(factors),
+              plan::has_rests ? *reinterpret_cast<const uint4*>(rests) : uint4{}};
+    }
+  };
+
   __device__ static int first_row() {
     const int thread = anew(static_cast<int>(threadIdx.x));
     return thread / 32 * (4 * eights) + thread % 32 / 8;
   }
   __device__ static int column() { return anew(static_cast<int>(threadIdx.x)) % 8 * 8; }
 
-  __device__ __forceinline__ static void encode_eight(const float2 (&turn)[8], unsigned char* factors,
-                                                      const unsigned char* rests, unsigned char* sines) {
-    const uint4 given = *reinterpret_cast<const uint4*>(factors);
-    const uint4 left = plan::has_rests ? *reinterpret_cast<const uint4*>(rests) : uint4{};
-    const std::uint32_t pairs[4] = {given.x, given.y, given.z, given.w}, rest[4] = {left.x, left.y, left.z, left.w};
+  __device__ __forceinline__ static void encode_eight(const float2 (&turn)[8], const eight& of, unsigned char* factors,
+                                                      unsigned char* sines) {
+    const std::uint32_t pairs[4] = {of.factors.x, of.factors.y, of.factors.z, of.factors.w},
+                        rest[4] = {of.rests.x, of.rests.y, of.rests.z, of.rests.w};
     std::uint32_t cosine[4], sine[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {

@@ -172,8 +172,8 @@ struct walk_part {
   template <class Body>
   __device__ __forceinline__ void each_in_bulk(const Body& body) const {
     if constexpr (plan::in_bulk) {
-      const int number = static_cast<int>(threadIdx.x) / 32;
-      if (threadIdx.x % 32 == 0 && number < plan::tiles && (number > 0 || plan::loads_k || !plan::has_k)) body(number);
+      const int thread = anew(static_cast<int>(threadIdx.x)), number = thread / 32;
+      if (thread % 32 == 0 && number < plan::tiles && (number > 0 || plan::loads_k || !plan::has_k)) body(number);
       __syncwarp();
     }
   }

@@ -103,12 +103,7 @@ struct walk_plan {
   // Registers of a thread: as many at first for all, then readers take some of the feeders', by groups of four warps.
   static constexpr int registers = 65536 / (blocks_of_processor * threads) / 8 * 8;
   static constexpr bool shares_registers = multiplies && blocks_of_processor * threads >= 512 && feeders % 128 == 0;
-  static constexpr int feeder_registers = weighs      ? stored == 64       ? 112
-                                                        : encodes && reads ? 88
-                                                                           : 96
-                                          : !prepares ? 48
-                                          : D == 64   ? 136
-                                                      : 96;
+  static constexpr int feeder_registers = weighs ? stored == 64 ? 112 : 96 : !prepares ? 48 : D == 64 ? 136 : 96;
   static constexpr int reader_registers = weighs ? 256 - feeder_registers : !prepares ? 96 : D == 64 ? 112 : 152;
   static_assert(!shares_registers || readers * reader_registers + feeders * feeder_registers <= threads * registers);
   static constexpr int extra_stride = D + 4;  // so that lanes of four tokens meet in no bank

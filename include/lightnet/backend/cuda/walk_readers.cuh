@@ -36,14 +36,11 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
       if (job_.initial(line_.at)) load_state();
     }
     part::begin_in_bulk();
+    if (plan::encodes && line_.tiles() > 0) fetch_angles(0);
     // One message a tile, or more where a forward call takes it in several runs: a bit a stage says of how many it has read.
     unsigned rounds = 0;
-    typename base::angles angles;
     for (int turn = 0;;) {
       int stage = turn % plan::stages;
-      if constexpr (plan::encodes) {
-        if (turn < line_.tiles()) angles = base::angles_of(part::first_of(turn));
-      }
       if constexpr (plan::forward_call) {
         shared_.full[stage].wait(rounds >> stage);
         rounds ^= 1U << stage;
@@ -63,12 +60,12 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
       };
       if constexpr (plan::encodes) {
         if constexpr (plan::adds_up) memory::reading().meet();  // nobody multiplies the last tile any more
-        base::encode(angles, stage);
+        base::encode(angles_, stage);
       }
       if constexpr (plan::reads) {
         float y[32];
         if constexpr (What == walk_for::keys) ask_for_reads(part::first_of(turn) / rows - 1);
-        const bool bad = multiply(stage, part::first_of(turn), y);
+        const bool bad = multiply(turn, again, y);
         if constexpr (plan::keeps) {  // worked out anew, for lack of registers
           turn = anew(turn);
           stage = turn % plan::stages;
@@ -94,6 +91,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         begin_products();
         base::add_to_state(column(stage), first_column(), in(stage), in_sines());
         commit_products();
+        if constexpr (plan::encodes) fetch_angles(again ? turn : turn + 1);
         wait_for_products<0>();
         keep_state();
         let_go();
@@ -186,8 +184,10 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     keep_order(sums);
   }
 
-  /// y^T of a tile that begins at a position, and X after it. Whether any column of v is bad.
-  __device__ __forceinline__ bool multiply(int stage, int first, float (&y)[32]) {
+  /// y^T of the tile of a turn, or of a run of it that has more of them `again`, and X after it. Whether any column of v is
+  /// bad.
+  __device__ __forceinline__ bool multiply(int turn, bool again, float (&y)[32]) {
+    const int stage = turn % plan::stages, first = part::first_of(turn);
     if constexpr (plan::cleans_values) base::clean_values(column(stage), first);
     const tile reads = read(stage), columns_of = column(stage), scores{shared_.scores.data},
                rest_of_scores{shared_.rest_of_scores()};
@@ -224,14 +224,21 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
 #pragma unroll
     for (int n = 0; n < columns / 2; n += 8) {
       const int s_of_warp = group_ * columns + n * 2;
-      std::uint32_t packed[4], rest[4];
+      std::uint32_t packed[4] = {}, rest[4] = {};
+      const auto pack = [&](const auto& kept) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int t = t_of_warp + i % 2 * 8 + lane / 4, s = s_of_warp + i / 2 * 8 + lane % 4 * 2;
-        const float first = (plan::backwards ? s >= t : s <= t) ? p[n + 2 * i] : 0.0F;
-        const float second = (plan::backwards ? s + 1 >= t : s + 1 <= t) ? p[n + 2 * i + 1] : 0.0F;
-        packed[i] = pack_bfloat16(first, second);
-        rest[i] = pack_bfloat16(first - lower_bfloat16(packed[i]), second - upper_bfloat16(packed[i]));
+        for (int i = 0; i < 4; ++i) {
+          const int t = i % 2 * 8 + lane / 4, s = i / 2 * 8 + lane % 4 * 2;
+          const float first = kept(s, t) ? p[n + 2 * i] : 0.0F, second = kept(s + 1, t) ? p[n + 2 * i + 1] : 0.0F;
+          packed[i] = pack_bfloat16(first, second);
+          rest[i] = pack_bfloat16(first - lower_bfloat16(packed[i]), second - upper_bfloat16(packed[i]));
+        }
+      };
+      const int apart = plan::backwards ? t_of_warp - s_of_warp : s_of_warp - t_of_warp;
+      if (plan::splits_state || apart == 0) {  // no branches where there are no registers for them
+        pack([&](int s, int t) { return apart + (plan::backwards ? t - s : s - t) <= 0; });
+      } else if (apart < 0) {
+        pack([](int, int) { return true; });
       }
       const int row = t_of_warp + lane / 8 % 2 * 8 + lane % 8, column = s_of_warp + lane / 16 * 8;
       store_matrices(scores.part(row, column), packed);
@@ -261,6 +268,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     base::add_to_state(columns_of, first_column(), in(stage), in_sines());
     commit_products();
     if constexpr (What == walk_for::keys && fetches_early) fetch_reads(first / rows);
+    if constexpr (plan::encodes) fetch_angles(again ? turn : turn + 1);
     const bool bad = plan::cleans_values && uniform(shared_.bad_values != 0);
     wait_for_products<0>();
     keep_order(y);
@@ -407,6 +415,13 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     for (int n = 0; n < rows / 8; ++n) reads_[n] = terms[n * next_reads];
   }
 
+  /// Starts to read the angles of the tile of a turn, or of the last one, while products are under way, for memory is far.
+  __device__ void fetch_angles(int turn) {
+    const int last = line_.tiles() - 1;
+    angles_ = base::angles_of(part::first_of(turn < last ? turn : last));
+  }
+
+  typename base::angles angles_;
   float4 reads_[What == walk_for::keys ? rows / 8 : 1];
   // Of both rows: what later tokens owe the normaliser, in the frame of the tile; of a decay, the sum of R - A so far.
   float later_[2] = {};

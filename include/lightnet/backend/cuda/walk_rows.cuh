@@ -31,7 +31,7 @@ class walk_rows {
   __device__ walk_rows(const walked_line& line, memory& shared)
       : line_{line},
         shared_{shared},
-        group_{static_cast<int>(threadIdx.x) / 128},
+        group_{Plan::groups == 1 ? 0 : static_cast<int>(threadIdx.x) / 128},
         thread_{static_cast<int>(threadIdx.x) % 128} {}
 
   /// Writes y of a run of rows to `channels` of a sequence, which is the output `number`, if it is given: zero where a token

@@ -19,12 +19,12 @@ class walk_state : protected walk_encoder<What, Job, Outputs, D> {
 
   __device__ explicit walk_state(const part& given)
       : walk_encoder<What, Job, Outputs, D>{given},
-        group_{__shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0)},
+        group_{plan::groups == 1 ? 0 : __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0)},
         thread_{static_cast<int>(threadIdx.x) % 128},
         rows_{part::line_, part::shared_} {}
 
   /// A condition that all lanes of a warp know alike, as the compiler has to see for what lies around products.
-  __device__ static bool uniform(bool yes) { return __shfl_sync(~0U, static_cast<int>(yes), 0) != 0; }
+  __device__ static bool uniform(bool yes) { return __any_sync(~0U, yes) != 0; }
 
   /// Makes the values of a tile that begins at a position fit for products, by all that multiply; a product reads them once
   /// these have met.
@@ -61,12 +61,16 @@ class walk_state : protected walk_encoder<What, Job, Outputs, D> {
   __device__ void each_of_state(const Body& body) {
     const std::int64_t values = part::job_.from.values;
     const int first_row = row(), lane = this->lane();
-    each_register([&](float& x, int panel, int n) {
-      const int row = first_row + n / 2 % 2 * 8, col = panel * 64 + n / 4 * 8 + lane % 4 * 2 + n % 2;
-      const std::int64_t i = row_of_state(plan::scales_rows ? row : col);
-      const int j = plan::scales_rows ? col : row;
-      if (i >= 0 && j < values) body(x, i, j);
-    });
+#pragma unroll
+    for (int n = 0; n < 32; ++n) {
+#pragma unroll
+      for (int panel = 0; panel < state_panels; ++panel) {  // together: halves of an encoding have the same channels
+        const int row = first_row + n / 2 % 2 * 8, col = panel * 64 + n / 4 * 8 + lane % 4 * 2 + n % 2;
+        const std::int64_t i = row_of_state(plan::scales_rows ? row : col);
+        const int j = plan::scales_rows ? col : row;
+        if (i >= 0 && j < values) body(state_[panel][n], i, j);
+      }
+    }
   }
 
   /// Writes X as what a stretch adds up to.
@@ -133,13 +137,11 @@ class walk_state : protected walk_encoder<What, Job, Outputs, D> {
   __device__ __forceinline__ void add_to_state(const tile& column, int first, const tile& in, const tile& sines) {
 #pragma unroll
     for (int s = 0; s < part::rows; s += 16) {
-      if constexpr (D == 128) {
-        multiply_add_group(state_, column.along_rows(s, first), in.along_rows_of_panels(s));
+      if constexpr (state_panels == 2) {
+        const int apart = plan::encodes ? static_cast<int>(sines.data - in.data) : tile::panel_bytes;
+        multiply_add_group(state_, column.along_rows(s, first), in.along_rows_of_panels(s, apart));
       } else {
-#pragma unroll
-        for (int panel = 0; panel < state_panels; ++panel) {
-          multiply_add_group(state_[panel], column.along_rows(s, first), (panel == 0 ? in : sines).along_rows(s, 0));
-        }
+        multiply_add_group(state_[0], column.along_rows(s, first), in.along_rows(s, 0));
       }
     }
   }

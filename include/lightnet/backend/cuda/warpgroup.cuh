@@ -54,10 +54,10 @@ struct swizzled_tile {
   __device__ group_operand<false> along_columns(int row, int column) const {
     return {descriptor(data + column / 64 * panel_bytes + row * row_bytes + column % 64 * 2)};
   }
-  /// The 128 columns of two panels as the columns of B; the rows [row, row + 16) are summed over.
-  __device__ group_operand<true> along_rows_of_panels(int row) const {
-    constexpr std::uint64_t one = 1, next_panel = panel_bytes >> 4;
-    return {descriptor(data + row * row_bytes) + ((next_panel - one) << 16)};
+  /// The 128 columns of two panels, so many bytes from one to the other, as the columns of B; the rows [row, row + 16) are
+  /// summed over.
+  __device__ group_operand<true> along_rows_of_panels(int row, int apart = panel_bytes) const {
+    return {descriptor(data + row * row_bytes) + (static_cast<std::uint64_t>((apart >> 4) - 1) << 16)};
   }
   /// The 64 columns from `column` on as the rows of A, or as the columns of B; the rows [row, row + 16) are summed over.
   __device__ group_operand<true> along_rows(int row, int column) const {
