@@ -40,25 +40,23 @@ struct made_row {
     const int thread = static_cast<int>(threadIdx.x);
     for (int part = thread / lanes; part < parts; part += step) {
       sums<number, Count> sum;
+      const auto add = [&](const sums<number, Count>& term) {
+#pragma unroll
+        for (int s = 0; s < Count; ++s) sum.values[s] += term.values[s];
+      };
       const auto add_chunks = [&](auto... held) {
         constexpr int size = row_tiling::side_by_side;
-        const T unread{};
         for (int first = order.lane() * size; first < columns; first += static_cast<int>(order.reach())) {
-          const bool whole = together && first + size <= columns;
-          if (whole) {
+          if (together && first + size <= columns) {
+            const T unread{};
             (held.load_all(row_of(operands, part, columns), first), ...);
+#pragma unroll
+            for (int place = 0; place < size; ++place) add(terms(unread, held[place]...));
           } else {
-#pragma unroll
-            for (int place = 0; place < size; ++place) {
-              if (first + place < columns) (held.load(row_of(operands, part, columns), first + place, place), ...);
+#pragma unroll 1
+            for (int c = first; c < columns && c < first + size; ++c) {
+              add(terms(row_of(made, part, columns)[c], row_of(operands, part, columns)[c]...));
             }
-          }
-#pragma unroll
-          for (int place = 0; place < size; ++place) {
-            if (first + place >= columns) continue;
-            const sums<number, Count> term = terms(unread, held[place]...);
-#pragma unroll
-            for (int s = 0; s < Count; ++s) sum.values[s] += term.values[s];
           }
         }
       };
