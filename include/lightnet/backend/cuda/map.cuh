@@ -59,10 +59,41 @@ enum class place_order { apart, together };
 template <place_order Order>
 inline constexpr int places_at_once = Order == place_order::together ? 8 : 4;
 
-/// The places of one operand that lie together.
+/// One access to memory; the compiler makes several of what it has taken apart.
+__device__ inline void store_word(uint4* to, const uint4& word) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "r"(word.x), "r"(word.y),
+               "r"(word.z), "r"(word.w)
+               : "memory");
+}
+__device__ inline void store_word(uint2* to, const uint2& word) {
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)), "r"(word.x), "r"(word.y)
+               : "memory");
+}
+__device__ inline void store_word(unsigned char* to, unsigned char word) { *to = word; }
+
+/// The places of one operand that lie together, which go through memory as words of the processor.
 template <class T, int Count>
-struct alignas(sizeof(T) * Count < 16 ? sizeof(T) * Count : 16) neighbouring_places {
+struct neighbouring_places {
   T values[Count];
+
+  static constexpr std::size_t bytes = sizeof(T) * Count;
+  using word = std::conditional_t<bytes % 16 == 0, uint4, std::conditional_t<bytes % 8 == 0, uint2, unsigned char>>;
+  struct words {
+    word all[bytes / sizeof(word)];
+  };
+
+  __device__ void load(const T* from) {
+    words read;
+#pragma unroll
+    for (std::size_t i = 0; i < sizeof(words) / sizeof(word); ++i) read.all[i] = reinterpret_cast<const word*>(from)[i];
+    *this = bits_as<neighbouring_places>(read);
+  }
+  __device__ void store(T* to) const {
+    const auto written = bits_as<words>(*this);
+#pragma unroll
+    for (std::size_t i = 0; i < sizeof(words) / sizeof(word); ++i)
+      store_word(reinterpret_cast<word*>(to) + i, written.all[i]);
+  }
 };
 
 /// A few places of one operand in registers, so that all of them are on their way before the first is used. Only places
@@ -84,14 +115,14 @@ struct held_places {
   }
   __device__ void load_all(const Row& row, std::int64_t column) {
     if constexpr (in_memory) {
-      held = *reinterpret_cast<const all_places*>(row + column);
+      held.load(row + column);
     } else {
 #pragma unroll
       for (int place = 0; place < count; ++place) load(row, column + place, place);
     }
   }
   __device__ void store_all(const Row& row, std::int64_t column) const {
-    if constexpr (Written && in_memory) *reinterpret_cast<all_places*>(row + column) = held;
+    if constexpr (Written && in_memory) held.store(row + column);
   }
 };
 
@@ -128,7 +159,8 @@ __device__ void map_places(const Functor& functor, std::int64_t first, std::int6
 /// Whether the places of an operand may go through memory together.
 template <class T>
 bool begins_together(const void* data, std::int64_t stride) {
-  constexpr std::size_t bytes = alignof(neighbouring_places<T, places_at_once<place_order::together>>);
+  constexpr std::size_t bytes =
+      sizeof(typename neighbouring_places<std::remove_const_t<T>, places_at_once<place_order::together>>::word);
   return reinterpret_cast<std::uintptr_t>(data) % bytes == 0 &&
          static_cast<std::size_t>(stride) * sizeof(T) % bytes == 0;
 }

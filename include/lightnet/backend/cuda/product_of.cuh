@@ -63,11 +63,13 @@ struct made_row {
         const with_finished<Functor, decltype(finished)> apply{functor, finished};
 #pragma unroll 1
         for (int first = thread % lanes * size; first < columns; first += lanes * size) {
-          held_places<place_order::together, T*, true> made;
+          using places = neighbouring_places<T, size>;
+          places made;
           (held.load_all(row_of(operands, part, columns), first), ...);
 #pragma unroll
-          for (int place = 0; place < size; ++place) apply(made[place], held[place]...);
-          made.store_all(to + part * columns, first);
+          for (int place = 0; place < size; ++place) apply(made.values[place], held[place]...);
+          *reinterpret_cast<typename places::words*>(to + part * columns + first) =
+              bits_as<typename places::words>(made);
         }
       }
     };
