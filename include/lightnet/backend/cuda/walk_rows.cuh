@@ -46,6 +46,9 @@ class walk_rows {
       store_rows(sequence, number, channels, run, y, poisoned, accumulate);
     } else {
       const int thread = anew(thread_), lane = thread % 32, row = group_ * 64 + thread / 32 * 16 + lane / 4;
+      if constexpr (std::is_same_v<U, float>) {
+        if (shared_.even_outputs[number] && !run.odd) return store_even(number, run.first, row, y, accumulate);
+      }
 #pragma unroll
       for (int n = 0; n < 32; ++n) {
         const int r = n / 4 * 8 + lane % 4 * 2 + n % 2, column = row + n / 2 % 2 * 8;
@@ -63,6 +66,27 @@ class walk_rows {
       return pack_bfloat16(lower_bfloat16(x) + lower_bfloat16(y), upper_bfloat16(x) + upper_bfloat16(y));
     };
     return {pair(a.x, b.x), pair(a.y, b.y), pair(a.z, b.z), pair(a.w, b.w)};
+  }
+
+  /// Writes whole rows of float, 32 bytes of them at a time.
+  __device__ void store_even(int number, int first, int row, const float (&y)[32], bool accumulate) const {
+    const even_rows<unsigned char> even = shared_.even_outputs[number];
+#pragma unroll
+    for (int t = 0; t < rows; t += 16) {
+      float* to[8];
+      float before[8] = {};
+#pragma unroll
+      for (int n = 0; n < 8; ++n) {
+        const int r = t + n / 4 * 8 + anew(thread_) % 4 * 2 + n % 2;
+        to[n] = reinterpret_cast<float*>(even.row(first + r)) + row + n / 2 % 2 * 8;
+      }
+      if (accumulate) {
+#pragma unroll
+        for (int n = 0; n < 8; ++n) before[n] = *to[n];
+      }
+#pragma unroll
+      for (int n = 0; n < 8; ++n) *to[n] = before[n] + y[t / 2 + n];
+    }
   }
 
   template <class U>
@@ -91,11 +115,11 @@ class walk_rows {
     }
     memory::group(group_).meet();
     const int c = thread % 8 * 8, first_column = group_ * 64 + c;
-    const even_rows<bfloat16> even = shared_.even_outputs[number];
+    const even_rows<unsigned char> even = shared_.even_outputs[number];
     if (even && !run.odd) {
 #pragma unroll
       for (int r = thread / 8; r < rows; r += 16) {
-        bfloat16* const at = even.row(run.first + r) + first_column;
+        bfloat16* const at = reinterpret_cast<bfloat16*>(even.row(run.first + r)) + first_column;
         uint4 x = *reinterpret_cast<const uint4*>(to.part(r, c));
         if (accumulate) x = sum_of(x, *reinterpret_cast<const uint4*>(at));
         *reinterpret_cast<uint4*>(at) = x;
