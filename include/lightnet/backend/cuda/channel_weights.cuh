@@ -242,12 +242,12 @@ class channel_weights {
   template <bool Plain>
   __device__ bool read_logits(float (&x)[rows_of_part][own], float (&all)[own], float (&first)[own]) const {
     if constexpr (Plain && Job::tied) return read_plain_keys(x, all, first);
-    int bad_row = rows;
     bool odd = false;
 #pragma unroll
     for (int i = 0; i < rows_of_part; ++i) {
-      logits<Plain>(i, x[i], odd);
-      if (!Plain && odd && bad_row == rows) bad_row = part * rows_of_part + i;
+      bool bad = false;
+      logits<Plain>(i, x[i], Plain ? odd : bad);
+      if (!Plain && bad) remember_bad(i);
 #pragma unroll
       for (int e = 0; e < own; ++e) {
         if (i == 0 || (!Plain && first[e] == Job::neutral_logit())) first[e] = x[i][e];
@@ -258,12 +258,12 @@ class channel_weights {
         }
       }
     }
-    if constexpr (Plain) return !__any_sync(~0U, odd);
-    if (odd) {
-      atomicMin(bad_token_, first_ + bad_row);
-      if (recurrence::logits == logits_from::head) atomicOr(job_.bad_content, 1U);
-    }
-    return true;
+    return !Plain || !__any_sync(~0U, odd);
+  }
+  /// Remembers that a logit of token i of the part is bad.
+  __device__ void remember_bad(int i) const {
+    atomicMin(bad_token_, first_ + part * rows_of_part + i);
+    if (recurrence::logits == logits_from::head) atomicOr(job_.bad_content, 1U);
   }
 
   /// Finds the frame, from what all parts say of their logits. Returns how far it climbs, the larger of both channels, if
@@ -326,7 +326,7 @@ class channel_weights {
   __device__ float kappa(int i, int e, float key) const {
     if constexpr (recurrence::kappa == kappa_of::key) return key;
     if constexpr (recurrence::kappa == kappa_of::complement && Loaded) {
-      return !Plain && (Job::bad_logit(key) || !counts<Plain>(i, e)) ? 0.0F : tile_complement(key);
+      return !Plain && Job::bad_logit(key) ? 0.0F : tile_complement(key);
     } else if constexpr (recurrence::kappa == kappa_of::complement) {
       const int position = first_ + part * rows_of_part + i;
       return counts<Plain>(i, e) ? job_.kappa(at_, at_.line.token(position), channel + e) : 0.0F;
@@ -354,7 +354,7 @@ class channel_weights {
   __device__ void weigh(float (&x)[rows_of_part][own], const float (&before)[own]) const {
     // Those that are read before any of them is written; of decays fewer, for lack of registers.
     constexpr bool reads_keys = What.keys && (recurrence::kappa == kappa_of::key || (Job::complement && Loaded));
-    constexpr int ahead = Job::sums ? rows_of_part : 4;
+    constexpr int ahead = Job::sums ? rows_of_part : Job::complement ? 2 : 4;
     std::uint32_t keys[ahead] = {};
 #pragma unroll
     for (int i = 0; i < rows_of_part; ++i) {

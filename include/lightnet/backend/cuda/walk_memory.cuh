@@ -29,7 +29,7 @@ struct walk_memory {
   // Tiles begin at multiples of 1024 bytes, and those that every walk has come first.
   static constexpr int encoded = Plan::encodes_k + Plan::encodes_q, rests = Plan::has_rests ? Plan::stages : 0;
   static constexpr bool has_scores = Plan::reads && Plan::weighs,
-                        has_second_scores = has_scores && !Plan::outputs_for_scores;
+                        has_second_scores = has_scores && !Plan::outputs_for_scores && Plan::splits_scores;
   template <bool Used, int Bytes>
   struct alignas(Used ? 1024 : 16) bytes_if {
     unsigned char data[Used ? Bytes : 16];

@@ -60,6 +60,9 @@ struct walk_plan {
 
   /// X is read in two parts of bfloat16, as it is not to be rounded: differences are made of what comes out.
   static constexpr bool splits_state = (What == walk_for::queries || What == walk_for::keys) && (!of_heads || spaced);
+  /// And scores, too; of tokens whose channels decay alike, where nothing else is rounded within a tile, for such differences
+  /// alone.
+  static constexpr bool splits_scores = !of_heads || sums_terms;
   static constexpr bool loads_k = of_heads ? What != walk_for::factors && (What != walk_for::keys || sums_terms)
                                   : weighs ? keyed || Job::tied || (Job::complement && !encodes)
                                            : prepares;
@@ -121,9 +124,10 @@ struct walk_plan {
   static constexpr int registers = 65536 / (blocks_of_processor * threads) / 8 * 8;
   static constexpr bool shares_registers = multiplies && blocks_of_processor * threads >= 512 && feeders % 128 == 0;
   static constexpr int feeder_registers = of_heads    ? D == 64 ? 64 : 72
-                                          : weighs    ? stored == 64       ? 112
-                                                        : encodes && reads ? 88
-                                                                           : 96
+                                          : weighs    ? stored == 64                          ? 112
+                                                        : encodes && reads                    ? 88
+                                                        : Job::decays && keyed && has_weights ? 88
+                                                                                              : 96
                                           : !prepares ? 48
                                           : D == 64   ? 136
                                                       : 96;

@@ -374,7 +374,9 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     begin_products();
 #pragma unroll
     for (int s = 0; s < rows; s += 16) {
-      multiply_add_group(y, columns_of.along_rows(s, first_column()), rest_of_scores.along_columns(0, s));
+      if constexpr (plan::splits_scores) {
+        multiply_add_group(y, columns_of.along_rows(s, first_column()), rest_of_scores.along_columns(0, s));
+      }
       multiply_add_group(y, columns_of.along_rows(s, first_column()), scores.along_columns(0, s));
     }
     commit_products();
@@ -418,11 +420,13 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
 #pragma unroll
         for (int e = 0; e < 2; ++e) both[e] = (plan::backwards ? s + e >= t : s + e <= t) ? both[e] : 0.0F;
         packed[i] = pack_bfloat16(both[0], both[1]);
-        rest[i] = pack_bfloat16(both[0] - lower_bfloat16(packed[i]), both[1] - upper_bfloat16(packed[i]));
+        if constexpr (plan::splits_scores) {
+          rest[i] = pack_bfloat16(both[0] - lower_bfloat16(packed[i]), both[1] - upper_bfloat16(packed[i]));
+        }
       }
       const int row = t_of_warp + lane / 8 % 2 * 8 + lane % 8, column = s_of_warp + lane / 16 * 8;
       store_matrices(scores.part(row, column), packed);
-      store_matrices(rest_of_scores.part(row, column), rest);
+      if constexpr (plan::splits_scores) store_matrices(rest_of_scores.part(row, column), rest);
     }
   }
 
