@@ -75,6 +75,9 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
       if constexpr (plan::reads) {
         float y[32];
         if constexpr (What == walk_for::keys && !plan::of_heads) ask_for_reads(part::first_of(turn) / rows - 1);
+        if constexpr (What == walk_for::outputs && adds_to_floats) {
+          if (out_.accumulate) rows_.ask_for_rows(0, part::first_of(turn));
+        }
         bool bad;
         if constexpr (plan::of_heads) {
           bad = multiply_as_they_are(stage, part::first_of(turn), y);
@@ -128,6 +131,13 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
   }
 
  private:
+  static constexpr bool adds_to_floats = [] {
+    if constexpr (What != walk_for::outputs)
+      return false;
+    else
+      return std::is_same_v<decltype(std::declval<Outputs>().o.token(0, 0, 0)), float*>;
+  }();
+
   __device__ tile in(int stage) const {
     if constexpr (What == walk_for::queries) return shared_.v(stage);
     if constexpr (What == walk_for::keys) return shared_.incoming(stage);

@@ -59,6 +59,17 @@ class walk_rows {
     }
   }
 
+  /// Has rows of float that are added to brought nearer, before what is added is known: by all that multiply.
+  __device__ void ask_for_rows(int number, int first) const {
+    const even_rows<unsigned char> even = shared_.even_outputs[number];
+    if (!even) return;
+    constexpr int line = 128, lines = D * static_cast<int>(sizeof(float)) / line;
+    for (int n = group_ * 128 + anew(thread_); n < rows * lines; n += Plan::readers) {
+      const int position = first + n / lines;
+      if (position < line_.length) prefetch_line(even.row(position) + n % lines * line);
+    }
+  }
+
  private:
   /// The sums of eight numbers and eight others.
   __device__ static uint4 sum_of(const uint4& a, const uint4& b) {
@@ -71,21 +82,19 @@ class walk_rows {
   /// Writes whole rows of float, 32 bytes of them at a time.
   __device__ void store_even(int number, int first, int row, const float (&y)[32], bool accumulate) const {
     const even_rows<unsigned char> even = shared_.even_outputs[number];
+    constexpr int together = 16;  // numbers that are read before any is written
 #pragma unroll
-    for (int t = 0; t < rows; t += 16) {
-      float* to[8];
-      float before[8] = {};
+    for (int half = 0; half < 32; half += together) {
+      float before[together] = {};
+      const auto each = [&](const auto& body) {
 #pragma unroll
-      for (int n = 0; n < 8; ++n) {
-        const int r = t + n / 4 * 8 + anew(thread_) % 4 * 2 + n % 2;
-        to[n] = reinterpret_cast<float*>(even.row(first + r)) + row + n / 2 % 2 * 8;
-      }
-      if (accumulate) {
-#pragma unroll
-        for (int n = 0; n < 8; ++n) before[n] = *to[n];
-      }
-#pragma unroll
-      for (int n = 0; n < 8; ++n) *to[n] = before[n] + y[t / 2 + n];
+        for (int n = 0; n < together; ++n) {
+          const int r = (half + n) / 4 * 8 + anew(thread_) % 4 * 2 + n % 2;
+          body(n, reinterpret_cast<float*>(even.row(first + r))[row + n / 2 % 2 * 8]);
+        }
+      };
+      if (accumulate) each([&](int n, const float& from) { before[n] = from; });
+      each([&](int n, float& to) { to = before[n] + y[half + n]; });
     }
   }
 

@@ -248,6 +248,11 @@ __device__ inline void prefetch_bytes(const void* from, int bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" : : "l"(from), "r"(bytes) : "memory");
 }
 
+/// Starts to bring a line of 128 bytes of global memory nearer to all.
+__device__ inline void prefetch_line(const void* from) {
+  asm volatile("prefetch.global.L2 [%0];" : : "l"(from) : "memory");
+}
+
 /// Goes from so many registers a thread of this group of four warps to so many; more of them once others gave them back.
 template <int From, int To>
 __device__ __forceinline__ void change_registers() {
