@@ -352,9 +352,9 @@ class channel_weights {
   /// khat, in the place of the keys, and the weights. x: the logits, then the sums of the weights, for a decay the weights.
   template <factors_wanted What, bool Plain>
   __device__ void weigh(float (&x)[rows_of_part][own], const float (&before)[own]) const {
-    // Those that are read before any of them is written; of decays fewer, for lack of registers.
+    // A few are read before any of these is written: there are no registers for more.
     constexpr bool reads_keys = What.keys && (recurrence::kappa == kappa_of::key || (Job::complement && Loaded));
-    constexpr int ahead = Job::sums ? rows_of_part : Job::complement ? 2 : 4;
+    constexpr int ahead = Job::complement ? 2 : 4;
     std::uint32_t keys[ahead] = {};
 #pragma unroll
     for (int i = 0; i < rows_of_part; ++i) {

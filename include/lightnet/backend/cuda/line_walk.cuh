@@ -16,7 +16,8 @@ namespace detail {
 
 /// A walk along the lines on Hopper's matrix units, a block a line and head, or a stretch of one: the copy engine reads
 /// tiles of 64 tokens (operand_maps) or, where it cannot, some warps do (walk_loaders), which make their factors
-/// (walk_weighers, walk_preparers) or how far tokens are apart (walk_spacers); others multiply, a tile behind (walk_readers, walk_readings). Least traffic a token: every operand read once, every gradient or output written once; a
+/// (walk_weighers, walk_preparers) or work out how far their tokens are apart (walk_spacers); others multiply, a tile behind
+/// (walk_readers, walk_readings). Least traffic a token: every operand read once, every gradient or output written once; a
 /// gradient's R, which is float, besides. Tile: 64 tokens, all channels of the operands, in shared memory; the state in
 /// registers.
 template <walk_for What, class Job, class Outputs, int D>

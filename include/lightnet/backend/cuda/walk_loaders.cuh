@@ -108,12 +108,14 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
   }
   /// Waits until the tile of a turn is there: of what threads copy, the part of this warp.
   __device__ __forceinline__ void wait_for_tile(int turn) const {
-    if (!part::in_bulk(turn)) {
+    if (part::in_bulk(turn)) {
+      shared_.loaded[turn % plan::stages].wait(turn / plan::stages);
+    } else {
       wait_for_copies_but<plan::stages - 2>();
       __syncwarp();
+      // Who does not meet the others at every tile, and left out a round, could take the next one for this.
+      if constexpr (plan::in_bulk && plan::of_heads) shared_.loaded[turn % plan::stages].wait(turn / plan::stages);
     }
-    // Where threads copy, too: whoever leaves out a round could take the next one for this.
-    if constexpr (plan::in_bulk) shared_.loaded[turn % plan::stages].wait(turn / plan::stages);
   }
   /// Waits until nobody needs the tile of a turn any more, if there is one.
   __device__ void wait_until_emptied(int turn) const {

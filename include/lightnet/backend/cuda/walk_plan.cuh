@@ -124,10 +124,9 @@ struct walk_plan {
   static constexpr int registers = 65536 / (blocks_of_processor * threads) / 8 * 8;
   static constexpr bool shares_registers = multiplies && blocks_of_processor * threads >= 512 && feeders % 128 == 0;
   static constexpr int feeder_registers = of_heads    ? D == 64 ? 64 : 72
-                                          : weighs    ? stored == 64                          ? 112
-                                                        : encodes && reads                    ? 88
-                                                        : Job::decays && keyed && has_weights ? 88
-                                                                                              : 96
+                                          : weighs    ? stored == 64                                   ? 112
+                                                        : (encodes && reads) || (keyed && has_weights) ? 88
+                                                                                                       : 96
                                           : !prepares ? 48
                                           : D == 64   ? 136
                                                       : 96;

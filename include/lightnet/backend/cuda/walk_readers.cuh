@@ -3,6 +3,8 @@
 
 #include <lightnet/backend/cuda/walk_state.cuh>
 
+#include <concepts>
+
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
@@ -75,7 +77,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
       if constexpr (plan::reads) {
         float y[32];
         if constexpr (What == walk_for::keys && !plan::of_heads) ask_for_reads(part::first_of(turn) / rows - 1);
-        if constexpr (What == walk_for::outputs && adds_to_floats) {
+        if constexpr (What == walk_for::outputs && sums_passes) {
           if (out_.accumulate) rows_.ask_for_rows(0, part::first_of(turn));
         }
         bool bad;
@@ -131,12 +133,10 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
   }
 
  private:
-  static constexpr bool adds_to_floats = [] {
-    if constexpr (What != walk_for::outputs)
-      return false;
-    else
-      return std::is_same_v<decltype(std::declval<Outputs>().o.token(0, 0, 0)), float*>;
-  }();
+  /// Outputs may be sums of several passes, which are float until the last.
+  static constexpr bool sums_passes = requires(const Outputs& out) {
+    { out.o.token(0, 0, 0) } -> std::same_as<float*>;
+  };
 
   __device__ tile in(int stage) const {
     if constexpr (What == walk_for::queries) return shared_.v(stage);
@@ -344,6 +344,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     return {own[0], own[4]};
   }
 
+  /// y^T of a tile that begins at a position, and X after it. Whether any column of v is bad.
   __device__ __forceinline__ bool multiply_as_they_are(int stage, int first, float (&y)[32]) {
     if constexpr (plan::cleans_values) base::clean_values(column(stage), first);
     const tile reads = read(stage), columns_of = column(stage), scores{shared_.scores.data},
