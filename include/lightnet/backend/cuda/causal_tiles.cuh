@@ -204,12 +204,12 @@ __global__ void __launch_bounds__(causal_tiles<D, E>::threads, 2)
   }
 
   __syncthreads();
+  if (factors.part == 0) {
+    *reinterpret_cast<float2*>(rescale + factors.channel) = float2{factors.gain[0], factors.gain[1]};
+  }
+  __syncthreads();
   if constexpr (Reads) {
     if (!out.state || !walked.ends) return;
-    if (factors.part == 0) {
-      *reinterpret_cast<float2*>(rescale + factors.channel) = float2{factors.gain[0], factors.gain[1]};
-    }
-    __syncthreads();
     const bool all_bad = *bad_token < length;
     each_of_state([&](float& x, int i, int j) {
       if (i >= keys || j >= values) return;
@@ -229,7 +229,7 @@ __global__ void __launch_bounds__(causal_tiles<D, E>::threads, 2)
     }
   } else {
     each_of_state([&](float& x, int i, int j) {
-      if (i < keys && j < values) out.sum[(walked.place * keys + i) * values + j] = x;
+      if (i < keys && j < values) out.sum[(walked.place * keys + i) * values + j] = x * rescale[i];
     });
     for (int e = 0; e < weights_type::own && factors.part == 0; ++e) {
       if (factors.channel + e >= job.width) continue;
