@@ -38,16 +38,19 @@ struct part_exchange {
 /// Who is to know that a frame climbs too far: nobody, as it does not; the threads where it does; all.
 enum class watched_by { nobody, itself, all };
 
-/// Where the factors of 64 tokens go: khat in the place of the keys, qhat in that of the queries.
+/// Where the factors of 64 tokens go: khat in the place of the keys, qhat in that of the queries; and the tile of the logits.
 struct factor_tiles {
   swizzled_tile<64> keys, queries, rests;
   float_rows extra;
+  swizzled_tile<64> logits;
 };
 
 /// The factors of two neighbouring channels for 64 tokens of a line and head, in the frame of the last of them, and what is
 /// carried from there to the next. Four threads share the work, a part of the tokens each; all of a warp have the same part.
-/// Tokens of the 64 that do not count come out as zero.
-template <class Job>
+/// Tokens of the 64 that do not count come out as zero. The frame of decays is halfway to their last token, or from the first
+/// one of a run to that, for what they go through may be twice as far: all but nothing is left of what is so far back. Loaded:
+/// logits are in a tile, not to be read from memory.
+template <class Job, bool Loaded>
 class channel_weights {
  public:
   using recurrence = typename Job::recurrence;
@@ -92,7 +95,9 @@ class channel_weights {
     plain = __all_sync(~0U, plain) && read_logits<true>(x, of_logits, first_logits);
     if (!plain) read_logits<false>(x, of_logits, first_logits);
     float before[own];  // what the parts before have decayed
-    const bool wide = find_frame<Watched>(of_logits, first_logits, before) > widest_run && !cut;
+    const bool wide =
+        find_frame<Watched>(of_logits, first_logits, before) > (Job::sums ? widest_run : widest_decays) && !cut;
+    if (!Job::sums && cut) enter_middle(counted, of_logits);
     ++run_;
     if (Watched == watched_by::all && wide) atomicMax(shared_.wide_run, run_);
     float total[own], carried[own];  // Z at the end of the tokens, and before those of this part
@@ -154,7 +159,7 @@ class channel_weights {
         const std::int32_t n = tile_exponential::of<false>(Job::sums ? x : decayed).exponent();
         frame = n > frame ? n : frame;
         low = low == empty_exponent ? frame : low;
-        if (frame - low > widest_run) end = r;
+        if (frame - low > (Job::sums ? widest_run : widest_decays)) end = r;
       }
     }
     return end;
@@ -177,8 +182,8 @@ class channel_weights {
   }
 
   __device__ float logit(int r, int e) const {
-    if constexpr (Job::tied) {
-      const std::uint32_t bits = *to_.keys.at(r, channel + e);
+    if constexpr (Loaded) {
+      const std::uint32_t bits = *to_.logits.at(r, channel + e);
       return __uint_as_float(bits << 16);
     } else {
       return job_.logit(at_, at_.line.token(first_ + r), own_weight(e));
@@ -197,11 +202,11 @@ class channel_weights {
   /// The logits of token i of the part; with Plain, whether any of them is odd, else a bad one is remembered.
   template <bool Plain>
   __device__ void logits(int i, float (&x)[own], bool& odd) const {
-    if constexpr (Job::tied) both_of(*pair_of(to_.keys, i), x);
+    if constexpr (Loaded) both_of(*pair_of(to_.logits, i), x);
 #pragma unroll
     for (int e = 0; e < own; ++e) {
       const auto read = [&] {
-        return Job::tied ? x[e] : e > 0 && !Job::per_channel ? x[0] : logit(part * rows_of_part + i, e);
+        return Loaded ? x[e] : e > 0 && !Job::per_channel ? x[0] : logit(part * rows_of_part + i, e);
       };
       if constexpr (Plain) {
         x[e] = read();
@@ -237,12 +242,12 @@ class channel_weights {
   template <bool Plain>
   __device__ bool read_logits(float (&x)[rows_of_part][own], float (&all)[own], float (&first)[own]) const {
     if constexpr (Plain && Job::tied) return read_plain_keys(x, all, first);
-    int bad_row = rows;
     bool odd = false;
 #pragma unroll
     for (int i = 0; i < rows_of_part; ++i) {
-      logits<Plain>(i, x[i], odd);
-      if (!Plain && odd && bad_row == rows) bad_row = part * rows_of_part + i;
+      bool bad = false;
+      logits<Plain>(i, x[i], Plain ? odd : bad);
+      if (!Plain && bad) remember_bad(i);
 #pragma unroll
       for (int e = 0; e < own; ++e) {
         if (i == 0 || (!Plain && first[e] == Job::neutral_logit())) first[e] = x[i][e];
@@ -253,12 +258,12 @@ class channel_weights {
         }
       }
     }
-    if constexpr (Plain) return !__any_sync(~0U, odd);
-    if (odd) {
-      atomicMin(bad_token_, first_ + bad_row);
-      if (recurrence::logits == logits_from::head) atomicOr(job_.bad_content, 1U);
-    }
-    return true;
+    return !Plain || !__any_sync(~0U, odd);
+  }
+  /// Remembers that a logit of token i of the part is bad.
+  __device__ void remember_bad(int i) const {
+    atomicMin(bad_token_, first_ + part * rows_of_part + i);
+    if (recurrence::logits == logits_from::head) atomicOr(job_.bad_content, 1U);
   }
 
   /// Finds the frame, from what all parts say of their logits. Returns how far it climbs, the larger of both channels, if
@@ -294,21 +299,35 @@ class channel_weights {
 #pragma unroll
     for (int e = 0; e < own; ++e) {
       const std::int32_t top = tile_exponential::of<false>(all[e]).exponent();
-      top_[e] = Job::sums && m[e] > top ? m[e] : top;
+      top_[e] = !Job::sums ? top / 2 : m[e] > top ? m[e] : top;
       if constexpr (Watched != watched_by::nobody) {
         std::int32_t low = 0;
         if constexpr (Job::sums) low = m[e] != empty_exponent ? m[e] : tile_exponential::of<false>(first[e]).exponent();
-        most = top_[e] - low > most ? top_[e] - low : most;
+        const std::int32_t climb = (Job::sums ? top_[e] : top) - low;
+        most = climb > most ? climb : most;
       }
     }
     return most;
   }
 
-  /// kappa of a channel, given its key.
+  /// Has the frame of a run that is cut, in which so much decays, lie between its first and its last token.
+  __device__ void enter_middle(std::uint64_t counted, const float (&decayed)[own]) {
+    const int first = counted == 0 ? 0 : __ffsll(static_cast<long long>(counted)) - 1;
+#pragma unroll
+    for (int e = 0; e < own; ++e) {
+      const float x = checked(has(e) && counted != 0, [&] { return logit(first, e); });
+      const std::int32_t low = tile_exponential::of<false>(-x).exponent();
+      top_[e] = low + (tile_exponential::of<false>(decayed[e]).exponent() - low) / 2;
+    }
+  }
+
+  /// kappa of a channel, given its key, or the logit that is loaded in the place of it.
   template <bool Plain>
   __device__ float kappa(int i, int e, float key) const {
     if constexpr (recurrence::kappa == kappa_of::key) return key;
-    if constexpr (recurrence::kappa == kappa_of::complement) {
+    if constexpr (recurrence::kappa == kappa_of::complement && Loaded) {
+      return !Plain && Job::bad_logit(key) ? 0.0F : tile_complement(key);
+    } else if constexpr (recurrence::kappa == kappa_of::complement) {
       const int position = first_ + part * rows_of_part + i;
       return counts<Plain>(i, e) ? job_.kappa(at_, at_.line.token(position), channel + e) : 0.0F;
     }
@@ -333,25 +352,33 @@ class channel_weights {
   /// khat, in the place of the keys, and the weights. x: the logits, then the sums of the weights, for a decay the weights.
   template <factors_wanted What, bool Plain>
   __device__ void weigh(float (&x)[rows_of_part][own], const float (&before)[own]) const {
-    std::uint32_t keys[rows_of_part] = {};
-    if constexpr (What.keys && recurrence::kappa == kappa_of::key) {  // before any of them is written
-#pragma unroll
-      for (int i = 0; i < rows_of_part; ++i) keys[i] = *pair_of(to_.keys, i);
-    }
+    // A few are read before any of these is written: there are no registers for more.
+    constexpr bool reads_keys = What.keys && (recurrence::kappa == kappa_of::key || (Job::complement && Loaded));
+    constexpr int ahead = Job::complement ? 2 : 4;
+    std::uint32_t keys[ahead] = {};
 #pragma unroll
     for (int i = 0; i < rows_of_part; ++i) {
-      float weight[own], key[own];
+      if (reads_keys && i % ahead == 0) {
+#pragma unroll
+        for (int n = 0; n < ahead; ++n) keys[n] = *pair_of(to_.keys, i + n);
+      }
+      float weight[own], key[own], before_token[own];
 #pragma unroll
       for (int e = 0; e < own; ++e) {
+        if constexpr (What.weights && Job::complement) {  // that of the token before: without its own decay
+          before_token[e] =
+              i > 0 ? x[i - 1][e] : tile_exponential::of<Plain>(before[e]).template in_frame<Plain>(top_[e]);
+        }
         weight[e] =
             tile_exponential::of<Plain>(Job::sums ? x[i][e] : before[e] + x[i][e]).template in_frame<Plain>(top_[e]);
         x[i][e] = Job::sums && i > 0 ? x[i - 1][e] + weight[e] : weight[e];
         if constexpr (What.keys) {
-          key[e] = weight[e] * kappa<Plain>(i, e, e == 0 ? lower_bfloat16(keys[i]) : upper_bfloat16(keys[i]));
+          const std::uint32_t pair = keys[i % ahead];
+          key[e] = weight[e] * kappa<Plain>(i, e, e == 0 ? lower_bfloat16(pair) : upper_bfloat16(pair));
         }
       }
       if constexpr (What.keys) write<Plain, What.rests_of_keys>(to_.keys, i, key);
-      if constexpr (What.weights) write<Plain>(to_.extra, i, weight);
+      if constexpr (What.weights) write<Plain>(to_.extra, i, Job::complement ? before_token : weight);
     }
   }
 

@@ -11,25 +11,25 @@ namespace detail {
 struct gradient_memory {
   std::int32_t* exponent = nullptr;  // [H, tiles, width]: m before every tile
   float* normaliser = nullptr;       // [H, tiles, width]: Z then, or 1 / Z of the decays before
-  float* reads = nullptr;            // [H, tiles, 64 d]: R / Z in the frame of the tile, or R for a decay
+  float* reads = nullptr;    // [H, tiles, 64 d]: R / Z in the frame of the tile, or R for a decay, [.., 64] of a head
   unsigned* redo = nullptr;  // [items + 1]: lines that climb too far, or hold what is no number; whether any does
   places_of_lines tiles;     // of 64 tokens
   bool known = false;        // m and Z, and which lines are left over, before the walk for the queries
 
-  /// Memory for the lines of a job, `channels` in a tile.
-  template <class Job>
+  /// Memory for the lines of a job, whose tokens have so many R; without Carries what is known before a tile is not kept.
+  template <bool Carries, class Job>
   static gradient_memory of(execution<cuda>::scope& scratch, const Job& job, std::int64_t channels) {
     gradient_memory made;
     made.tiles = places_of_lines::of(job, 64);
     const std::int64_t all = made.tiles.count();
-    made.exponent = scratch.take<std::int32_t>(all * job.width);
-    made.normaliser = scratch.take<float>(all * job.width);
+    made.exponent = scratch.take<std::int32_t>(Carries ? all * job.width : 0);
+    made.normaliser = scratch.take<float>(Carries ? all * job.width : 0);
     made.reads = scratch.take<float>(all * channels * 64);
     made.redo = scratch.take<unsigned>(job.from.items() + 1);
     return made;
   }
 
-  /// What is kept of a line with so many weights, and channels in a tile, from its first tile on.
+  /// What is kept of a line with so many weights, and R of a token, from its first tile on.
   struct of_line {
     std::int32_t* exponent;
     float *normaliser, *reads;

@@ -7,6 +7,7 @@
 #include <lightnet/backend/cuda/walk_preparers.cuh>
 #include <lightnet/backend/cuda/walk_readers.cuh>
 #include <lightnet/backend/cuda/walk_readings.cuh>
+#include <lightnet/backend/cuda/walk_spacers.cuh>
 #include <lightnet/backend/cuda/walk_weighers.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -15,7 +16,8 @@ namespace detail {
 
 /// A walk along the lines on Hopper's matrix units, a block a line and head, or a stretch of one: the copy engine reads
 /// tiles of 64 tokens (operand_maps) or, where it cannot, some warps do (walk_loaders), which make their factors
-/// (walk_weighers, walk_preparers); others multiply, a tile behind (walk_readers, walk_readings). Least traffic a token: every operand read once, every gradient or output written once; a
+/// (walk_weighers, walk_preparers) or work out how far their tokens are apart (walk_spacers); others multiply, a tile behind
+/// (walk_readers, walk_readings). Least traffic a token: every operand read once, every gradient or output written once; a
 /// gradient's R, which is float, besides. Tile: 64 tokens, all channels of the operands, in shared memory; the state in
 /// registers.
 template <walk_for What, class Job, class Outputs, int D>
@@ -45,7 +47,9 @@ __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<Wh
   const int warp = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 32, 0);
   if (warp >= plan::readers / 32) {
     if constexpr (plan::shares_registers) change_registers<plan::registers, plan::feeder_registers>();
-    if constexpr (plan::weighs) {
+    if constexpr (plan::of_heads) {
+      walk_spacers<What, Job, Outputs, D>(part).run();
+    } else if constexpr (plan::weighs) {
       walk_weighers<What, Job, Outputs, D>(part).run();
     } else if constexpr (plan::prepares) {
       walk_preparers<What, Job, Outputs, D>(part).run();
@@ -157,12 +161,20 @@ void run_lines(execution<cuda>& on, execution<cuda>::scope& scratch, const char*
   if constexpr (!Job::position::encodes) run_causal_tiles<true>(on, operation, job, outputs, stretches);
 }
 
+/// Gradients that walks alone take, not pull_tiles: of decays of heads or of tokens, and of keys that are made of decays.
+template <class Recurrence, class Position, class T>
+inline constexpr bool takes_walks_alone = takes_causal_tiles<Recurrence, Position, T>&& Recurrence::normaliser ==
+                                              normaliser_of::weight &&
+                                          (!Recurrence::per_channel || Recurrence::kappa == kappa_of::complement);
+
 /// The gradients of a causal pass, in three walks, or four. Gives the lines that are left over.
 template <class Job, class Gradients>
 const unsigned* walk_gradients(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation,
                                const Job& job, const Gradients& gradients) {
   const auto& from = job.from;
-  gradient_memory kept = gradient_memory::of(scratch, job, from.keys <= 64 && from.values <= 64 ? 64 : 128);
+  constexpr bool of_heads = walk_plan<walk_for::queries, Job, 64>::of_heads;
+  const std::int64_t channels = of_heads ? 1 : from.keys <= 64 && from.values <= 64 ? 64 : 128;
+  gradient_memory kept = gradient_memory::of<!of_heads>(scratch, job, channels);
   kept.known = gradients.accumulate;  // else lines that turn out to be left over are written anew
   check_cuda(operation, "cudaMemsetAsync",
              cudaMemsetAsync(kept.redo, 0, static_cast<std::size_t>(from.items() + 1) * sizeof(unsigned), on.stream()));

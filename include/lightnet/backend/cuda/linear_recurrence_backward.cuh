@@ -176,6 +176,12 @@ void linear_recurrence_backward(execution<cuda>& on, const recurrence_arguments<
                                     : run_pull_tiles(on, scratch, operation, job, gradients);
     }
   }
+  if constexpr (takes_walks_alone<Recurrence, Position, T>) {
+    const auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
+    if (on.takes_hopper() && fits_causal_tiles(job) && !gradients.state && !gradients.final_state) {
+      left_over = walk_gradients(on, scratch, operation, job, gradients);
+    }
+  }
   // The gradient of a decay is made of differences between what queries and keys get. It wants both rounded but once.
   if constexpr (takes_encoding_walks<Recurrence, Position, T> && has_weights_to_pull<Recurrence> &&
                 Recurrence::normaliser == normaliser_of::sum) {

@@ -11,6 +11,8 @@ namespace detail {
 
 /// Frames within one run of rows stay this close, so that nothing overflows: 64 / ln 2.
 inline constexpr std::int32_t widest_run = 92;
+/// And what decays in one, of which the frame is in the middle: a factor that is twice as small as either half is a number yet.
+inline constexpr std::int32_t widest_decays = 124;
 
 /// Logits further from zero are taken for that; log2(e), and what float leaves of it.
 inline constexpr float farthest_logit = 2.9e6F, log2_e = 1.44269504088896340736F,
@@ -61,6 +63,25 @@ __device__ float exponential_in_frame(float x, float frame) {
   float power;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(fmaf(bounded, log2_e_rest, fmaf(bounded, log2_e, -frame))));
   return !Plain && x < -limits<float>::largest ? 0.0F : power;
+}
+
+/// 2^x; smaller than 2^-126 is 0.
+__device__ inline float tile_power_of_two(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// 1 - e^x for x <= 0, by some units in the last place.
+__device__ inline float tile_complement(float x) {
+  // Near zero by its series.
+  float sum = fmaf(x, 1.0F / 7, 1.0F);
+  sum = fmaf(x * (1.0F / 6), sum, 1.0F);
+  sum = fmaf(x * 0.2F, sum, 1.0F);
+  sum = fmaf(x * 0.25F, sum, 1.0F);
+  sum = fmaf(x * (1.0F / 3), sum, 1.0F);
+  sum = fmaf(x * 0.5F, sum, 1.0F);
+  return x > -0.5F ? -x * sum : 1.0F - tile_power_of_two(x * log2_e);
 }
 
 __device__ inline float tile_reciprocal(float x) {

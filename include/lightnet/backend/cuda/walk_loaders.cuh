@@ -24,7 +24,8 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
   __device__ static void look(const part& given) {
     if (threadIdx.x == 0) {
       given.look_for_bulk();
-      if constexpr (plan::keeps) given.shared_.kept = given.kept_.line(given.line_.at, given.job_.width, D);
+      if constexpr (plan::keeps)
+        given.shared_.kept = given.kept_.line(given.line_.at, given.job_.width, plan::terms_of_token);
     }
     static_assert((plan::tiles + 2) * 32 <= plan::threads || What == walk_for::factors);
     given.each_operand([&](int number, const auto& sequence) {
@@ -33,9 +34,9 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
     });
     const auto each_output = [&]<class Sequence>(int number, const Sequence& sequence) {
       if (threadIdx.x != (plan::tiles + number) * 32) return;
-      if constexpr (std::is_same_v<decltype(sequence.token(0, 0, 0)), bfloat16*>) {
-        given.shared_.even_outputs[number] = even_rows<bfloat16>::of(sequence, given.line_.at, D);
-      }
+      using row_of = even_rows<std::remove_pointer_t<decltype(sequence.token(0, 0, 0))>>;
+      const row_of even = row_of::of(sequence, given.line_.at, D);
+      given.shared_.even_outputs[number] = {reinterpret_cast<unsigned char*>(even.first), even.step};
     };
     if constexpr (What == walk_for::outputs || What == walk_for::readings) each_output(0, given.out_.o);
     if constexpr (What == walk_for::values) each_output(0, given.out_.v);
@@ -112,6 +113,8 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
     } else {
       wait_for_copies_but<plan::stages - 2>();
       __syncwarp();
+      // Who does not meet the others at every tile, and left out a round, could take the next one for this.
+      if constexpr (plan::in_bulk && plan::of_heads) shared_.loaded[turn % plan::stages].wait(turn / plan::stages);
     }
   }
   /// Waits until nobody needs the tile of a turn any more, if there is one.

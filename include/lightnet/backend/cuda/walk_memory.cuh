@@ -19,7 +19,7 @@ struct walk_memory {
 
   /// What the weighers say about a tile; the preparers of a sum, how to rescale what it is added to.
   struct message {
-    float rescale[Plan::stored];
+    float rescale[Plan::of_heads ? 1 : Plan::stored];
     std::uint64_t on;
     int start, last, bad_token;
     unsigned rescales;  // whether any of `rescale` is not 1
@@ -29,7 +29,7 @@ struct walk_memory {
   // Tiles begin at multiples of 1024 bytes, and those that every walk has come first.
   static constexpr int encoded = Plan::encodes_k + Plan::encodes_q, rests = Plan::has_rests ? Plan::stages : 0;
   static constexpr bool has_scores = Plan::reads && Plan::weighs,
-                        has_second_scores = has_scores && !Plan::outputs_for_scores;
+                        has_second_scores = has_scores && !Plan::outputs_for_scores && Plan::splits_scores;
   template <bool Used, int Bytes>
   struct alignas(Used ? 1024 : 16) bytes_if {
     unsigned char data[Used ? Bytes : 16];
@@ -44,9 +44,21 @@ struct walk_memory {
   alignas(16) std::uint32_t turns[Plan::joins_halves ? Plan::extra_numbers : 1];  // the packed angles of a tile
   float halves[Plan::joins_halves ? Plan::extra_numbers : 1];                     // of what comes out
   alignas(16) message messages[Plan::stages];
+  /// How far the tokens of a tile are apart, where all channels decay alike: the binary logarithms of what has decayed since
+  /// its beginning, as two floats each, and what weighs the state that a token reads, and what it adds to it.
+  static constexpr int spaced_rows = Plan::spaced ? Plan::rows : 1;
+  struct distances {
+    float2 logs[spaced_rows];
+    float reading[spaced_rows], adding[spaced_rows];
+  };
+  alignas(16) distances apart[Plan::spaced ? Plan::stages : 1];
+  /// The terms of the tokens' gradients by their decays, each of one warp's channels, of a tile and of that before it.
+  static constexpr int term_parts = Plan::sums_terms ? Plan::readers / 32 : 1, term_tiles = Plan::sums_terms ? 2 : 1;
+  alignas(16) float terms[term_tiles][term_parts][spaced_rows];
   float of_parts[Plan::prepares ? Plan::feeders : 1][8];  // what those say that have the same channels
-  float2 of_logits[Plan::weighs ? Plan::feeders : 1], of_weights[Plan::weighs ? Plan::feeders : 1];
-  std::uint32_t first_logits[Plan::weighs && !Plan::backwards ? Plan::feeders : 1];
+  static constexpr bool weighs_channels = Plan::weighs && !Plan::of_heads;
+  float2 of_logits[weighs_channels ? Plan::feeders : 1], of_weights[weighs_channels ? Plan::feeders : 1];
+  std::uint32_t first_logits[weighs_channels && !Plan::backwards ? Plan::feeders : 1];
   // Of a tile, and the threads that say so: its operands are there, and their factors, if any (feeders); nobody needs it
   // any more, its place can be loaded (readers).
   counting_barrier full[Plan::stages], emptied[Plan::stages];
@@ -55,8 +67,8 @@ struct walk_memory {
   // What all threads need now and then lies here, not in registers of theirs.
   walked_line line;
   even_rows<const bfloat16> even[Plan::tiles];  // of the operands
-  even_rows<bfloat16> even_outputs[2];
-  int bad_column[D];  // the position from which a column is NaN
+  even_rows<unsigned char> even_outputs[2];     // of whatever type these are
+  int bad_column[D];                            // the position from which a column is NaN
   int bad_token, wide_run, run_end;
   unsigned bad_values;  // whether any column is bad
   // The tiles of this line that the copy engine loads: of turns [first, last), the first token of turn 0, and how far that of
@@ -87,10 +99,12 @@ struct walk_memory {
   }
 
   // The number of an operand.
-  static constexpr int k_at = 0, v_at = Plan::has_k, q_at = v_at + Plan::loads_v, incoming_at = q_at + Plan::loads_q;
+  static constexpr int k_at = 0, v_at = Plan::has_k, q_at = v_at + Plan::loads_v, incoming_at = q_at + Plan::loads_q,
+                       logits_at = Plan::loads_logits ? incoming_at + Plan::loads_incoming : k_at;
   __device__ tile k(int stage) { return {operands[stage][k_at]}; }
   __device__ tile v(int stage) { return {operands[stage][v_at]}; }
   __device__ tile q(int stage) { return {operands[stage][q_at]}; }
+  __device__ tile logits(int stage) { return {operands[stage][logits_at]}; }
   __device__ tile incoming(int stage) { return {operands[stage][incoming_at]}; }
   /// Where an encoding puts what goes with the sines, of one tile; what goes with the cosines takes the place of the factors.
   __device__ tile sines_of_k() { return {sines[0].data}; }
@@ -124,14 +138,23 @@ struct walk_part {
   const walked_line& line_;
   memory& shared_;
 
+  /// The keys, or what they are made of.
+  LIGHTNET_HOST_DEVICE static const auto& keys_of(const Job& job) {
+    if constexpr (plan::logits_are_keys) {
+      return job.from.logits;
+    } else {
+      return job.from.k;
+    }
+  }
   /// Calls body(number, sequence) for every operand that is loaded; body is the host's or the device's, as the caller is.
 #pragma nv_exec_check_disable
   template <class Body>
   LIGHTNET_HOST_DEVICE static void each_operand(const Job& job, const Outputs& out, const Body& body) {
-    if constexpr (plan::loads_k) body(memory::k_at, job.from.k);
+    if constexpr (plan::loads_k) body(memory::k_at, keys_of(job));
     if constexpr (plan::loads_v) body(memory::v_at, job.from.v);
     if constexpr (plan::loads_q) body(memory::q_at, job.from.q);
     if constexpr (plan::loads_incoming) body(memory::incoming_at, out.o);
+    if constexpr (plan::loads_logits) body(memory::logits_at, job.from.logits);
   }
   template <class Body>
   __device__ __forceinline__ void each_operand(const Body& body) const {

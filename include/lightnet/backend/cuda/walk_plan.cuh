@@ -42,6 +42,12 @@ struct walk_plan {
   static constexpr bool reads = multiplies && !adds_up;  // there is a y
   static constexpr bool keyed = Job::recurrence::kappa == kappa_of::key;
   static constexpr bool encodes = Job::position::encodes;
+  /// All channels of a token decay alike: tiles are multiplied as they are, and what comes out is weighed (walk_spacers).
+  static constexpr bool of_heads = weighs && Job::decays && !Job::per_channel && !encodes;
+  static constexpr bool spaced = of_heads && Job::recurrence::logits != logits_from::none;
+  /// Each token's queries or keys are multiplied with their gradients, for that of its decay.
+  static constexpr bool sums_terms = spaced && (What == walk_for::queries || What == walk_for::keys);
+  static constexpr int terms_of_token = of_heads ? 1 : D;  // R, which the walk for the keys is given
   /// The channels of khat, of qhat and of the state: with an encoding, those of the cosines and then those of the sines.
   static constexpr int stored = encodes ? 2 * D : D;
   static_assert(!encodes || D == 64);
@@ -52,29 +58,42 @@ struct walk_plan {
       encodes && (What == walk_for::outputs || What == walk_for::readings || What == walk_for::keys ||
                   What == walk_for::values || What == walk_for::incoming_sums);
 
-  static constexpr bool loads_k = weighs ? keyed || Job::tied : prepares;
+  /// X is read in two parts of bfloat16, as it is not to be rounded: differences are made of what comes out.
+  static constexpr bool splits_state = (What == walk_for::queries || What == walk_for::keys) && (!of_heads || spaced);
+  /// And scores, too; of tokens whose channels decay alike, where nothing else is rounded within a tile, for such differences
+  /// alone.
+  static constexpr bool splits_scores = !of_heads || sums_terms;
+  static constexpr bool loads_k = of_heads ? What != walk_for::factors && (What != walk_for::keys || sums_terms)
+                                  : weighs ? keyed || Job::tied || (Job::complement && !encodes)
+                                           : prepares;
+  /// Decays of channels are loaded, too; of keys that are made of them in the place of these.
+  static constexpr bool loads_logits = weighs && !encodes && Job::per_channel && keyed &&
+                                       Job::recurrence::logits == logits_from::tokens && (D == 128 || !splits_state);
+  static constexpr bool logits_are_keys = weighs && !encodes && Job::complement;
+  static constexpr bool has_logits = loads_logits || logits_are_keys || Job::tied;  // in a tile
   static constexpr bool loads_v = weighs ? What != walk_for::values : prepares;
-  static constexpr bool loads_q = weighs ? reads : What == walk_for::readings || What == walk_for::incoming_sums;
+  static constexpr bool loads_q = of_heads ? reads && (What != walk_for::queries || sums_terms)
+                                  : weighs ? reads
+                                           : What == walk_for::readings || What == walk_for::incoming_sums;
   static constexpr bool loads_incoming =
       weighs ? reads && What != walk_for::outputs : What == walk_for::incoming_sums || What == walk_for::query_readings;
   /// The copy engine loads tiles where it can: those whose factors are sums of what came before.
   static constexpr bool in_bulk = multiplies && (weighs || What == walk_for::sums);
   static constexpr bool cleans_values = loads_v && !goes_back;  // a gradient has no lines that are bad
-  static constexpr bool has_extra = What == walk_for::queries || (What == walk_for::keys && keyed);
+  static constexpr bool has_weights = What == walk_for::keys && (keyed || Job::complement);
+  static constexpr bool has_extra = !of_heads && (What == walk_for::queries || has_weights);
   /// X is [channels of the key, of the value], not its transpose: what scales a channel scales a row.
   static constexpr bool scales_rows =
       What == walk_for::queries || What == walk_for::keys || What == walk_for::query_readings;
   /// Outputs are made ready where scores lie, so that two blocks have the memory they need, or one.
   static constexpr bool outputs_for_scores = encodes || What == walk_for::queries || What == walk_for::keys;
-  /// X is read in two parts of bfloat16, as it is not to be rounded: differences are made of what comes out.
-  static constexpr bool splits_state = What == walk_for::queries || What == walk_for::keys;
   static constexpr factors_wanted factors{
       .keys = multiplies && !(What == walk_for::keys && keyed),
       .queries = reads,
       .rests_of_keys = encodes && What == walk_for::queries,
       .rests_of_queries = encodes && What == walk_for::keys,
       .inverses = What == walk_for::queries,
-      .weights = What == walk_for::keys && keyed,
+      .weights = has_weights,
   };
 
   /// Factors that are encoded come with their rests, so that they are rounded once: differences are made of what comes out.
@@ -88,29 +107,32 @@ struct walk_plan {
   static constexpr int rows = 64, groups = rows_of_x / 64;
   static constexpr int readers = multiplies ? groups * 128 : 0, feeders = weighs || prepares ? 2 * D : D;
   static constexpr int threads = readers + feeders;
-  static constexpr bool has_k = weighs || loads_k;
-  static constexpr int tiles = has_k + loads_v + loads_q + loads_incoming;
-  static constexpr int operands = loads_k + loads_v + loads_q + loads_incoming;  // that are loaded
+  static constexpr bool has_k = (weighs && !of_heads) || loads_k;
+  static constexpr int tiles = has_k + loads_v + loads_q + loads_incoming + loads_logits;
+  static constexpr int operands = loads_k + loads_v + loads_q + loads_incoming + loads_logits;  // that are loaded
   static constexpr bool halves_memory = D == 64 && splits_state && !encodes;
-  static constexpr int stages = has_extra || halves_memory ? 2 : 3;  // tiles that are there or on their way
+  static constexpr int stages =
+      has_extra || halves_memory || (loads_logits && !adds_up) ? 2 : 3;  // tiles that are there or on their way
   /// Places for what goes with a tile: with one, the next tile's has to wait until nobody needs it any more.
-  static constexpr int extras = halves_memory ? 1 : stages;
-  static constexpr int blocks_of_processor = halves_memory || (D == 64 && tiles <= 3 && !(joins_halves && prepares)) ||
-                                                     What == walk_for::readings || What == walk_for::query_readings ||
-                                                     !multiplies
-                                                 ? 2
-                                                 : 1;
+  static constexpr int extras = halves_memory || loads_logits ? 1 : stages;
+  static constexpr int blocks_of_processor =
+      halves_memory || (D == 64 && tiles - loads_logits <= 3 && !(joins_halves && prepares)) ||
+              What == walk_for::readings || What == walk_for::query_readings || !multiplies
+          ? 2
+          : 1;
   // Registers of a thread: as many at first for all, then readers take some of the feeders', by groups of four warps.
   static constexpr int registers = 65536 / (blocks_of_processor * threads) / 8 * 8;
   static constexpr bool shares_registers = multiplies && blocks_of_processor * threads >= 512 && feeders % 128 == 0;
-  static constexpr int feeder_registers = weighs      ? stored == 64       ? 112
-                                                        : encodes && reads ? 88
-                                                                           : 96
+  static constexpr int feeder_registers = of_heads    ? D == 64 ? 64 : 72
+                                          : weighs    ? stored == 64                                   ? 112
+                                                        : (encodes && reads) || (keyed && has_weights) ? 88
+                                                                                                       : 96
                                           : !prepares ? 48
                                           : D == 64   ? 136
                                                       : 96;
   static constexpr int reader_registers = weighs ? 256 - feeder_registers : !prepares ? 96 : D == 64 ? 112 : 152;
   static_assert(!shares_registers || readers * reader_registers + feeders * feeder_registers <= threads * registers);
+  static_assert(!of_heads || shares_registers || !multiplies);
   static constexpr int extra_stride = D + 4;  // so that lanes of four tokens meet in no bank
   /// Numbers of a tile, one for each token and channel.
   static constexpr int extra_numbers = rows * extra_stride;

@@ -3,6 +3,8 @@
 
 #include <lightnet/backend/cuda/walk_state.cuh>
 
+#include <concepts>
+
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
@@ -16,6 +18,11 @@ namespace detail {
 /// and, with R = qhat * dqhat and A = khat * dkhat, the gradients of the logits: A_t - w_t sum_{u >= t} R_u / Z_u or, for
 /// a decay, sum_{u >= t} (R_u - A_u). Operands are rounded to bfloat16, sums are float. The scores are read in two parts of
 /// bfloat16, and X, where such differences are made of what comes out: most of the error would be theirs.
+///
+/// Where all channels of a token decay alike, khat = k and qhat = q, and how far tokens are apart comes in afterwards (see
+/// walk_spacers): with d_ts what decays from s to t, d_t0 and d_Tt from the tile's beginning to t, and from t to its end,
+///   y^T_t = d_t0 X read^T_t + column^T (d_ts tri(read in^T))^T,   X <- d_T0 X + sum_s d_Ts column^T_s in_s,
+/// backwards with both ends exchanged.
 template <walk_for What, class Job, class Outputs, int D>
 class walk_readers : walk_state<What, Job, Outputs, D> {
  public:
@@ -51,7 +58,9 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         shared_.full[stage].wait(turn / plan::stages);
       }
       const auto said = [&]() -> const message& { return shared_.messages[stage]; };
-      if (uniform(said().rescales != 0)) rescale(said());
+      if constexpr (!plan::of_heads) {
+        if (uniform(said().rescales != 0)) rescale(said());
+      }
       if (uniform(said().ends)) break;
       const bool again = plan::forward_call && uniform(said().again);
       const auto let_go = [&] {
@@ -67,8 +76,16 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
       }
       if constexpr (plan::reads) {
         float y[32];
-        if constexpr (What == walk_for::keys) ask_for_reads(part::first_of(turn) / rows - 1);
-        const bool bad = multiply(stage, part::first_of(turn), y);
+        if constexpr (What == walk_for::keys && !plan::of_heads) ask_for_reads(part::first_of(turn) / rows - 1);
+        if constexpr (What == walk_for::outputs && sums_passes) {
+          if (out_.accumulate) rows_.ask_for_rows(0, part::first_of(turn));
+        }
+        bool bad;
+        if constexpr (plan::of_heads) {
+          bad = multiply_as_they_are(stage, part::first_of(turn), y);
+        } else {
+          bad = multiply(stage, part::first_of(turn), y);
+        }
         if constexpr (plan::keeps) {  // worked out anew, for lack of registers
           turn = anew(turn);
           stage = turn % plan::stages;
@@ -85,14 +102,19 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         // What a store needs of the tile is read before the weighers get it back.
         const bool early = What == walk_for::values || (What == walk_for::outputs && !run.odd);
         if (early) let_go();
-        write(stage, run, y);
+        write(stage, turn, run, y);
         if (!early) let_go();
         if (bad) memory::reading().meet();  // before anybody looks for more
       } else {
         base::clean_values_and_meet(column(stage), part::first_of(turn));
         keep_state();
-        begin_products();
-        base::add_to_state(column(stage), first_column(), in(stage), in_sines());
+        if constexpr (plan::of_heads) {
+          decay_state(stage);
+          add_tile(stage);
+        } else {
+          begin_products();
+          base::add_to_state(column(stage), first_column(), in(stage), in_sines());
+        }
         commit_products();
         wait_for_products<0>();
         keep_state();
@@ -111,6 +133,11 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
   }
 
  private:
+  /// Outputs may be sums of several passes, which are float until the last.
+  static constexpr bool sums_passes = requires(const Outputs& out) {
+    { out.o.token(0, 0, 0) } -> std::same_as<float*>;
+  };
+
   __device__ tile in(int stage) const {
     if constexpr (What == walk_for::queries) return shared_.v(stage);
     if constexpr (What == walk_for::keys) return shared_.incoming(stage);
@@ -269,14 +296,222 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     return bad;
   }
 
+  // --- The same for tiles whose channels decay alike
+
+  /// X as it decays over a tile.
+  __device__ __forceinline__ void decay_state(int stage) {
+    if constexpr (plan::spaced) {
+      const float by = shared_.messages[stage].rescale[0];
+      each_register([&](float& x, int, int) { x *= by; });
+    }
+  }
+  /// X += column^T in of a tile, whose tokens are weighed by how far they are from where X is next.
+  __device__ __forceinline__ void add_tile(int stage) {
+    if constexpr (!plan::spaced) {
+      begin_products();
+      base::add_to_state(column(stage), first_column(), in(stage), in_sines());
+    } else {
+      std::uint32_t scaled[rows / 16][4];
+#pragma unroll
+      for (int s = 0; s < rows; s += 16) {
+        const four_pairs all = pairs_of(column(stage), s);
+        const pairs_of_tokens by = tokens_of(shared_.apart[stage].adding, s);
+#pragma unroll
+        for (int n = 0; n < 8; n += 2) scaled[s / 16][n / 2] = pack_bfloat16(all[n] * by[n], all[n + 1] * by[n + 1]);
+      }
+      begin_products();
+#pragma unroll
+      for (int s = 0; s < rows; s += 16) {
+        if constexpr (D == 128) {
+          multiply_add_group(state_, scaled[s / 16], in(stage).along_rows_of_panels(s));
+        } else {
+          multiply_add_group(state_[0], scaled[s / 16], in(stage).along_rows(s, 0));
+        }
+      }
+    }
+  }
+
+  /// What this thread's tokens of the 16 from t on have, as y has these.
+  struct pairs_of_tokens {
+    float2 first, second;
+    __device__ float operator[](int n) const {
+      const float2& pair = n < 4 ? first : second;
+      return n % 2 == 0 ? pair.x : pair.y;
+    }
+  };
+  __device__ pairs_of_tokens tokens_of(const float* numbers, int t) const {
+    const auto* const own = reinterpret_cast<const float2*>(numbers + t + base::lane() % 4 * 2);
+    return {own[0], own[4]};
+  }
+
+  /// y^T of a tile that begins at a position, and X after it. Whether any column of v is bad.
+  __device__ __forceinline__ bool multiply_as_they_are(int stage, int first, float (&y)[32]) {
+    if constexpr (plan::cleans_values) base::clean_values(column(stage), first);
+    const tile reads = read(stage), columns_of = column(stage), scores{shared_.scores.data},
+               rest_of_scores{shared_.rest_of_scores()};
+    constexpr int columns = rows / plan::groups;                       // of the scores, which the groups share
+    if constexpr (plan::outputs_for_scores) memory::reading().meet();  // outputs of the last tile are stored
+    typename base::packed_state x;
+    pack_state(x);
+    float p[columns / 2];
+    clear(p);
+    clear(y);
+    begin_products();
+#pragma unroll
+    for (int i = 0; i < D; i += 16) {
+      multiply_add_group(p, reads.along_columns(0, i), in(stage).along_columns(group_ * columns, i));
+    }
+    commit_products();
+    base::multiply_state(x, reads, reads, y);
+    commit_products();
+    wait_for_products<1>();
+    keep_order(p);
+    store_scores(stage, p);
+    wait_for_products<0>();
+    keep_order(y);
+    if constexpr (plan::splits_state) {
+      pack_rest(x);
+      begin_products();
+      base::multiply_state(x, reads, reads, y);
+      commit_products();
+      wait_for_products<0>();
+      keep_order(y);
+    }
+    if constexpr (plan::spaced) weigh_readings(stage, y);
+    decay_state(stage);
+    publish_to_products();
+    memory::reading().meet();
+    keep_state();
+    begin_products();
+#pragma unroll
+    for (int s = 0; s < rows; s += 16) {
+      if constexpr (plan::splits_scores) {
+        multiply_add_group(y, columns_of.along_rows(s, first_column()), rest_of_scores.along_columns(0, s));
+      }
+      multiply_add_group(y, columns_of.along_rows(s, first_column()), scores.along_columns(0, s));
+    }
+    commit_products();
+    add_tile(stage);
+    commit_products();
+    const bool bad = plan::cleans_values && uniform(shared_.bad_values != 0);
+    wait_for_products<0>();
+    keep_order(y);
+    keep_state();
+    memory::reading().meet();  // nobody reads the scores any more, nor the operands
+    return bad;
+  }
+
+  /// Weighs scores by how far tokens are apart, and leaves out what `tri` does, by selection.
+  template <int Count>
+  __device__ __forceinline__ void store_scores(int stage, const float (&p)[Count]) const {
+    const tile scores{shared_.scores.data}, rest_of_scores{shared_.rest_of_scores()};
+    const int thread = anew(thread_), lane = thread % 32, t_of_warp = thread / 32 * 16;
+    const float2* const logs = shared_.apart[plan::spaced ? stage : 0].logs;
+    float2 of_rows[2] = {};
+    if constexpr (plan::spaced) {
+      of_rows[0] = logs[t_of_warp + lane / 4];
+      of_rows[1] = logs[t_of_warp + lane / 4 + 8];
+    }
+#pragma unroll
+    for (int n = 0; n < Count; n += 8) {
+      const int s_of_warp = group_ * Count * 2 + n * 2;
+      std::uint32_t packed[4], rest[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int t = t_of_warp + i % 2 * 8 + lane / 4, s = s_of_warp + i / 2 * 8 + lane % 4 * 2;
+        float both[2] = {p[n + 2 * i], p[n + 2 * i + 1]};
+        if constexpr (plan::spaced) {
+          const float4 of_columns = *reinterpret_cast<const float4*>(logs + s);
+          const float2 of_row = of_rows[i % 2];
+          const float apart[2] = {(of_row.x - of_columns.x) + (of_row.y - of_columns.y),
+                                  (of_row.x - of_columns.z) + (of_row.y - of_columns.w)};
+#pragma unroll
+          for (int e = 0; e < 2; ++e) both[e] *= tile_power_of_two(plan::backwards ? -apart[e] : apart[e]);
+        }
+#pragma unroll
+        for (int e = 0; e < 2; ++e) both[e] = (plan::backwards ? s + e >= t : s + e <= t) ? both[e] : 0.0F;
+        packed[i] = pack_bfloat16(both[0], both[1]);
+        if constexpr (plan::splits_scores) {
+          rest[i] = pack_bfloat16(both[0] - lower_bfloat16(packed[i]), both[1] - upper_bfloat16(packed[i]));
+        }
+      }
+      const int row = t_of_warp + lane / 8 % 2 * 8 + lane % 8, column = s_of_warp + lane / 16 * 8;
+      store_matrices(scores.part(row, column), packed);
+      if constexpr (plan::splits_scores) store_matrices(rest_of_scores.part(row, column), rest);
+    }
+  }
+
+  /// What was read of X, as much of it as is left at each token. R, or A, begins with how much larger it is where a query, or
+  /// key, is rounded as it is in the sum X of the other walk: then both are made of the same products, and cancel.
+  __device__ __forceinline__ void weigh_readings(int stage, float (&y)[32]) {
+#pragma unroll
+    for (int t = 0; t < rows; t += 16) {
+      const pairs_of_tokens by = tokens_of(shared_.apart[stage].reading, t);
+      four_pairs own;
+      if constexpr (plan::sums_terms) own = pairs_of(own_of_terms(stage), t);
+#pragma unroll
+      for (int n = 0; n < 8; n += 2) {
+        float* const read = y + t / 2 + n;
+        if constexpr (plan::sums_terms) {
+          float* const terms = terms_ + t / 4 + n / 4 * 2;
+          const float exact[2] = {own[n] * by[n], own[n + 1] * by[n + 1]};
+          const std::uint32_t rounded = pack_bfloat16(exact[0], exact[1]);
+          const float more[2] = {(lower_bfloat16(rounded) - exact[0]) * read[0],
+                                 (upper_bfloat16(rounded) - exact[1]) * read[1]};
+#pragma unroll
+          for (int e = 0; e < 2; ++e) terms[e] = n / 2 % 2 == 0 ? more[e] : terms[e] + more[e];
+        }
+        read[0] *= by[n];
+        read[1] *= by[n + 1];
+      }
+    }
+  }
+  /// What comes out is multiplied with, for R or A.
+  __device__ tile own_of_terms(int stage) const {
+    return What == walk_for::queries ? shared_.q(stage) : shared_.k(stage);
+  }
+  /// The sums R, or A, over the channels of this warp, to where all can read them.
+  __device__ __forceinline__ void sum_terms(int stage, int turn, const float (&y)[32]) {
+#pragma unroll
+    for (int t = 0; t < rows; t += 16) {
+      const four_pairs own = pairs_of(own_of_terms(stage), t);
+#pragma unroll
+      for (int n = 0; n < 8; ++n) {
+        float& term = terms_[t / 4 + n / 4 * 2 + n % 2];
+        term = fmaf(own[n], y[t / 2 + n], term);
+      }
+    }
+    // Of the eight lanes that have the same tokens, each is left with two of these.
+    const int lane = base::lane();
+    const auto halve = [&]<int Half>() {
+      const bool upper = (lane & Half * 2) != 0;
+#pragma unroll
+      for (int i = 0; i < Half; ++i) {
+        const float other = __shfl_xor_sync(~0U, upper ? terms_[i] : terms_[i + Half], Half * 2);
+        terms_[i] = (upper ? terms_[i + Half] : terms_[i]) + other;
+      }
+    };
+    halve.template operator()<8>();
+    halve.template operator()<4>();
+    halve.template operator()<2>();
+    const int first = lane / 16 * 8 + lane / 8 % 2 * 4 + lane / 4 % 2 * 2;
+    auto* const to = shared_.terms[turn % 2][group_ * 4 + anew(thread_) / 32] + first * 4 + lane % 4 * 2;
+    *reinterpret_cast<float2*>(to) = float2{terms_[0], terms_[1]};
+  }
+
   // --- What comes out, as walk_rows has it
 
-  __device__ void write(int stage, const run_of_rows& run, float (&y)[32]) {
+  __device__ void write(int stage, int turn, const run_of_rows& run, float (&y)[32]) {
     if constexpr (plan::joins_halves) {
       if (!base::template join_halves<true>(y)) return;
     }
+    if constexpr (plan::sums_terms) sum_terms(stage, turn, y);
     if constexpr (What == walk_for::outputs) {
       rows_.store(out_.o, 0, job_.from.values, run, y, run.odd, out_.accumulate);
+    } else if constexpr (plan::of_heads && What == walk_for::queries) {
+      rows_.store(out_.q, 0, job_.from.keys, run, y, false, out_.accumulate);
+    } else if constexpr (plan::of_heads && What == walk_for::keys) {
+      rows_.store(out_.k, 0, job_.from.keys, run, y, false, out_.accumulate);
     } else if constexpr (What == walk_for::values) {
       rows_.store(out_.v, 0, job_.from.values, run, y, false, out_.accumulate);
     } else if constexpr (What == walk_for::queries) {
@@ -327,14 +562,14 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
 
   __device__ void write_keys(int stage, const run_of_rows& run, float (&y)[32]) {
     if constexpr (!fetches_early) fetch_reads(run.first / rows);
-    const float* const weights = plan::keyed ? extra_of(stage) : nullptr;
+    const float* const weights = plan::has_weights ? extra_of(stage) : nullptr;
     float dkappa[plan::keyed ? 32 : 1];
     float sum[2] = {};
     // From the last tokens to the first: the sums of R, or of R - A.
 #pragma unroll
     for (int t = rows - 16; t >= 0; t -= 16) {
       const four_pairs key = pairs_of(shared_.k(stage), t);
-      float term[8], own[8], weight[8], both[4], after[4];
+      float term[8], own[8], weight[8], from_key[8], both[4], after[4];
 #pragma unroll
       for (int n = 0; n < 8; ++n) {
         const float4 r = reads_[t / 8 + n / 4];
@@ -346,6 +581,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
           dkappa[t / 2 + n] = weight[n] * dkhat;
           khat = lower_bfloat16(pack_bfloat16(khat * weight[n], 0.0F));  // as the other products had it
         }
+        if constexpr (Job::complement) from_key[n] = weights[in_extra(t, n)] * dkhat;  // of 1 - a
         own[n] = khat * dkhat;
         term[n] = (n % 4 == 0 ? r.x : n % 4 == 1 ? r.y : n % 4 == 2 ? r.z : r.w) - (Job::sums ? 0.0F : own[n]);
       }
@@ -364,6 +600,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
             gradient = own[2 * i + e] - weight[2 * i + e] * (later_[side] + until[e]);
           } else {
             gradient = static_cast<float>(later_sum_[side] + static_cast<double>(until[e]));
+            if constexpr (Job::complement) gradient -= from_key[2 * i + e];
           }
         }
       }
@@ -407,10 +644,11 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     for (int n = 0; n < rows / 8; ++n) reads_[n] = terms[n * next_reads];
   }
 
-  float4 reads_[What == walk_for::keys ? rows / 8 : 1];
+  float4 reads_[What == walk_for::keys && !plan::of_heads ? rows / 8 : 1];
   // Of both rows: what later tokens owe the normaliser, in the frame of the tile; of a decay, the sum of R - A so far.
   float later_[2] = {};
   double later_sum_[2] = {};
+  float terms_[plan::sums_terms ? rows / 4 : 1];  // of this thread's tokens, R or A
 };
 
 }  // namespace detail

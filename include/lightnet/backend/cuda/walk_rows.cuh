@@ -46,6 +46,9 @@ class walk_rows {
       store_rows(sequence, number, channels, run, y, poisoned, accumulate);
     } else {
       const int thread = anew(thread_), lane = thread % 32, row = group_ * 64 + thread / 32 * 16 + lane / 4;
+      if constexpr (std::is_same_v<U, float>) {
+        if (shared_.even_outputs[number] && !run.odd) return store_even(number, run.first, row, y, accumulate);
+      }
 #pragma unroll
       for (int n = 0; n < 32; ++n) {
         const int r = n / 4 * 8 + lane % 4 * 2 + n % 2, column = row + n / 2 % 2 * 8;
@@ -56,6 +59,17 @@ class walk_rows {
     }
   }
 
+  /// Has rows of float that are added to brought nearer, before what is added is known: by all that multiply.
+  __device__ void ask_for_rows(int number, int first) const {
+    const even_rows<unsigned char> even = shared_.even_outputs[number];
+    if (!even) return;
+    constexpr int line = 128, lines = D * static_cast<int>(sizeof(float)) / line;
+    for (int n = group_ * 128 + anew(thread_); n < rows * lines; n += Plan::readers) {
+      const int position = first + n / lines;
+      if (position < line_.length) prefetch_line(even.row(position) + n % lines * line);
+    }
+  }
+
  private:
   /// The sums of eight numbers and eight others.
   __device__ static uint4 sum_of(const uint4& a, const uint4& b) {
@@ -63,6 +77,25 @@ class walk_rows {
       return pack_bfloat16(lower_bfloat16(x) + lower_bfloat16(y), upper_bfloat16(x) + upper_bfloat16(y));
     };
     return {pair(a.x, b.x), pair(a.y, b.y), pair(a.z, b.z), pair(a.w, b.w)};
+  }
+
+  /// Writes whole rows of float, 32 bytes of them at a time.
+  __device__ void store_even(int number, int first, int row, const float (&y)[32], bool accumulate) const {
+    const even_rows<unsigned char> even = shared_.even_outputs[number];
+    constexpr int together = 16;  // numbers that are read before any is written
+#pragma unroll
+    for (int half = 0; half < 32; half += together) {
+      float before[together] = {};
+      const auto each = [&](const auto& body) {
+#pragma unroll
+        for (int n = 0; n < together; ++n) {
+          const int r = (half + n) / 4 * 8 + anew(thread_) % 4 * 2 + n % 2;
+          body(n, reinterpret_cast<float*>(even.row(first + r))[row + n / 2 % 2 * 8]);
+        }
+      };
+      if (accumulate) each([&](int n, const float& from) { before[n] = from; });
+      each([&](int n, float& to) { to = before[n] + y[half + n]; });
+    }
   }
 
   template <class U>
@@ -91,11 +124,11 @@ class walk_rows {
     }
     memory::group(group_).meet();
     const int c = thread % 8 * 8, first_column = group_ * 64 + c;
-    const even_rows<bfloat16> even = shared_.even_outputs[number];
+    const even_rows<unsigned char> even = shared_.even_outputs[number];
     if (even && !run.odd) {
 #pragma unroll
       for (int r = thread / 8; r < rows; r += 16) {
-        bfloat16* const at = even.row(run.first + r) + first_column;
+        bfloat16* const at = reinterpret_cast<bfloat16*>(even.row(run.first + r)) + first_column;
         uint4 x = *reinterpret_cast<const uint4*>(to.part(r, c));
         if (accumulate) x = sum_of(x, *reinterpret_cast<const uint4*>(at));
         *reinterpret_cast<uint4*>(at) = x;

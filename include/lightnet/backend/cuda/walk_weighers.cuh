@@ -19,14 +19,15 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
   using typename part::plan, typename part::memory, typename part::tile, typename part::message;
   using part::rows, part::job_, part::out_, part::kept_, part::line_, part::shared_;
   using base::thread_;
+  using weights_type = channel_weights<Job, plan::has_logits>;
 
   __device__ explicit walk_weighers(const part& given) : base{given} {}
 
   __device__ void run() {
     constexpr int stages = plan::stages, ahead = stages - 1;
     for (int turn = 0; turn < ahead; ++turn) base::load_ahead(turn, [] {});
-    channel_weights<Job> weights(job_, line_.at, thread_, shared_.between_parts(), &shared_.bad_token,
-                                 What != walk_for::totals);
+    weights_type weights(job_, line_.at, thread_, shared_.between_parts(), &shared_.bad_token,
+                         What != walk_for::totals);
     if constexpr (plan::keeps) {
       if (!finds_out()) read_carried(weights, 0);
     }
@@ -52,7 +53,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
 
  private:
   /// A tile, of which this warp's copies are there: its factors, and word to the readers.
-  __device__ void weigh(channel_weights<Job>& weights, int turn) {
+  __device__ void weigh(weights_type& weights, int turn) {
     const int stage = turn % plan::stages, first = part::first_of(turn);
     const int count = part::count_of(first);
     const std::uint64_t on = part::tokens_on(first);
@@ -79,7 +80,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
     for (int start = 0, last = 0; start < count; start = last + 1) {
       if (start > 0) {  // the keys and queries once more
         shared_.again.wait(runs_again_++);
-        if constexpr (plan::loads_k) load_again(job_.from.k, shared_.k(stage));
+        if constexpr (plan::loads_k) load_again(part::keys_of(job_), shared_.k(stage));
         if constexpr (plan::loads_q) load_again(job_.from.q, shared_.q(stage));
       }
       last = count - 1;
@@ -90,8 +91,8 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
                                                       : watched_by::itself;
         const std::uint64_t counted = on & ~std::uint64_t{0} >> (63 - last) & ~std::uint64_t{0} << start;
         const bool narrow = weights.template enter<plan::factors, watched>(
-            {shared_.k(stage), shared_.q(stage), shared_.rest(stage), shared_.extra(stage)}, first, counted, cut, by,
-            [&] {
+            {shared_.k(stage), shared_.q(stage), shared_.rest(stage), shared_.extra(stage), shared_.logits(stage)},
+            first, counted, cut, by, [&] {
               if constexpr (plan::extras == 1) base::wait_until_emptied(turn - 1);
             });
         if constexpr (!plan::forward_call && !plan::backwards) {  // a gradient leaves such lines to others
@@ -99,7 +100,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
           if (finds_out() && (!narrow || bad)) part::leave_to_others();
         }
         if (!plan::forward_call || narrow) break;
-        if constexpr (plan::loads_k) load_again(job_.from.k, shared_.k(stage));
+        if constexpr (plan::loads_k) load_again(part::keys_of(job_), shared_.k(stage));
         if (thread_ == 0) shared_.run_end = count;
         memory::feeding().meet();
         atomicMin(&shared_.run_end, weights.first_wide(start, count, counted));
@@ -125,7 +126,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
   }
 
   /// What takes the state to the frame of a tile.
-  __device__ static void send_rescale(message& to, const channel_weights<Job>& weights, const float (&by)[2]) {
+  __device__ static void send_rescale(message& to, const weights_type& weights, const float (&by)[2]) {
     if (weights.part != 0) return;
 #pragma unroll
     for (int half = 0; half < plan::stored; half += D) {
@@ -138,7 +139,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
   __device__ bool finds_out() const { return What == walk_for::factors || (What == walk_for::queries && !kept_.known); }
   /// Calls body(e, m, Z or 1 / Z of a decay) for where these are kept, of a tile, for the weights of this thread.
   template <class Body>
-  __device__ void each_carried(const channel_weights<Job>& weights, int index, const Body& body) const {
+  __device__ void each_carried(const weights_type& weights, int index, const Body& body) const {
     const std::int64_t first = static_cast<std::int64_t>(index) * job_.width + (Job::per_channel ? weights.channel : 0);
     std::int32_t* const exponent = shared_.kept.exponent + first;
     float* const factor = shared_.kept.normaliser + first;
@@ -149,7 +150,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
       body(e, exponent[w], factor[w]);
     }
   }
-  __device__ void keep_carried(const channel_weights<Job>& weights, int index) const {
+  __device__ void keep_carried(const weights_type& weights, int index) const {
     if (weights.part != 0) return;
     each_carried(weights, index, [&](int e, std::int32_t& exponent, float& factor) {
       exponent = weights.m[e];
@@ -157,15 +158,15 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
     });
   }
   /// Takes what is carried to a tile.
-  __device__ void carry(channel_weights<Job>& weights) const {
+  __device__ void carry(weights_type& weights) const {
 #pragma unroll
-    for (int e = 0; e < channel_weights<Job>::own; ++e) {
+    for (int e = 0; e < weights_type::own; ++e) {
       weights.m[e] = next_[e].exponent;
       (Job::sums ? weights.z : weights.gain)[e] = next_[e].factor;
     }
   }
   /// Starts to read what is carried to the tile of a turn, if there is one.
-  __device__ void read_carried(const channel_weights<Job>& weights, int turn) {
+  __device__ void read_carried(const weights_type& weights, int turn) {
     if (turn >= line_.tiles()) return;
     each_carried(weights, part::first_of(turn) / rows, [&](int e, std::int32_t exponent, float factor) {
       next_[e] = {exponent, factor};
@@ -173,7 +174,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
   }
 
   /// The weights of the final state, or of what a stretch adds up to.
-  __device__ void store(const channel_weights<Job>& weights) const {
+  __device__ void store(const weights_type& weights) const {
     const line_of_head& at = line_.at;
     const bool bad = shared_.bad_token < line_.length;
     const auto each_weight = [&](const auto& body) {
@@ -206,7 +207,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
     std::int32_t exponent;
     float factor;
   };
-  carried next_[channel_weights<Job>::own] = {};
+  carried next_[weights_type::own] = {};
   float later_by_[2] = {1.0F, 1.0F};
   unsigned runs_again_ = 0;
 };
