@@ -24,6 +24,26 @@ std::vector<operation> cut_cases() {
   return some;
 }
 
+// Asks for the gradients of a question, against those of another type.
+void gradients_are_near(const operation& op, const operation& wide, const question& x, generator& random) {
+  INFO(describe(op, x));
+  incoming to = random_incoming(op, x, random);
+  to.s.clear();
+  to.z.clear();
+  for (double& d : to.o) d = op.rounded(d);
+  const gradients expected = wide.backward(x, to), came = op.backward(x, to);
+  CHECK_FALSE(came.outside);
+  for (const auto part : {&gradients::q, &gradients::k, &gradients::v, &gradients::logits}) {
+    double largest = 0, error = 0;
+    for (std::size_t n = 0; n < (expected.*part).size(); ++n) {
+      largest = std::max(largest, std::abs((expected.*part)[n]));
+      const double apart = std::abs((came.*part)[n] - (expected.*part)[n]);
+      error = std::max(error, std::isnan(apart) ? inf : apart);
+    }
+    CHECK(error <= 8 * op.storage_epsilon() * largest);
+  }
+}
+
 }  // namespace
 
 TEST_CASE("long lines: outputs and states are those of the oracle") {
@@ -140,21 +160,30 @@ TEST_CASE("long lines: gradients of the global traversal are those of float, mas
                                           .heads = 2,
                                           .grid = {random.one_of<std::int64_t>({2048, 2049, 5001})},
                                           .prefix = 0});
-      INFO(describe(op, x));
-      incoming to = random_incoming(op, x, random);
-      to.s.clear();
-      to.z.clear();
-      for (double& d : to.o) d = op.rounded(d);
-      const gradients expected = wide.backward(x, to), came = op.backward(x, to);
-      CHECK_FALSE(came.outside);
-      for (const auto part : {&gradients::q, &gradients::k, &gradients::v}) {
-        double largest = 0, error = 0;
-        for (std::size_t n = 0; n < (expected.*part).size(); ++n) {
-          largest = std::max(largest, std::abs((expected.*part)[n]));
-          error = std::max(error, std::abs((came.*part)[n] - (expected.*part)[n]));
-        }
-        CHECK(error <= 8 * op.storage_epsilon() * largest);
-      }
+      gradients_are_near(op, wide, x, random);
+    }
+  }
+}
+
+TEST_CASE("long lines: gradients of decays are those of float, whatever decays, whose last tile is whole or not") {
+  generator random(86);
+  for (const operation& op : cut_cases()) {
+    if (!op.decays()) continue;
+    const operation& wide = find(op.name.substr(0, op.name.rfind(' ')) + " float");
+    for (int round = 0; round < often(6); ++round) {
+      const question x = random_question(op, random,
+                                         {.masked = round == 1,
+                                          .packed = round == 2,
+                                          .log_decays = round == 3   ? 0.0
+                                                        : round == 4 ? -1.5
+                                                                     : -0.02,
+                                          .keys = random.one_of<std::int64_t>({10, 64, 128}),
+                                          .values = random.one_of<std::int64_t>({12, 64, 128}),
+                                          .batch = 1,
+                                          .heads = 2,
+                                          .grid = {random.one_of<std::int64_t>({640, 1000, 1001})},
+                                          .prefix = 0});
+      gradients_are_near(op, wide, x, random);
     }
   }
 }
