@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/cuda/reduce.cuh>
+#include <lightnet/backend/cuda/reduce_map.cuh>
 #include <lightnet/backend/cuda/row_product.cuh>
 #include <lightnet/backend/product_parts.hpp>
 
