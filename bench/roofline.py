@@ -15,7 +15,7 @@ import re
 import statistics
 import sys
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 1000, 640, 80, 330, 50, 60
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, NAME = 1100, 640, 80, 430, 50, 60, 14
 COLOURS = ["#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17a2b8", "#8c564b", "#7f7f7f"]
 MATRIX, OTHER_LIMITS = "matrix_product", "multiply_adds"
 
@@ -62,9 +62,10 @@ def picture(rows, matrix_rate):
     ridge = matrix_rate / copy_rate
     across = axis([r["intensity"] for r in rows] + [2 * ridge], LEFT, WIDTH - RIGHT)
     up = axis([r["rate"] for r in rows] + [matrix_rate], HEIGHT - BOTTOM, TOP)
+    whole = max(HEIGHT, TOP + NAME * len(rows))  # the names beside the picture may be longer than it
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {whole}" font-family="sans-serif">',
+        f'<rect width="{WIDTH}" height="{whole}" fill="white"/>',
         text(LEFT, 28, f"copies {copy_rate / 1e12:.2f} TB/s, products of bfloat16 {matrix_rate / 1e12:.0f} TFLOP/s", size=15),
     ]
     grid = 'stroke="#dddddd"'
@@ -80,7 +81,7 @@ def picture(rows, matrix_rate):
     out += [line(across.place(start), up.place(start * copy_rate), across.place(ridge), up.place(matrix_rate), roof),
             line(across.place(ridge), up.place(matrix_rate), WIDTH - RIGHT, up.place(matrix_rate), roof)]
     for n, row in enumerate(rows):
-        colour, x, y, below = COLOURS[n % len(COLOURS)], across.place(row["intensity"]), up.place(row["rate"]), TOP + 14 * n
+        colour, x, y, below = COLOURS[n % len(COLOURS)], across.place(row["intensity"]), up.place(row["rate"]), TOP + NAME * n
         share = row["rate"] / min(matrix_rate, row["intensity"] * row["copy_TBps"] * 1e12)
         out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8" fill="{colour}" fill-opacity="0.85"/>',
                 text(x, y + 3, str(n + 1), "middle", 8, 'fill="white"'),

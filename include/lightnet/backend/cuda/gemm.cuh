@@ -225,7 +225,7 @@ void gemm(execution<cuda>& on, const dynamic_view<2, const T, cuda>& a, const dy
              add_segments<T>{parts, segments, m * n, n, c.data(), c.stride(0), c.stride(1), accumulate});
   };
   if (!cut::help(m, n, k) || !takes_strides(a) || !takes_strides(b)) {
-    if (!accumulate || std::is_same_v<T, sum> || !few_rows(m)) return any_gemm<T, T>(on, a, b, c, accumulate);
+    if (!accumulate || std::is_same_v<T, sum>) return any_gemm<T, T>(on, a, b, c, accumulate);
     // The library would round the product before it adds it.
     execution<cuda>::scope scratch{on};
     const dynamic_view<2, sum, cuda> product{scratch.take<sum>(m * n), {{m, n}}};

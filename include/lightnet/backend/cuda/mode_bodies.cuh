@@ -45,48 +45,6 @@ struct make_mode_table {
   }
 };
 
-/// Reads what no thread writes meanwhile, so that stores before it do not have to be waited for.
-template <class T>
-__device__ T read_unchanging(const T* from) {
-  using bits = std::conditional_t<sizeof(T) == 2, unsigned short,
-                                  std::conditional_t<sizeof(T) == 4, unsigned int, unsigned long long>>;
-  return bits_as<T>(__ldg(reinterpret_cast<const bits*>(from)));
-}
-
-/// Some tokens of a line, one after the other.
-struct mode_tokens {
-  dynamic_view<2, const bool, cuda> mask;
-  std::int64_t batch, token, step;  // of the sequence: the first token, and from one to the next
-  std::int64_t element, way;        // the same as offsets in [B, N, Width]
-  int count;
-
-  /// Calls `visit(counts, load())` for each of them; both go on from token to token. Where there is no mask, what the next
-  /// eight tokens load is on its way.
-  template <class Load, class Visit>
-  __device__ void walk(const Load& load, const Visit& visit) const {
-    constexpr int ahead = 8;
-    int left = count;
-    if (!mask && left >= ahead) {
-      decltype(load()) coming[ahead];
-      LIGHTNET_UNROLL
-      for (int n = 0; n < ahead; ++n) coming[n] = load();
-      LIGHTNET_DO_NOT_UNROLL
-      for (; left >= ahead; left -= ahead) {
-        const bool more = left >= 2 * ahead;
-        LIGHTNET_UNROLL
-        for (int n = 0; n < ahead; ++n) {
-          const auto now = coming[n];
-          if (more) coming[n] = load();
-          visit(true, now);
-        }
-      }
-    }
-    std::int64_t t = token + (count - left) * step;
-    LIGHTNET_DO_NOT_UNROLL
-    for (; left > 0; --left, t += step) visit(!mask || mask(batch, t), load());
-  }
-};
-
 /// The lines of one pass over the grids of all sequences, cut into parts; which tokens count.
 template <int Dims>
 struct mode_lines {
@@ -98,19 +56,38 @@ struct mode_lines {
   }
   LIGHTNET_HOST_DEVICE std::int64_t items() const { return lines.count() * parts(); }
 
-  /// The tokens of part `item`.
-  __device__ mode_tokens operator()(std::int64_t item, std::int64_t width) const {
-    const std::int64_t all = parts();
-    const token_line line = lines[item / all];
-    const std::int64_t first = item % all * mode_part, left = line.length - first;
-    const std::int64_t token = lines.tokens.prefix + line.token(first);
-    return {mask,
-            line.batch,
-            token,
-            line.step,
-            (line.batch * lines.tokens.size() + token) * width,
-            line.step * width,
-            static_cast<int>(left < mode_part ? left : mode_part)};
+  /// Calls `visit(element, counts, load(element))` for the tokens of part `item`, in order, an element being an offset in
+  /// [B, N, Width]. Where there is no mask, what the next eight tokens load is on its way.
+  template <class Load, class Visit>
+  __device__ void walk(std::int64_t item, std::int64_t width, const Load& load, const Visit& visit) const {
+    constexpr int ahead = 8;
+    const std::int64_t count = parts();
+    const token_line line = lines[item / count];
+    const std::int64_t first = item % count * mode_part;
+    auto left = static_cast<int>(first + mode_part < line.length ? mode_part : line.length - first);
+    std::int64_t t = lines.tokens.prefix + line.token(first);
+    std::int64_t element = (line.batch * lines.tokens.size() + t) * width;
+    const std::int64_t way = line.step * width;
+    if (!mask && left >= ahead) {
+      decltype(load(element)) coming[ahead];
+      std::int64_t far = element;
+      LIGHTNET_UNROLL
+      for (int n = 0; n < ahead; ++n, far += way) coming[n] = load(far);
+      LIGHTNET_DO_NOT_UNROLL
+      for (; left >= ahead; left -= ahead) {
+        const bool more = left >= 2 * ahead;
+        LIGHTNET_UNROLL
+        for (int n = 0; n < ahead; ++n, element += way, far += way) {
+          const auto now = coming[n];
+          if (more) coming[n] = load(far);
+          visit(element, true, now);
+        }
+      }
+    }
+    LIGHTNET_DO_NOT_UNROLL
+    for (; left > 0; --left, t += line.step, element += way) {
+      visit(element, !mask || mask(line.batch, t), load(element));
+    }
   }
 };
 
@@ -153,14 +130,8 @@ struct sum_mode_part {
     const std::int64_t c = index % Width, item = index / Width;
     const mode_decays<A, Modes> decay = table->decay;
     A h[Modes] = {}, slope[Modes] = {};
-    const mode_tokens tokens = lines(item, Width);
-    const T* from = x + tokens.element + c;
-    const auto load = [&] {
-      const T read = read_unchanging(from);
-      from += tokens.way;
-      return read;
-    };
-    tokens.walk(load, [&](bool counts, const T& read) {
+    const auto load = [&](std::int64_t at) { return x[at + c]; };
+    lines.walk(item, Width, load, [&](std::int64_t, bool counts, const T& read) {
       const A value = counts ? static_cast<A>(read) : A(0);
       LIGHTNET_UNROLL
       for (int j = 0; j < Modes; ++j) {
@@ -253,22 +224,13 @@ struct add_mode_part {
       T x;
       before_type before;
     };
-    const mode_tokens tokens = lines(item, Width);
-    const std::int64_t first = tokens.element + c;
-    const T* from = x + first;
-    const before_type* from_before = onto_more ? before + first : nullptr;
-    Out* to = out + first;
-    const auto load = [&] {
-      loaded read;
-      read.x = read_unchanging(from);
-      from += tokens.way;
-      if constexpr (onto_more) {
-        read.before = *from_before;
-        from_before += tokens.way;
-      }
-      return read;
+    const auto load = [&](std::int64_t token) {
+      loaded found;
+      found.x = x[token + c];
+      if constexpr (onto_more) found.before = before[token + c];
+      return found;
     };
-    tokens.walk(load, [&](bool counts, const loaded& read) {
+    lines.walk(item, Width, load, [&](std::int64_t token, bool counts, const loaded& read) {
       const A value = counts ? static_cast<A>(read.x) : A(0);
       A sum[2] = {onto_x ? value : A(0), A(0)};
       if constexpr (onto_more) sum[1] = static_cast<A>(read.before);
@@ -278,8 +240,8 @@ struct add_mode_part {
         sum[j % 2] = multiply_add(gain[j], Own ? next : step_mode(decay, j, h[j], A(0)), sum[j % 2]);
         h[j] = next;
       }
-      if (counts || clears) *to = narrow<Out>(channel_word<A, 1>{{counts ? sum[0] + sum[1] : A(0)}}).channels[0];
-      to += tokens.way;
+      if (!counts && !clears) return;
+      out[token + c] = narrow<Out>(channel_word<A, 1>{{counts ? sum[0] + sum[1] : A(0)}}).channels[0];
     });
   }
 };
@@ -324,15 +286,8 @@ struct sum_mode_gradients_of {
       struct loaded {
         T x, dy;
       };
-      const mode_tokens tokens = lines(item, Width);
-      const T *from = x + tokens.element + c, *from_dy = dy + tokens.element + c;
-      const auto load = [&] {
-        const loaded read{read_unchanging(from), read_unchanging(from_dy)};
-        from += tokens.way;
-        from_dy += tokens.way;
-        return read;
-      };
-      tokens.walk(load, [&](bool counts, const loaded& read) {
+      const auto load = [&](std::int64_t at) { return loaded{x[at + c], dy[at + c]}; };
+      lines.walk(item, Width, load, [&](std::int64_t, bool counts, const loaded& read) {
         const A value = counts ? static_cast<A>(read.x) : A(0), dvalue = counts ? static_cast<A>(read.dy) : A(0);
         LIGHTNET_UNROLL
         for (int j = 0; j < group; ++j) {
