@@ -35,12 +35,12 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
   app.add_option("--prompt", given.prompt, "What the model goes on from, one byte or more")
       ->check([](const std::string& text) { return std::string{text.empty() ? "must not be empty" : ""}; });
   app.add_option("--count", given.count, "Tokens that it writes")->check(CLI::Range(0, 100'000'000));
-  app.add_option("--temperature", given.sampling.temperature, "Divides the logits; 0 takes the likeliest byte")
+  app.add_option("--temperature", given.sampling.temperature, "Divides the logits; 0 takes the likeliest token")
       ->check(CLI::Range(0.0, 1e6));
-  app.add_option("--top-k", given.sampling.top_k, "Takes one of the K likeliest bytes; 0: of all")
+  app.add_option("--top-k", given.sampling.top_k, "Takes one of the K likeliest tokens; 0: of all")
       ->type_name("K")
-      ->check(CLI::Range(0, 256));
-  app.add_option("--top-p", given.sampling.top_p, "Takes one of the likeliest bytes that together have this share")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--top-p", given.sampling.top_p, "Takes one of the likeliest tokens that together have this share")
       ->type_name("P")
       ->check(CLI::Range(1e-6, 1.0));
   exit_code = examples::parse(app, count, values);

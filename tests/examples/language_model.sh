@@ -40,7 +40,7 @@ mistake "pieces of text, of" --resume "$saved" --limit 20000
 mistake "pieces of text, and this one has" --resume "$saved" --data "$here/longer"
 mistake "--prompt" --prompt ""
 mistake "--temperature" --temperature -1
-mistake "--top-k" --top-k 257
+mistake "--top-k" --top-k -1
 mistake "--top-p" --top-p 0
 mistake "--count" --count -1
 # Pieces of words: made from the text once, and the same text and curve from the file; the package may be missing.
