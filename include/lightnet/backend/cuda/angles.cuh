@@ -72,8 +72,8 @@ void encode_angles(execution<cuda>& on, const grid<Dims>& tokens, std::int64_t k
                  sine,   coordinate,
                  origin, {}};
     for (std::int64_t i = 0; !theta && i < job.count; ++i) job.rates[i] = Position::theta(first + i, keys, Dims);
-    const std::int64_t at_once = rows * job.count > std::int64_t{on.processors()} * 32 ? 2 : 1;
-    const std::int64_t blocks = (rows * job.count + 511) / 512, most = std::int64_t{on.processors()} * 32;
+    const std::int64_t most = std::int64_t{on.processors()} * 32, at_once = rows * job.count > most ? 2 : 1;
+    const std::int64_t blocks = (rows * ((job.count + at_once - 1) / at_once) + 255) / 256;
     launch_ahead(on, operation, {std::min(blocks, most), 256}, write_angles_kernel<Dims, T>, job, at_once);
   }
 }

@@ -28,9 +28,14 @@ inline void allow_shared_memory(const char* operation, const void* kernel, std::
              cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
 }
 
-inline void check_blocks(const char* operation, const launch_shape& shape) {
-  if (shape.blocks <= std::numeric_limits<std::int32_t>::max()) return;
-  throw device_error(operation, "blocks", "at most 2147483647", std::to_string(shape.blocks));
+/// Whether there is anything to launch; then the kernel may have its shared memory.
+inline bool prepare_launch(const char* operation, const void* kernel, const launch_shape& shape) {
+  if (shape.blocks <= 0) return false;
+  if (shape.blocks > std::numeric_limits<std::int32_t>::max()) {
+    throw device_error(operation, "blocks", "at most 2147483647", std::to_string(shape.blocks));
+  }
+  allow_shared_memory(operation, kernel, shape.shared_bytes);
+  return true;
 }
 
 /// Puts a kernel on the stream; its blocks lie along x. Throws device_error, with the name of the operation, where it
@@ -38,9 +43,7 @@ inline void check_blocks(const char* operation, const launch_shape& shape) {
 template <class... Parameter, class... Argument>
 void launch(execution<cuda>& on, const char* operation, const launch_shape& shape, void (*kernel)(Parameter...),
             const Argument&... arguments) {
-  if (shape.blocks <= 0) return;
-  check_blocks(operation, shape);
-  allow_shared_memory(operation, reinterpret_cast<const void*>(kernel), shape.shared_bytes);
+  if (!prepare_launch(operation, reinterpret_cast<const void*>(kernel), shape)) return;
   kernel<<<static_cast<unsigned>(shape.blocks), static_cast<unsigned>(shape.threads), shape.shared_bytes,
            on.stream()>>>(arguments...);
   check_cuda(operation, "its kernel", cudaGetLastError());
@@ -120,9 +123,7 @@ template <class... Parameter, class... Argument>
 void launch_ahead(execution<cuda>& on, const char* operation, const launch_shape& shape, void (*kernel)(Parameter...),
                   const Argument&... arguments) {
   if (!on.launches_ahead()) return launch(on, operation, shape, kernel, arguments...);
-  if (shape.blocks <= 0) return;
-  check_blocks(operation, shape);
-  allow_shared_memory(operation, reinterpret_cast<const void*>(kernel), shape.shared_bytes);
+  if (!prepare_launch(operation, reinterpret_cast<const void*>(kernel), shape)) return;
   cudaLaunchAttribute attributes[2]{};
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[0].val.programmaticStreamSerializationAllowed = 1;

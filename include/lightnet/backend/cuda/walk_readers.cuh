@@ -296,12 +296,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     commit_products();
     if constexpr (What == walk_for::keys && fetches_early) fetch_reads(first / rows);
     if constexpr (plan::encodes) fetch_angles(again ? turn : turn + 1);
-    const bool bad = plan::cleans_values && uniform(shared_.bad_values != 0);
-    wait_for_products<0>();
-    keep_order(y);
-    keep_state();
-    memory::reading().meet();  // nobody reads the scores any more, nor the operands
-    return bad;
+    return end_products(y);
   }
 
   // --- The same for tiles whose channels decay alike
@@ -350,6 +345,16 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
   __device__ pairs_of_tokens tokens_of(const float* numbers, int t) const {
     const auto* const own = reinterpret_cast<const float2*>(numbers + t + base::lane() % 4 * 2);
     return {own[0], own[4]};
+  }
+
+  /// Waits until y and X are there, and nobody reads the scores any more, nor the operands. Whether any column of v is bad.
+  __device__ __forceinline__ bool end_products(float (&y)[32]) {
+    const bool bad = plan::cleans_values && uniform(shared_.bad_values != 0);
+    wait_for_products<0>();
+    keep_order(y);
+    keep_state();
+    memory::reading().meet();
+    return bad;
   }
 
   /// y^T of a tile that begins at a position, and X after it. Whether any column of v is bad.
@@ -401,12 +406,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     commit_products();
     add_tile(stage);
     commit_products();
-    const bool bad = plan::cleans_values && uniform(shared_.bad_values != 0);
-    wait_for_products<0>();
-    keep_order(y);
-    keep_state();
-    memory::reading().meet();  // nobody reads the scores any more, nor the operands
-    return bad;
+    return end_products(y);
   }
 
   /// Weighs scores by how far tokens are apart, and leaves out what `tri` does, by selection.
