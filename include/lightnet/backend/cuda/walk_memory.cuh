@@ -7,6 +7,8 @@
 #include <lightnet/backend/cuda/operand_maps.cuh>
 #include <lightnet/backend/cuda/walk_plan.cuh>
 
+#include <climits>
+
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
@@ -49,6 +51,7 @@ struct walk_memory {
   static constexpr int spaced_rows = Plan::spaced ? Plan::rows : 1;
   struct distances {
     float2 logs[spaced_rows];
+    float2 logs_before[Plan::scores_both_ways ? spaced_rows : 1];  // without the token's own
     float reading[spaced_rows], adding[spaced_rows];
   };
   alignas(16) distances apart[Plan::spaced ? Plan::stages : 1];
@@ -71,8 +74,8 @@ struct walk_memory {
   int bad_column[D];                            // the position from which a column is NaN
   int bad_token, wide_run, run_end;
   unsigned bad_values;  // whether any column is bad
-  // The tiles of this line that the copy engine loads: of turns [first, last), the first token of turn 0, and how far that of
-  // the next is.
+  // The tiles of this line that the copy engine loads: of turns [first, last), or on the way back from `first` on, the first
+  // token of turn 0, and how far that of the next is.
   struct {
     int first, last, token, step, head, batch;
   } bulk;
@@ -170,7 +173,10 @@ struct walk_part {
   __device__ void look_for_bulk() const {
     const int tiles = line_.tiles(), whole = line_.length > line_.begin ? (line_.length - line_.begin) / rows : 0;
     const bool can = maps_.given && line_.at.line.step == 1;
-    shared_.bulk = {.first = plan::backwards ? tiles - whole : 0,
+    shared_.bulk = {.first = plan::backwards  ? tiles - whole
+                             : !plan::both_ways ? 0
+                             : can              ? turns() - whole
+                                                : turns(),
                     .last = can ? plan::backwards ? tiles : whole : 0,
                     .token = static_cast<int>(line_.at.line.token(first_of(0))),
                     .step = plan::backwards ? -rows : rows,
@@ -179,7 +185,11 @@ struct walk_part {
   }
   /// Whether it loads the tile of a turn.
   __device__ bool in_bulk(int turn) const {
-    return plan::in_bulk && turn >= shared_.bulk.first && turn < shared_.bulk.last;
+    if constexpr (plan::both_ways) {
+      return turn < shared_.bulk.last || (turn >= shared_.bulk.first && turn < turns());
+    } else {
+      return plan::in_bulk && turn >= shared_.bulk.first && turn < shared_.bulk.last;
+    }
   }
   /// Has it load an operand of the tile of a turn, if it does that. By one thread.
   __device__ void copy_in_bulk(int number, int turn) const {
@@ -188,7 +198,8 @@ struct walk_part {
     const auto& bulk = shared_.bulk;
     counting_barrier& loaded = shared_.loaded[stage];
     loaded.pass_with_bytes(memory::operand_bytes);
-    maps_.copy(number, shared_.operands[stage][number], bulk.token + turn * bulk.step, bulk.head, bulk.batch, loaded);
+    const int token = bulk.token + (plan::both_ways ? index_of(turn) : turn) * bulk.step;
+    maps_.copy(number, shared_.operands[stage][number], token, bulk.head, bulk.batch, loaded);
   }
   /// Calls body(number) in a thread for every operand that the engine loads, each of a warp of its own: by the warps that
   /// multiply.
@@ -215,10 +226,16 @@ struct walk_part {
     });
   }
 
-  /// The first position of the tile of a turn, and how many tokens it has.
-  __device__ int first_of(int turn) const {
-    return line_.begin + (plan::backwards ? line_.tiles() - 1 - turn : turn) * rows;
+  /// How many turns there are, and whether one is on the way back.
+  __device__ int turns() const { return plan::both_ways ? 2 * line_.tiles() : line_.tiles(); }
+  __device__ bool goes_back(int turn) const { return plan::both_ways && turn >= line_.tiles(); }
+  /// On the way back, all of whose tiles have been seen: the position from which what is bad from one on is bad.
+  __device__ static int everywhere(int bad) { return bad == INT_MAX ? bad : 0; }
+  /// The number of the tile of a turn, its first position, and how many tokens it has.
+  __device__ int index_of(int turn) const {
+    return plan::backwards || goes_back(turn) ? turns() - 1 - turn : turn;
   }
+  __device__ int first_of(int turn) const { return line_.begin + index_of(turn) * rows; }
   __device__ int count_of(int first) const { return line_.length - first < rows ? line_.length - first : rows; }
 
   /// Which of the 64 tokens from `first` on are there, and not masked.
