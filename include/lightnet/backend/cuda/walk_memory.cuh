@@ -49,7 +49,7 @@ struct walk_memory {
   /// How far the tokens of a tile are apart, where all channels decay alike: the binary logarithms of what has decayed since
   /// its beginning, as two floats each, and what weighs the state that a token reads, and what it adds to it.
   static constexpr int spaced_rows = Plan::spaced ? Plan::rows : 1;
-  struct distances {
+  struct alignas(16) distances {
     float2 logs[spaced_rows];
     float2 logs_before[Plan::scores_both_ways ? spaced_rows : 1];  // without the token's own
     float reading[spaced_rows], adding[spaced_rows];
@@ -173,7 +173,7 @@ struct walk_part {
   __device__ void look_for_bulk() const {
     const int tiles = line_.tiles(), whole = line_.length > line_.begin ? (line_.length - line_.begin) / rows : 0;
     const bool can = maps_.given && line_.at.line.step == 1;
-    shared_.bulk = {.first = plan::backwards  ? tiles - whole
+    shared_.bulk = {.first = plan::backwards    ? tiles - whole
                              : !plan::both_ways ? 0
                              : can              ? turns() - whole
                                                 : turns(),
@@ -232,9 +232,7 @@ struct walk_part {
   /// On the way back, all of whose tiles have been seen: the position from which what is bad from one on is bad.
   __device__ static int everywhere(int bad) { return bad == INT_MAX ? bad : 0; }
   /// The number of the tile of a turn, its first position, and how many tokens it has.
-  __device__ int index_of(int turn) const {
-    return plan::backwards || goes_back(turn) ? turns() - 1 - turn : turn;
-  }
+  __device__ int index_of(int turn) const { return plan::backwards || goes_back(turn) ? turns() - 1 - turn : turn; }
   __device__ int first_of(int turn) const { return line_.begin + index_of(turn) * rows; }
   __device__ int count_of(int first) const { return line_.length - first < rows ? line_.length - first : rows; }
 

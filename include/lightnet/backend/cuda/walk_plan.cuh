@@ -12,9 +12,9 @@ enum class walk_for {
   // The weights of a tile follow from those of the tiles before it:
   outputs,    // of the forward call
   both_ways,  // the same along a line and then back, added
-  totals,   // what the tokens of a stretch add up to
-  factors,  // m and Z before every tile, for the next three, where these add to what is there
-  queries,  // the gradients of these; finds out m and Z where they are not known yet
+  totals,     // what the tokens of a stretch add up to
+  factors,    // m and Z before every tile, for the next three, where these add to what is there
+  queries,    // the gradients of these; finds out m and Z where they are not known yet
   keys,
   values,
   // A weight needs no other, or there are none; tiles wait for another only where the frame of a sum goes on:
