@@ -190,6 +190,10 @@ struct walk_part {
     loaded.pass_with_bytes(memory::operand_bytes);
     maps_.copy(number, shared_.operands[stage][number], bulk.token + turn * bulk.step, bulk.head, bulk.batch, loaded);
   }
+  /// Waits until the tile of such a turn is there. Their turns are one behind the other.
+  __device__ void wait_for_bulk(int turn) const {
+    shared_.loaded[turn % plan::stages].wait((turn - shared_.bulk.first) / plan::stages);
+  }
   /// Calls body(number) in a thread for every operand that the engine loads, each of a warp of its own: by the warps that
   /// multiply.
   template <class Body>
