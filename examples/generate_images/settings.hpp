@@ -26,6 +26,7 @@ struct settings {
   bool shards = true;          // the batch goes through the network in parts, a thread a part, or as a whole
   double peak_rate = 3e-3;     // of a cosine that ends at zero
   double warmup_share = 0.05;  // of all updates
+  double weight_decay = 0;
   double clip_norm = 1;
   double average_decay = 0.995;
   double label_dropout = 0.1;       // images whose class is not told, for guidance
@@ -80,10 +81,7 @@ inline settings standard_settings() { return {}; }
 /// The settings, with what the command line says.
 inline settings settings_of(const arguments& given) {
   settings chosen = standard_settings();
-  chosen.epochs = given.epochs.value_or(chosen.epochs);
-  chosen.seed = given.seed.value_or(chosen.seed);
-  chosen.batch = given.batch.value_or(chosen.batch);
-  chosen.peak_rate = given.rate.value_or(chosen.peak_rate);
+  take(chosen, given);
   return chosen;
 }
 
@@ -91,7 +89,7 @@ inline settings settings_of(const arguments& given) {
 inline lightnet::trainer_options options_for(const settings& chosen, std::int64_t images) {
   auto options = examples::training_options(chosen, images);
   if (!chosen.shards) options.shard = chosen.batch;
-  options.optimiser.weight_decay = 0;
+  options.optimiser.weight_decay = chosen.weight_decay;
   return options;
 }
 
