@@ -5,7 +5,6 @@
 // trains in some five minutes.
 
 #include <cstdint>
-#include <lightnet/core/half.hpp>
 #include <lightnet/model/image_generator.hpp>
 #include <lightnet/train/noisy_batches.hpp>
 #include <lightnet/train/training_state.hpp>
@@ -17,7 +16,7 @@
 
 namespace generate_images {
 
-using examples::device;
+using examples::device, examples::number;
 
 struct settings {
   std::uint64_t seed = 1;
@@ -38,8 +37,6 @@ struct settings {
 };
 
 #if defined(LIGHTNET_HAS_CUDA)
-using number = lightnet::bfloat16;  // that a training computes in
-
 /// The network: 28 x 28 pixels in 7 x 7 patches, and blocks with one global scan each. Other mixers change recurrence and
 /// traversal, and nothing else.
 struct model_options : lightnet::image_generator_options {
@@ -62,8 +59,6 @@ inline settings standard_settings() {
   return chosen;
 }
 #else
-using number = float;  // that a training computes in
-
 /// The network: 28 x 28 pixels in 7 x 7 patches, and blocks with one global scan each. Other mixers change recurrence and
 /// traversal, and nothing else.
 struct model_options : lightnet::image_generator_options {

@@ -33,8 +33,8 @@ using namespace segment_volume;
 
 namespace {
 
-using model = ln::segmenter<model_options, 3, float, device>;
-using trainer_type = ln::trainer<model, float, device>;
+using model = ln::segmenter<model_options, 3, number, device>;
+using trainer_type = ln::trainer<model, number, device>;
 constexpr std::size_t regions = model::classes - 1;
 
 /// The settings that a training starts or goes on with.
