@@ -38,6 +38,10 @@ class recorder {
 
   [[nodiscard]] std::span<const curve_point> curve() const noexcept { return curve_; }
   [[nodiscard]] double seconds() const noexcept { return window_[3]; }
+  /// Of the epoch so far; what is no number where there are no answers.
+  [[nodiscard]] double accuracy(const lightnet::training_progress& now) const noexcept {
+    return answers_ ? now.accuracy : std::numeric_limits<double>::quiet_NaN();
+  }
 
   void add(const lightnet::training_progress& now, double seconds, double items_per_second) {
     window_[0] += now.update.loss * static_cast<double>(now.update.counted);

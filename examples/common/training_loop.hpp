@@ -4,7 +4,6 @@
 // Training in sight of somebody, who may stop it.
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -13,18 +12,23 @@
 #include "machine.hpp"
 #include "progress.hpp"
 #include "recorder.hpp"
+#include "seconds.hpp"
 #include "stop.hpp"
 
 namespace examples {
 
-/// Trains to the end with a bar, whose items are `parts_of_item` to an item of the source, and keeps the curve. After every
-/// update comes `after(progress, bar)`, whose time does not count. False where Ctrl-C stopped it: then `save()` was
-/// called, and how to go on from the checkpoint was told.
-template <class Trainer, class Source, class Save, class After>
+/// What belongs to an update of a trainer and nothing else.
+struct no_more {
+  void operator()(const lightnet::training_progress&) const noexcept {}
+};
+
+/// Trains to the end with a bar, whose items are `parts_of_item` to an item of the source, and keeps the curve. To every
+/// update belongs `more(progress)`, and after it comes `after(progress, bar)`, whose time does not count. False where
+/// Ctrl-C stopped it: then `save()` was called, and how to go on from the checkpoint was told.
+template <class Trainer, class Source, class Save, class After, class More = no_more>
 bool run_training(lightnet::execution<device>& on, Trainer& trainer, Source& source, recorder& record,
                   const progress_words& words, std::int64_t parts_of_item, const std::filesystem::path& checkpoint,
-                  const Save& save, const After& after) {
-  using clock = std::chrono::steady_clock;
+                  const Save& save, const After& after, const More& more = {}) {
   const auto batch = std::min(trainer.options().batch, source.size());
   const auto updates_of_epoch = lightnet::updates_of_epoch(source.size(), batch);
   const auto updates = trainer.options().epochs * updates_of_epoch;
@@ -32,13 +36,13 @@ bool run_training(lightnet::execution<device>& on, Trainer& trainer, Source& sou
   bool finished = false;
   {
     progress_bar bar{stdout, updates, updates_of_epoch, batch * parts_of_item, trainer.state().step, words};
-    auto last = clock::now();
+    auto last = steady_clock::now();
     finished = trainer.run(on, source, stop, [&](const lightnet::training_progress& now) {
-      bar.update(now.step, now.loss, now.accuracy);
-      record.add(now, std::chrono::duration<double>(clock::now() - last).count(),
-                 bar.items_per_second() / static_cast<double>(parts_of_item));
+      more(now);
+      bar.update(now.step, now.loss, record.accuracy(now));
+      record.add(now, seconds_since(last), bar.items_per_second() / static_cast<double>(parts_of_item));
       after(now, bar);
-      last = clock::now();
+      last = steady_clock::now();
     });
   }
   if (finished) {

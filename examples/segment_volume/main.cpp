@@ -4,7 +4,6 @@
 // atlas, and finds them in the right half. Leaves a checkpoint, a picture and the learning curve.
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -22,6 +21,7 @@
 #include "command_line.hpp"
 #include "common/curve_picture.hpp"
 #include "common/resume.hpp"
+#include "common/seconds.hpp"
 #include "common/text.hpp"
 #include "common/training_loop.hpp"
 #include "picture.hpp"
@@ -33,8 +33,8 @@ using namespace segment_volume;
 
 namespace {
 
-using model = ln::segmenter<model_options, 3, float, device>;
-using trainer_type = ln::trainer<model, float, device>;
+using model = ln::segmenter<model_options, 3, number, device>;
+using trainer_type = ln::trainer<model, number, device>;
 constexpr std::size_t regions = model::classes - 1;
 
 /// The settings that a training starts or goes on with.
@@ -123,13 +123,12 @@ int run(const arguments& given) {
                                      });
   if (!finished) return 130;
 
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = steady_clock::now();
   ln::evaluation result;
   figure shown;
   shown.predicted = predict(trainer, on, brain.right, chosen, result);
   record.add_test(result);
-  const double seconds =
-      record.seconds() + std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = record.seconds() + seconds_since(start);
   shown.dice = dice(shown.predicted, brain.right.classes, regions);
   shown.brain = &brain;
   shown.names = names_of(brain.labels, fs::path{given.data} / "aal.nii.txt");

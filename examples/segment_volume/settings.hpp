@@ -15,7 +15,7 @@
 
 namespace segment_volume {
 
-using examples::device, examples::machine;
+using examples::device, examples::machine, examples::number;
 
 struct settings {
   std::uint64_t seed = 1;
