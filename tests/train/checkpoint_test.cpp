@@ -291,6 +291,8 @@ TEST_CASE("checkpoint: metadata that say something else") {
   CHECK(with("options.batch", "0").find("batch") != std::string::npos);
   CHECK(with("options.batch", "32").find("settings differ") != std::string::npos);
   CHECK(with("options.schedule.shape", "constant").find("settings differ") != std::string::npos);
+  CHECK(with("options.optimizer.decoupled_weight_decay", "false").find("settings differ") != std::string::npos);
+  CHECK(with("options.optimizer.decoupled_weight_decay", "1").find("not what it should be") != std::string::npos);
   CHECK(with("state.position", "9223372036854775807").find("position") != std::string::npos);
   CHECK_FALSE(with("state.step", "99999999999999999999").empty());
   CHECK(with("state.step", "-9223372036854775808").find("step") != std::string::npos);
