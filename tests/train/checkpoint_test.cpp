@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "../temporary_folder.hpp"
+#include "train/later_process.hpp"
 #include "train/tiny_model.hpp"
 
 namespace ln = lightnet;
@@ -98,6 +99,11 @@ TEST_CASE("checkpoint: training goes on bit for bit") {
     CHECK(second.run(on, source, never, [](const auto&) {}));
     CHECK(tiny::snapshot(second) == tiny::snapshot(whole));
   }
+}
+
+TEST_CASE("checkpoint: ten updates, and ten in a new process, are twenty") {
+  ln::execution<ln::cpu> on{2};
+  later::check<float>(on, "checkpoint: ten updates*");
 }
 
 TEST_CASE("checkpoint: trainers of float and bfloat16 read each other's") {
