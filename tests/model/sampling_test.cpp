@@ -3,8 +3,12 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <numeric>
 #include <string>
+#include <utility>
 
 namespace {
 
@@ -48,6 +52,33 @@ TEST_CASE("sampling: as often as the logits say, of those that may come") {
   check({.top_k = 3, .top_p = 0.9}, {8 / 14.0, 0, 4 / 14.0, 0, 2 / 14.0, 0, 0});
   check({.temperature = 0}, {1, 0, 0, 0, 0, 0, 0});
   check({.temperature = 1e-300}, {1, 0, 0, 0, 0, 0, 0});
+}
+
+TEST_CASE("sampling: the tokens of top_p and top_k are those that sorting all of them gives") {
+  const ln::random_stream random{4};
+  std::vector<double> many(5003);
+  for (std::size_t i = 0; i < many.size(); ++i) many[i] = std::round(8 * random.normal(i)) / 4;  // many are equal
+  std::vector<std::size_t> order(many.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return many[a] > many[b]; });
+  for (const auto& [k, p] : {std::pair{0, 0.01}, {0, 0.5}, {0, 0.999}, {700, 1.0}, {700, 0.6}, {700, 0.999}}) {
+    CAPTURE(k);
+    CAPTURE(p);
+    const std::size_t most = k > 0 ? static_cast<std::size_t>(k) : many.size();
+    double all = 0, kept = 0;
+    for (std::size_t i = 0; i < most; ++i) all += std::exp(many[order[i]]);
+    std::size_t count = 0;
+    for (; count < most && kept < p * all; ++count) kept += std::exp(many[order[count]]);
+    ln::sampler choose({.top_k = k, .top_p = p}, 5);
+    for (std::uint64_t place = 0; place < 200; ++place) {
+      const double uniform = ln::stream_for(ln::stream_purpose::sampling, 5, 3).uniform(place);
+      std::size_t expected = 0;
+      for (double sum = std::exp(many[order[0]]); sum <= uniform * kept && expected + 1 < count;) {
+        sum += std::exp(many[order[++expected]]);
+      }
+      CHECK(choose(std::span<const double>(many), 3, place) == static_cast<std::int32_t>(order[expected]));
+    }
+  }
 }
 
 TEST_CASE("sampling: a function of seed, sequence and place") {
