@@ -8,7 +8,6 @@
 #include <cmath>
 #include <numeric>
 #include <string>
-#include <utility>
 
 namespace {
 
@@ -61,15 +60,18 @@ TEST_CASE("sampling: the tokens of top_p and top_k are those that sorting all of
   std::vector<std::size_t> order(many.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return many[a] > many[b]; });
-  for (const auto& [k, p] : {std::pair{0, 0.01}, {0, 0.5}, {0, 0.999}, {700, 1.0}, {700, 0.6}, {700, 0.999}}) {
-    CAPTURE(k);
-    CAPTURE(p);
-    const std::size_t most = k > 0 ? static_cast<std::size_t>(k) : many.size();
+  for (const ln::sampling_options& options :
+       {ln::sampling_options{.top_p = 0.01}, ln::sampling_options{.top_p = 0.5}, ln::sampling_options{.top_p = 0.999},
+        ln::sampling_options{.top_k = 700}, ln::sampling_options{.top_k = 700, .top_p = 0.6},
+        ln::sampling_options{.top_k = 700, .top_p = 0.999}}) {
+    CAPTURE(options.top_k);
+    CAPTURE(options.top_p);
+    const std::size_t most = options.top_k > 0 ? static_cast<std::size_t>(options.top_k) : many.size();
     double all = 0, kept = 0;
     for (std::size_t i = 0; i < most; ++i) all += std::exp(many[order[i]]);
     std::size_t count = 0;
-    for (; count < most && kept < p * all; ++count) kept += std::exp(many[order[count]]);
-    ln::sampler choose({.top_k = k, .top_p = p}, 5);
+    for (; count < most && kept < options.top_p * all; ++count) kept += std::exp(many[order[count]]);
+    ln::sampler choose(options, 5);
     for (std::uint64_t place = 0; place < 200; ++place) {
       const double uniform = ln::stream_for(ln::stream_purpose::sampling, 5, 3).uniform(place);
       std::size_t expected = 0;
