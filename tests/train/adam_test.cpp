@@ -145,8 +145,8 @@ TEST_CASE("adam: without a gradient, decay takes a share off in AdamW, and off a
   }
 }
 
-TEST_CASE("adam: four updates as PyTorch makes them, with AdamW and Adam") {
-  // torch.optim.AdamW and Adam of PyTorch 2.11, with these numbers, in float64.
+TEST_CASE("adam: four updates by the formulas of torch.optim.AdamW and torch.optim.Adam") {
+  // As the pages of PyTorch give them, evaluated by another program in float64.
   const auto check = [](bool decoupled, const std::vector<double>& expected) {
     CAPTURE(decoupled);
     ln::execution<ln::cpu> on{1};
