@@ -66,16 +66,13 @@ int demonstrate(const arguments& given) {
   cut.shift = true;
   const auto pieces = lightnet::token_batches<device>{learned.view(), cut}.size();
   examples::text_training<trainer_of<Tokenizer>> course{
-      "language_model", description_of(chosen, Tokenizer::vocabulary), chosen, given, saved, pieces};
+      "language_model", description_of(chosen, Tokenizer::vocabulary), chosen, given, saved, learned, pieces};
   cut.seed = course.trainer().options().seed;
   lightnet::token_batches<device> training{learned.view(), cut};
 
   course.introduce(bytes, bytes_held_out);
   const examples::progress_words words{.loss = "bits/byte", .items = Tokenizer::items, .loss_scale = bits_per_byte(1)};
-  const bool finished = course.run(training, testing_some, words, [&](const lightnet::evaluation& result) {
-    return "bits/byte " + examples::text("%.4f", bits_per_byte(result.loss));
-  });
-  if (!finished) return 130;
+  if (!course.run(training, testing_some, words)) return 130;
 
   const auto result = course.test(testing);
   write_sample(course.on(), course.trainer(), tokenizer, given);
