@@ -29,7 +29,7 @@ struct options_of : model_options {
 };
 template <class Tokenizer>
 using trainer_of =
-    lightnet::trainer<lightnet::causal_language_model<options_of<Tokenizer>, 1, float, device>, float, device>;
+    lightnet::trainer<lightnet::causal_language_model<options_of<Tokenizer>, 1, number, device>, number, device>;
 
 /// Prints the prompt and what the model makes of it.
 template <class Tokenizer>
@@ -38,7 +38,7 @@ void write_sample(lightnet::execution<device>& on, const trainer_of<Tokenizer>& 
   const std::vector<std::int32_t> prompt = tokenizer.encode(given.prompt);
   lightnet::sampler choose{given.sampling, trained.options().seed};
   std::printf("--- a sample ---\n%s", given.prompt.c_str());
-  lightnet::generate(on, trained.model(), trained.parameters().for_layer(trained.model()),
+  lightnet::generate(on, trained.model(), trained.rounded_parameters().for_layer(trained.model()),
                      std::span<const std::int32_t>(prompt), given.count, choose, [&](std::int32_t token) {
                        const std::string text = tokenizer.decode(token);
                        std::fwrite(text.data(), 1, text.size(), stdout);
