@@ -64,6 +64,7 @@
   D(ln::no_decay, ln::axial, md_lrpe_neighbours, 2)
 #define LIGHTNET_CASES_CONSTANT_DECAY(E, B, D)                         \
   E(ln::constant_decay, ln::causal, ln::no_position, 1)                \
+  E(ln::constant_decay, ln::bidirectional, ln::no_position, 1)         \
   B(ln::constant_decay, ln::causal, ln::md_lrpe_rotate, 2)             \
   D(ln::constant_decay, ln::axial, ln::md_lrpe_rotate, 2)              \
   E(ln::constant_decay, ln::bidirectional, ln::md_lrpe, 2)             \
@@ -93,7 +94,7 @@
   D(ln::signed_decay<ln::vector_decay>, ln::axial, ln::md_lrpe, 3)
 #define LIGHTNET_CASES_HGRN2(E, B, D)                                  \
   E(ln::hgrn2, ln::causal, ln::no_position, 1)                         \
-  B(ln::hgrn2, ln::bidirectional, ln::no_position, 1)                  \
+  E(ln::hgrn2, ln::bidirectional, ln::no_position, 1)                  \
   D(ln::hgrn2, ln::causal, ln::md_lrpe, 2)                             \
   B(ln::hgrn2, ln::axial, ln::md_lrpe, 2)
 #define LIGHTNET_CASES_VECTOR(E, B, D)                                 \

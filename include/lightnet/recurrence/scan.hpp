@@ -61,6 +61,9 @@ void scan(execution<Device>& on, const scan_inputs<Recurrence, Dims, T, std::typ
       detail::recurrence_outputs<Recurrence, Dims, T, Device> to{outputs.o, outputs.state, false};
       detail::linear_reduction_forward<Recurrence, Position>(on, arguments, to);
     } else {
+      if constexpr (Traversal::scans(Dims) == 2 && !Traversal::along_axes) {
+        if (detail::linear_recurrence_both_ways<Recurrence, Position>(on, arguments, outputs.o)) return;
+      }
       // The outputs of several passes are added up in the type of sums, and rounded once.
       using sum_type = std::conditional_t<Traversal::scans(Dims) == 1, T, accumulator<T>>;
       detail::recurrence_outputs<Recurrence, Dims, sum_type, Device> to{{}, outputs.state, false};

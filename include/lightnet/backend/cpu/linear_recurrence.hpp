@@ -145,6 +145,13 @@ void linear_recurrence_forward(execution<cpu>& on, const recurrence_arguments<Re
       [&](const auto& heads, const auto& team) { team.walks[0].forward(team, heads, outputs); });
 }
 
+/// Whether o of both ways along the lines was made at once: never here.
+template <class Recurrence, class Position, int Dims, class T>
+bool linear_recurrence_both_ways(execution<cpu>&, const recurrence_arguments<Recurrence, Dims, T, cpu>&,
+                                 const head_sequence<Dims, T, cpu>&) {
+  return false;
+}
+
 }  // namespace detail
 
 LIGHTNET_END_NAMESPACE

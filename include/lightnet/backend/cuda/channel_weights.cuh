@@ -5,6 +5,8 @@
 #include <lightnet/backend/cuda/tile_exponential.cuh>
 #include <lightnet/backend/cuda/warpgroup.cuh>
 
+#include <climits>
+
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
@@ -49,8 +51,8 @@ struct factor_tiles {
 /// carried from there to the next. Four threads share the work, a part of the tokens each; all of a warp have the same part.
 /// Tokens of the 64 that do not count come out as zero. The frame of decays is halfway to their last token, or from the first
 /// one of a run to that, for what they go through may be twice as far: all but nothing is left of what is so far back. Loaded:
-/// logits are in a tile, not to be read from memory.
-template <class Job, bool Loaded>
+/// logits are in a tile, not to be read from memory. Back: the line is walked from its end, and token i is in row 63 - i.
+template <class Job, bool Loaded, bool Back = false>
 class channel_weights {
  public:
   using recurrence = typename Job::recurrence;
@@ -63,7 +65,7 @@ class channel_weights {
   /// From the initial state, or from nothing. `bad_token`, shared, keeps the first position whose logit is bad.
   __device__ channel_weights(const Job& job, const line_of_head& at, int thread, const part_exchange& shared,
                              int* bad_token, bool from_state)
-      : part{thread / (shared.barrier.threads / parts)},
+      : part{in_order(thread / (shared.barrier.threads / parts))},
         channel{thread % (shared.barrier.threads / parts) * own},
         job_{job},
         at_{at},
@@ -73,6 +75,8 @@ class channel_weights {
     begin_channels(job, at, from_state, *this);
   }
 
+  /// The row of a token, and the token of a row.
+  __device__ static constexpr int row_of(int i) { return Back ? rows - 1 - i : i; }
   __device__ bool has(int e) const { return channel + e < job_.from.keys; }
   /// The number of the weight of a channel in a state.
   __device__ std::int64_t own_weight(int e) const { return Job::per_channel ? channel + e : 0; }
@@ -169,24 +173,27 @@ class channel_weights {
   /// The thread of a part with the same channels.
   __device__ int in_part(int p) const {
     const int threads = shared_.barrier.threads / parts;
-    return p * threads + thread_ % threads;
+    return in_order(p) * threads + thread_ % threads;
   }
+  /// The part of which a quarter of the threads, or of the rows, is.
+  __device__ static constexpr int in_order(int quarter) { return Back ? parts - 1 - quarter : quarter; }
   /// Both channels of token i of the part in a tile.
   __device__ std::uint32_t* pair_of(const swizzled_tile<rows>& tile, int i) const {
-    unsigned char* const first = tile.part(part * rows_of_part + i % 8, column_);
-    return reinterpret_cast<std::uint32_t*>(first + column_ % 8 * 2 + i / 8 * 8 * tile.row_bytes);
+    constexpr int eight_rows = (Back ? -8 : 8) * tile.row_bytes;
+    unsigned char* const first = tile.part(row_of(part * rows_of_part + i % 8), column_);
+    return reinterpret_cast<std::uint32_t*>(first + column_ % 8 * 2 + i / 8 * eight_rows);
   }
   template <bool Plain>
   __device__ bool counts(int i, int e) const {
     return Plain || ((counted_of_part_ >> i & 1U) != 0 && has(e));
   }
 
-  __device__ float logit(int r, int e) const {
+  __device__ float logit(int i, int e) const {
     if constexpr (Loaded) {
-      const std::uint32_t bits = *to_.logits.at(r, channel + e);
+      const std::uint32_t bits = *to_.logits.at(row_of(i), channel + e);
       return __uint_as_float(bits << 16);
     } else {
-      return job_.logit(at_, at_.line.token(first_ + r), own_weight(e));
+      return job_.logit(at_, at_.line.token(first_ + row_of(i)), own_weight(e));
     }
   }
   /// Neutral where it does not count, or is bad.
@@ -262,7 +269,7 @@ class channel_weights {
   }
   /// Remembers that a logit of token i of the part is bad.
   __device__ void remember_bad(int i) const {
-    atomicMin(bad_token_, first_ + part * rows_of_part + i);
+    atomicMin(bad_token_, first_ + row_of(part * rows_of_part + i));
     if (recurrence::logits == logits_from::head) atomicOr(job_.bad_content, 1U);
   }
 
@@ -328,7 +335,7 @@ class channel_weights {
     if constexpr (recurrence::kappa == kappa_of::complement && Loaded) {
       return !Plain && Job::bad_logit(key) ? 0.0F : tile_complement(key);
     } else if constexpr (recurrence::kappa == kappa_of::complement) {
-      const int position = first_ + part * rows_of_part + i;
+      const int position = first_ + row_of(part * rows_of_part + i);
       return counts<Plain>(i, e) ? job_.kappa(at_, at_.line.token(position), channel + e) : 0.0F;
     }
     return 1.0F;
@@ -345,7 +352,7 @@ class channel_weights {
   }
   template <bool Plain>
   __device__ void write(const float_rows& to, int i, const float (&y)[own]) const {
-    *reinterpret_cast<float2*>(&to.at(part * rows_of_part + i, channel)) =
+    *reinterpret_cast<float2*>(&to.at(row_of(part * rows_of_part + i), channel)) =
         float2{counts<Plain>(i, 0) ? y[0] : 0.0F, counts<Plain>(i, 1) ? y[1] : 0.0F};
   }
 
@@ -415,7 +422,7 @@ class channel_weights {
   std::uint32_t counted_of_part_ = 0;  // the bits of its tokens
   int first_ = 0;
   std::int32_t top_[own] = {};
-  int run_ = 0;
+  int run_ = Back ? INT_MAX / 2 : 0;  // those of a way back are above those before it
 };
 
 }  // namespace detail

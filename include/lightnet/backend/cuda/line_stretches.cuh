@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <limits>
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -64,6 +65,8 @@ struct line_stretches {
   places_of_lines places;
   std::int64_t uncut = 0, blocks_of_line = 1;
   std::int64_t left_out = 0;  // of the stretches of a line, so many at its end are not walked
+  // Lines of other lengths are left alone.
+  std::int64_t least = 0, most = std::numeric_limits<std::int64_t>::max();
 
   /// A stretch a line.
   template <class Job>
@@ -92,7 +95,7 @@ struct line_stretches {
             .begin = static_cast<int>(begin),
             .length = static_cast<int>(end),
             .place = places(at, index),
-            .exists = index < stretches - left_out,
+            .exists = index < stretches - left_out && at.line.length >= least && at.line.length <= most,
             .ends = index + 1 == stretches};
   }
 };

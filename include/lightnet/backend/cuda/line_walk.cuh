@@ -141,12 +141,16 @@ void add_up_stretches(execution<cuda>& on, const char* operation, const Job& job
   if constexpr (!Job::position::encodes) run_causal_tiles<false>(on, operation, job, totals, totals.stretches);
 }
 
-/// The outputs and the final state of a causal pass. Long lines are cut: their totals, what has come before each stretch, and
-/// all stretches at once, for half as much traffic again.
+/// Lines of more tokens than these are cut, into stretches of so many.
+inline constexpr std::int64_t uncut_tokens = 8192, stretch_tokens = 4096;
+
+/// The outputs and the final state of a causal pass over the lines of `least` tokens or more. Long lines are cut: their totals,
+/// what has come before each stretch, and all stretches at once, for half as much traffic again.
 template <class Job, class Outputs>
 void run_lines(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation, Job job,
-               const Outputs& outputs) {
-  const auto stretches = line_stretches::of(job, 4096, 8192);
+               const Outputs& outputs, std::int64_t least = 0) {
+  auto stretches = line_stretches::of(job, stretch_tokens, uncut_tokens);
+  stretches.least = least;
   if (stretches.blocks_of_line > 1) {
     take_line_memory(on, scratch, operation, job);
     auto but_last = stretches;
@@ -159,6 +163,14 @@ void run_lines(execution<cuda>& on, execution<cuda>::scope& scratch, const char*
   }
   if (on.takes_hopper()) return walk_lines<walk_for::outputs>(on, operation, job, outputs, stretches);
   if constexpr (!Job::position::encodes) run_causal_tiles<true>(on, operation, job, outputs, stretches);
+}
+
+/// The outputs of both ways, those of the second added, of lines that are not cut.
+template <class Job, class Outputs>
+void run_both_ways(execution<cuda>& on, const char* operation, const Job& job, const Outputs& outputs) {
+  auto lines = line_stretches::none(job);
+  lines.most = uncut_tokens;
+  walk_lines<walk_for::both_ways>(on, operation, job, outputs, lines);
 }
 
 /// Gradients that walks alone take, not pull_tiles: of decays of heads or of tokens, and of keys that are made of decays.

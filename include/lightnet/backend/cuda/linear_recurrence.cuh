@@ -110,6 +110,30 @@ void linear_recurrence_forward(execution<cuda>& on, const recurrence_arguments<R
   forward_pass<Recurrence, Position>(on, arguments, outputs, operation);
 }
 
+/// o of both ways along the lines, in the type of o: one is rounded before the other is added. Whether matrix units take them:
+/// one walk there and back, or two passes where there are no such walks or they cut a line.
+template <class Recurrence, class Position, int Dims, class T>
+bool linear_recurrence_both_ways(execution<cuda>& on, const recurrence_arguments<Recurrence, Dims, T, cuda>& arguments,
+                                 const head_sequence<Dims, T, cuda>& o) {
+  constexpr const char* operation = "scan";
+  if constexpr (takes_causal_tiles<Recurrence, Position, T>) {
+    execution<cuda>::scope scratch{on};
+    auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
+    if (!fits_causal_tiles(job)) return false;
+    recurrence_outputs<Recurrence, Dims, T, cuda> outputs{o, {}, false};
+    const bool walks = on.takes_hopper();
+    if (walks) run_both_ways(on, operation, job, outputs);
+    if (!walks || arguments.lines.longest() > uncut_tokens) {
+      for (const bool back : {false, true}) {
+        job.from.lines.reversed = outputs.accumulate = back;
+        run_lines(on, scratch, operation, job, outputs, walks ? uncut_tokens + 1 : 0);
+      }
+    }
+    return true;
+  }
+  return false;
+}
+
 }  // namespace detail
 
 LIGHTNET_END_NAMESPACE

@@ -38,7 +38,7 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
       const row_of even = row_of::of(sequence, given.line_.at, D);
       given.shared_.even_outputs[number] = {reinterpret_cast<unsigned char*>(even.first), even.step};
     };
-    if constexpr (What == walk_for::outputs || What == walk_for::readings) each_output(0, given.out_.o);
+    if constexpr (plan::gives_outputs || What == walk_for::readings) each_output(0, given.out_.o);
     if constexpr (What == walk_for::values) each_output(0, given.out_.v);
     if constexpr (What == walk_for::queries || What == walk_for::query_readings) each_output(0, given.out_.q);
     if constexpr (What == walk_for::keys || What == walk_for::key_readings) each_output(0, given.out_.k);
@@ -98,7 +98,7 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
   /// Starts to read the tile of a turn, if there is one and the copy engine does not load it, once it has waited for the place.
   template <class Wait>
   __device__ __forceinline__ void load_ahead(int turn, const Wait& wait_for_place) const {
-    if (!part::in_bulk(turn) && turn < line_.tiles()) {
+    if (!part::in_bulk(turn) && turn < part::turns()) {
       wait_for_place();
       load(turn, turn % plan::stages);
     }

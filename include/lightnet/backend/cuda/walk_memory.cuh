@@ -7,6 +7,8 @@
 #include <lightnet/backend/cuda/operand_maps.cuh>
 #include <lightnet/backend/cuda/walk_plan.cuh>
 
+#include <climits>
+
 LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
@@ -47,8 +49,9 @@ struct walk_memory {
   /// How far the tokens of a tile are apart, where all channels decay alike: the binary logarithms of what has decayed since
   /// its beginning, as two floats each, and what weighs the state that a token reads, and what it adds to it.
   static constexpr int spaced_rows = Plan::spaced ? Plan::rows : 1;
-  struct distances {
+  struct alignas(16) distances {
     float2 logs[spaced_rows];
+    float2 logs_before[Plan::scores_both_ways ? spaced_rows : 1];  // without the token's own
     float reading[spaced_rows], adding[spaced_rows];
   };
   alignas(16) distances apart[Plan::spaced ? Plan::stages : 1];
@@ -62,7 +65,7 @@ struct walk_memory {
   // Of a tile, and the threads that say so: its operands are there, and their factors, if any (feeders); nobody needs it
   // any more, its place can be loaded (readers).
   counting_barrier full[Plan::stages], emptied[Plan::stages];
-  counting_barrier loaded[Plan::stages];  // its operands are there, where the copy engine loads them
+  counting_barrier loaded[Plan::stages];  // of the tiles that the copy engine loads, by turns: its operands are there
   counting_barrier again;                 // a run of a tile is done, and more runs of it follow: readers
   // What all threads need now and then lies here, not in registers of theirs.
   walked_line line;
@@ -71,8 +74,8 @@ struct walk_memory {
   int bad_column[D];                            // the position from which a column is NaN
   int bad_token, wide_run, run_end;
   unsigned bad_values;  // whether any column is bad
-  // The tiles of this line that the copy engine loads: of turns [first, last), the first token of turn 0, and how far that of
-  // the next is.
+  // The tiles of this line that the copy engine loads: of turns [first, last), or on the way back from `first` on, the first
+  // token of turn 0, and how far that of the next is.
   struct {
     int first, last, token, step, head, batch;
   } bulk;
@@ -170,7 +173,10 @@ struct walk_part {
   __device__ void look_for_bulk() const {
     const int tiles = line_.tiles(), whole = line_.length > line_.begin ? (line_.length - line_.begin) / rows : 0;
     const bool can = maps_.given && line_.at.line.step == 1;
-    shared_.bulk = {.first = plan::backwards ? tiles - whole : 0,
+    shared_.bulk = {.first = plan::backwards    ? tiles - whole
+                             : !plan::both_ways ? 0
+                             : can              ? turns() - whole
+                                                : turns(),
                     .last = can ? plan::backwards ? tiles : whole : 0,
                     .token = static_cast<int>(line_.at.line.token(first_of(0))),
                     .step = plan::backwards ? -rows : rows,
@@ -179,20 +185,31 @@ struct walk_part {
   }
   /// Whether it loads the tile of a turn.
   __device__ bool in_bulk(int turn) const {
-    return plan::in_bulk && turn >= shared_.bulk.first && turn < shared_.bulk.last;
+    if constexpr (plan::both_ways) {
+      return turn < shared_.bulk.last || (turn >= shared_.bulk.first && turn < turns());
+    } else {
+      return plan::in_bulk && turn >= shared_.bulk.first && turn < shared_.bulk.last;
+    }
   }
   /// Has it load an operand of the tile of a turn, if it does that. By one thread.
   __device__ void copy_in_bulk(int number, int turn) const {
     if (!in_bulk(turn)) return;
-    const int stage = turn % plan::stages;
     const auto& bulk = shared_.bulk;
-    counting_barrier& loaded = shared_.loaded[stage];
+    counting_barrier& loaded = shared_.loaded[bulk_number(turn) % plan::stages];
     loaded.pass_with_bytes(memory::operand_bytes);
-    maps_.copy(number, shared_.operands[stage][number], bulk.token + turn * bulk.step, bulk.head, bulk.batch, loaded);
+    const int token = bulk.token + (plan::both_ways ? index_of(turn) : turn) * bulk.step;
+    maps_.copy(number, shared_.operands[turn % plan::stages][number], token, bulk.head, bulk.batch, loaded);
   }
-  /// Waits until the tile of such a turn is there. Their turns are one behind the other.
+  /// Waits until the tile of such a turn is there.
   __device__ void wait_for_bulk(int turn) const {
-    shared_.loaded[turn % plan::stages].wait((turn - shared_.bulk.first) / plan::stages);
+    const int number = bulk_number(turn);
+    shared_.loaded[number % plan::stages].wait(number / plan::stages);
+  }
+  /// How many tiles the engine has loaded before that of a turn.
+  __device__ int bulk_number(int turn) const {
+    const auto& bulk = shared_.bulk;
+    if constexpr (plan::both_ways) return turn < bulk.last ? turn : turn - (bulk.first - bulk.last);
+    return turn - bulk.first;
   }
   /// Calls body(number) in a thread for every operand that the engine loads, each of a warp of its own: by the warps that
   /// multiply.
@@ -219,10 +236,14 @@ struct walk_part {
     });
   }
 
-  /// The first position of the tile of a turn, and how many tokens it has.
-  __device__ int first_of(int turn) const {
-    return line_.begin + (plan::backwards ? line_.tiles() - 1 - turn : turn) * rows;
-  }
+  /// How many turns there are, and whether one is on the way back.
+  __device__ int turns() const { return plan::both_ways ? 2 * line_.tiles() : line_.tiles(); }
+  __device__ bool goes_back(int turn) const { return plan::both_ways && turn >= line_.tiles(); }
+  /// On the way back, all of whose tiles have been seen: the position from which what is bad from one on is bad.
+  __device__ static int everywhere(int bad) { return bad == INT_MAX ? bad : 0; }
+  /// The number of the tile of a turn, its first position, and how many tokens it has.
+  __device__ int index_of(int turn) const { return plan::backwards || goes_back(turn) ? turns() - 1 - turn : turn; }
+  __device__ int first_of(int turn) const { return line_.begin + index_of(turn) * rows; }
   __device__ int count_of(int first) const { return line_.length - first < rows ? line_.length - first : rows; }
 
   /// Which of the 64 tokens from `first` on are there, and not masked.

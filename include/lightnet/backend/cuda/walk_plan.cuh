@@ -10,10 +10,11 @@ namespace detail {
 /// What a walk along the lines, 64 tokens at a time, is for.
 enum class walk_for {
   // The weights of a tile follow from those of the tiles before it:
-  outputs,  // of the forward call
-  totals,   // what the tokens of a stretch add up to
-  factors,  // m and Z before every tile, for the next three, where these add to what is there
-  queries,  // the gradients of these; finds out m and Z where they are not known yet
+  outputs,    // of the forward call
+  both_ways,  // the same along a line and then back, added
+  totals,     // what the tokens of a stretch add up to
+  factors,    // m and Z before every tile, for the next three, where these add to what is there
+  queries,    // the gradients of these; finds out m and Z where they are not known yet
   keys,
   values,
   // A weight needs no other, or there are none; tiles wait for another only where the frame of a sum goes on:
@@ -29,7 +30,9 @@ enum class walk_for {
 /// which tiles of operands it loads, and what it is given. D: the channels of a tile, of the keys and of the values.
 template <walk_for What, class Job, int D>
 struct walk_plan {
-  static constexpr bool forward_call = What == walk_for::outputs || What == walk_for::totals || What == walk_for::sums;
+  static constexpr bool both_ways = What == walk_for::both_ways;
+  static constexpr bool gives_outputs = What == walk_for::outputs || both_ways;
+  static constexpr bool forward_call = gives_outputs || What == walk_for::totals || What == walk_for::sums;
   static constexpr bool weighs = What <= walk_for::values;  // from tile to tile
   static constexpr bool prepares =
       What == walk_for::sums || What == walk_for::key_readings;  // khat, from the keys alone
@@ -45,12 +48,14 @@ struct walk_plan {
   /// All channels of a token decay alike: tiles are multiplied as they are, and what comes out is weighed (walk_spacers).
   static constexpr bool of_heads = weighs && Job::decays && !Job::per_channel && !encodes;
   static constexpr bool spaced = of_heads && Job::recurrence::logits != logits_from::none;
+  /// Their scores serve both ways: the way back reads the state alone.
+  static constexpr bool scores_both_ways = both_ways && of_heads;
   /// Each token's queries or keys are multiplied with their gradients, for that of its decay.
   static constexpr bool sums_terms = spaced && (What == walk_for::queries || What == walk_for::keys);
   static constexpr int terms_of_token = of_heads ? 1 : D;  // R, which the walk for the keys is given
   /// The channels of khat, of qhat and of the state: with an encoding, those of the cosines and then those of the sines.
   static constexpr int stored = encodes ? 2 * D : D;
-  static_assert(!encodes || D == 64);
+  static_assert(!encodes || (D == 64 && !both_ways));
   static constexpr bool encodes_k =
       encodes && (What == walk_for::outputs || What == walk_for::totals || What == walk_for::queries ||
                   What == walk_for::values || What == walk_for::key_readings);
@@ -76,7 +81,7 @@ struct walk_plan {
                                   : weighs ? reads
                                            : What == walk_for::readings || What == walk_for::incoming_sums;
   static constexpr bool loads_incoming =
-      weighs ? reads && What != walk_for::outputs : What == walk_for::incoming_sums || What == walk_for::query_readings;
+      weighs ? reads && !gives_outputs : What == walk_for::incoming_sums || What == walk_for::query_readings;
   /// The copy engine loads tiles where it can: those whose factors are sums of what came before.
   static constexpr bool in_bulk = multiplies && (weighs || What == walk_for::sums);
   static constexpr bool cleans_values = loads_v && !goes_back;  // a gradient has no lines that are bad

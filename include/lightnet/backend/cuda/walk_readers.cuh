@@ -3,6 +3,7 @@
 
 #include <lightnet/backend/cuda/walk_state.cuh>
 
+#include <climits>
 #include <concepts>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -23,6 +24,9 @@ namespace detail {
 /// walk_spacers): with d_ts what decays from s to t, d_t0 and d_Tt from the tile's beginning to t, and from t to its end,
 ///   y^T_t = d_t0 X read^T_t + column^T (d_ts tri(read in^T))^T,   X <- d_T0 X + sum_s d_Ts column^T_s in_s,
 /// backwards with both ends exchanged.
+///
+/// Of both ways the second is that from the end of the line to its beginning, added to what the first has written. Where all
+/// channels decay alike, the first one's scores keep the future, too, which leaves d_t0 X read^T_t to the second.
 template <walk_for What, class Job, class Outputs, int D>
 class walk_readers : walk_state<What, Job, Outputs, D> {
  public:
@@ -43,6 +47,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
       if (job_.initial(line_.at)) load_state();
     }
     part::begin_in_bulk();
+    bool back = false;
     if (plan::encodes && line_.tiles() > 0) fetch_angles(0);
     // One message a tile, or more where a forward call takes it in several runs: a bit a stage says of how many it has read.
     unsigned rounds = 0;
@@ -55,6 +60,11 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         shared_.full[stage].wait(turn / plan::stages);
       }
       const auto said = [&]() -> const message& { return shared_.messages[stage]; };
+      if constexpr (plan::both_ways) {
+        const bool goes_back = uniform(part::goes_back(turn));
+        if (goes_back && !back) turn_back();
+        back = goes_back;
+      }
       if constexpr (!plan::of_heads) {
         if (uniform(said().rescales != 0)) rescale(said());
       }
@@ -75,13 +85,14 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         float y[32];
         if constexpr (What == walk_for::keys && !plan::of_heads) ask_for_reads(part::first_of(turn) / rows - 1);
         if constexpr (What == walk_for::outputs && sums_passes) {
-          if (out_.accumulate) rows_.ask_for_rows(0, part::first_of(turn));
+          if (out_.accumulate) rows_.template ask_for_rows<float>(0, part::first_of(turn));
         }
-        bool bad;
-        if constexpr (plan::of_heads) {
-          bad = multiply_as_they_are(stage, part::first_of(turn), y);
-        } else {
-          bad = multiply(turn, again, y);
+        if constexpr (plan::both_ways) {
+          if (back) fetch_rows(turn);
+        }
+        const bool bad = multiply_tile(turn, stage, again, back, y);
+        if constexpr (plan::both_ways) {
+          if (back) rows_.add_fetched(y);
         }
         if constexpr (plan::keeps) {  // worked out anew, for lack of registers
           turn = anew(turn);
@@ -97,7 +108,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
                                              from.last + 1 != rows || from.start != 0),
                               from.bad_token};
         // What a store needs of the tile is read before the weighers get it back.
-        const bool early = What == walk_for::values || (What == walk_for::outputs && !run.odd);
+        const bool early = What == walk_for::values || (plan::gives_outputs && !run.odd);
         if (early) let_go();
         write(stage, turn, run, y);
         if (!early) let_go();
@@ -122,7 +133,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
       part::go_on_in_bulk(turn);
       ++turn;
     }
-    if constexpr (plan::forward_call) store_state();
+    if constexpr (plan::forward_call && !plan::both_ways) store_state();
     if constexpr (What == walk_for::queries) {  // what is no number stays in the state
       bool odd = false;
       each_register([&](float x, int, int) { odd = odd || !finite(x); });
@@ -161,6 +172,21 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
   // What goes with the sines in `in` and `read`.
   __device__ tile in_sines() const { return What == walk_for::values ? shared_.sines_of_q() : shared_.sines_of_k(); }
   __device__ tile read_sines() const { return What == walk_for::values ? shared_.sines_of_k() : shared_.sines_of_q(); }
+
+  /// Begins the way back: with no state, and with columns that are bad all along.
+  __device__ void turn_back() {
+    each_register([](float& x, int, int) { x = 0; });
+    memory::reading().meet();  // the last rows are stored
+    const int column = group_ * 128 + thread_;
+    if (column < D) shared_.bad_column[column] = part::everywhere(shared_.bad_column[column]);
+    memory::reading().meet();
+  }
+  /// Has what was written on the way there come, and what is to come next brought nearer.
+  __device__ void fetch_rows(int turn) const {
+    const int first = part::first_of(turn);
+    rows_.fetch(out_.o, 0, job_.from.values, first, part::count_of(first));
+    if (turn + 1 < part::turns()) rows_.template ask_for_rows<bfloat16>(0, part::first_of(turn + 1));
+  }
 
   // --- The state
 
@@ -211,6 +237,17 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     keep_order(sums);
   }
 
+  /// y^T of the tile of a turn, and X after it, in the way of the walk. Whether any column of v is bad.
+  __device__ __forceinline__ bool multiply_tile(int turn, int stage, bool again, bool back, float (&y)[32]) {
+    if constexpr (!plan::of_heads) {
+      return multiply(turn, again, y);
+    } else {
+      if constexpr (plan::scores_both_ways) {
+        if (back) return read_alone(stage, part::first_of(turn), y);
+      }
+      return multiply_as_they_are(stage, part::first_of(turn), y);
+    }
+  }
   /// y^T of the tile of a turn, or of a run of it that has more of them `again`, and X after it. Whether any column of v is
   /// bad.
   __device__ __forceinline__ bool multiply(int turn, bool again, float (&y)[32]) {
@@ -261,9 +298,10 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
           rest[i] = pack_bfloat16(first - lower_bfloat16(packed[i]), second - upper_bfloat16(packed[i]));
         }
       };
-      const int apart = plan::backwards ? t_of_warp - s_of_warp : s_of_warp - t_of_warp;
+      const bool later = plan::backwards || part::goes_back(turn);
+      const int apart = later ? t_of_warp - s_of_warp : s_of_warp - t_of_warp;
       if (plan::splits_state || apart == 0) {  // no branches where there are no registers for them
-        pack([&](int s, int t) { return apart + (plan::backwards ? t - s : s - t) <= 0; });
+        pack([&](int s, int t) { return apart + (later ? t - s : s - t) <= 0; });
       } else if (apart < 0) {
         pack([](int, int) { return true; });
       }
@@ -353,6 +391,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     wait_for_products<0>();
     keep_order(y);
     keep_state();
+    if constexpr (plan::both_ways) wait_for_copies();  // of what is added
     memory::reading().meet();
     return bad;
   }
@@ -409,16 +448,41 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     return end_products(y);
   }
 
-  /// Weighs scores by how far tokens are apart, and leaves out what `tri` does, by selection.
+  /// The same on the way back, where the scores are done.
+  __device__ __forceinline__ bool read_alone(int stage, int first, float (&y)[32]) {
+    if (uniform(shared_.bad_values != 0)) base::clean_values_and_meet(column(stage), first);
+    typename base::packed_state x;
+    pack_state(x);
+    clear(y);
+    begin_products();
+    base::multiply_state(x, read(stage), read(stage), y);
+    commit_products();
+    decay_state(stage);
+    keep_state();
+    add_tile(stage);
+    commit_products();
+    wait_for_products<1>();
+    keep_order(y);
+    if constexpr (plan::spaced) weigh_readings(stage, y);
+    return end_products(y);
+  }
+
+  /// Weighs scores by how far tokens are apart, and leaves out what `tri` does, by selection. Of both ways it leaves out
+  /// nothing, and a token sees itself twice.
   template <int Count>
   __device__ __forceinline__ void store_scores(int stage, const float (&p)[Count]) const {
     const tile scores{shared_.scores.data}, rest_of_scores{shared_.rest_of_scores()};
     const int thread = anew(thread_), lane = thread % 32, t_of_warp = thread / 32 * 16;
-    const float2* const logs = shared_.apart[plan::spaced ? stage : 0].logs;
-    float2 of_rows[2] = {};
+    const auto& apart_of = shared_.apart[plan::spaced ? stage : 0];
+    const float2 *const logs = apart_of.logs, *const logs_before = apart_of.logs_before;
+    constexpr bool both_ways = plan::scores_both_ways;
+    float2 of_rows[2] = {}, before_rows[2] = {};
     if constexpr (plan::spaced) {
-      of_rows[0] = logs[t_of_warp + lane / 4];
-      of_rows[1] = logs[t_of_warp + lane / 4 + 8];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        of_rows[i] = logs[t_of_warp + lane / 4 + i * 8];
+        if constexpr (both_ways) before_rows[i] = logs_before[t_of_warp + lane / 4 + i * 8];
+      }
     }
 #pragma unroll
     for (int n = 0; n < Count; n += 8) {
@@ -431,13 +495,25 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         if constexpr (plan::spaced) {
           const float4 of_columns = *reinterpret_cast<const float4*>(logs + s);
           const float2 of_row = of_rows[i % 2];
-          const float apart[2] = {(of_row.x - of_columns.x) + (of_row.y - of_columns.y),
-                                  (of_row.x - of_columns.z) + (of_row.y - of_columns.w)};
+          float apart[2] = {(of_row.x - of_columns.x) + (of_row.y - of_columns.y),
+                            (of_row.x - of_columns.z) + (of_row.y - of_columns.w)};
+          if constexpr (both_ways) {
+            const float4 before = *reinterpret_cast<const float4*>(logs_before + s);
+            const float2 own = before_rows[i % 2];
+            if (s > t) apart[0] = (before.x - own.x) + (before.y - own.y);
+            if (s + 1 > t) apart[1] = (before.z - own.x) + (before.w - own.y);
+          }
 #pragma unroll
           for (int e = 0; e < 2; ++e) both[e] *= tile_power_of_two(plan::backwards ? -apart[e] : apart[e]);
         }
 #pragma unroll
-        for (int e = 0; e < 2; ++e) both[e] = (plan::backwards ? s + e >= t : s + e <= t) ? both[e] : 0.0F;
+        for (int e = 0; e < 2; ++e) {
+          if constexpr (both_ways) {
+            both[e] = s + e == t ? 2 * both[e] : both[e];
+          } else {
+            both[e] = (plan::backwards ? s + e >= t : s + e <= t) ? both[e] : 0.0F;
+          }
+        }
         packed[i] = pack_bfloat16(both[0], both[1]);
         if constexpr (plan::splits_scores) {
           rest[i] = pack_bfloat16(both[0] - lower_bfloat16(packed[i]), both[1] - upper_bfloat16(packed[i]));
@@ -514,7 +590,9 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
       if (!base::template join_halves<true>(y)) return;
     }
     if constexpr (plan::sums_terms) sum_terms(stage, turn, y);
-    if constexpr (What == walk_for::outputs) {
+    if constexpr (plan::both_ways) {
+      rows_.store(out_.o, 0, job_.from.values, run, y, run.odd, false);
+    } else if constexpr (What == walk_for::outputs) {
       rows_.store(out_.o, 0, job_.from.values, run, y, run.odd, out_.accumulate);
     } else if constexpr (plan::of_heads && What == walk_for::queries) {
       rows_.store(out_.q, 0, job_.from.keys, run, y, false, out_.accumulate);

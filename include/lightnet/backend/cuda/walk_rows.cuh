@@ -59,11 +59,47 @@ class walk_rows {
     }
   }
 
-  /// Has rows of float that are added to brought nearer, before what is added is known: by all that multiply.
+  /// Starts to read what lies where the rows of a tile of bfloat16 will go, `count` of them from position `first` on, to the
+  /// place from which these are stored; each thread what it stores itself, and has stored before.
+  template <class Sequence>
+  __device__ void fetch(const Sequence& sequence, int number, std::int64_t channels, int first, int count) const {
+    const even_rows<unsigned char> even = shared_.even_outputs[number];
+    const tile to = outputs();
+    const int thread = anew(thread_), c = thread % 8 * 8, first_column = group_ * 64 + c;
+    if (even && count == rows) {
+#pragma unroll
+      for (int r = thread / 8; r < rows; r += 16) {
+        copy_to_shared(to.part(r, c), reinterpret_cast<const bfloat16*>(even.row(first + r)) + first_column);
+      }
+    } else {
+      for (int r = thread / 8; r < count; r += 16) {
+        const bfloat16* const row = sequence.token(line_.at.line.batch, line_.at.head, line_.at.line.token(first + r));
+        for (int e = 0; e < 8 && first_column + e < channels; ++e) {
+          *to.at(r, c + e) = row[(first_column + e) * sequence.channel_stride()].bits();
+        }
+      }
+    }
+    commit_copies();
+  }
+  /// Adds that to y. The warps that multiply have met since it is there.
+  __device__ void add_fetched(float (&y)[32]) const {
+#pragma unroll
+    for (int t = 0; t < rows; t += 16) {
+      std::uint32_t pairs[4];
+      load_matrices_transposed(pairs, matrices_of(t));
+#pragma unroll
+      for (int n = 0; n < 8; ++n) {
+        y[t / 2 + n] += n % 2 == 0 ? lower_bfloat16(pairs[n / 2]) : upper_bfloat16(pairs[n / 2]);
+      }
+    }
+  }
+
+  /// Has rows of U that are added to brought nearer, before what is added is known: by all that multiply.
+  template <class U>
   __device__ void ask_for_rows(int number, int first) const {
     const even_rows<unsigned char> even = shared_.even_outputs[number];
     if (!even) return;
-    constexpr int line = 128, lines = D * static_cast<int>(sizeof(float)) / line;
+    constexpr int line = 128, lines = D * static_cast<int>(sizeof(U)) / line;
     for (int n = group_ * 128 + anew(thread_); n < rows * lines; n += Plan::readers) {
       const int position = first + n / lines;
       if (position < line_.length) prefetch_line(even.row(position) + n % lines * line);
@@ -71,6 +107,13 @@ class walk_rows {
   }
 
  private:
+  /// Where the rows of bfloat16 of a group are made ready, and of the 16 from t on what this thread's lane stands for.
+  __device__ tile outputs() const { return {shared_.outputs.data + group_ * tile::panel_bytes}; }
+  __device__ unsigned char* matrices_of(int t) const {
+    const int thread = anew(thread_), lane = thread % 32;
+    return outputs().part(t + lane / 16 * 8 + lane % 8, thread / 32 * 16 + lane / 8 % 2 * 8);
+  }
+
   /// The sums of eight numbers and eight others.
   __device__ static uint4 sum_of(const uint4& a, const uint4& b) {
     const auto pair = [](std::uint32_t x, std::uint32_t y) {
@@ -113,14 +156,14 @@ class walk_rows {
   template <class Sequence>
   __device__ void store_rows(const Sequence& sequence, int number, std::int64_t channels, const run_of_rows& run,
                              const float (&y)[32], bool poisoned, bool accumulate) const {
-    const tile to{shared_.outputs.data + group_ * tile::panel_bytes};
-    const int thread = anew(thread_), lane = thread % 32;
+    const tile to = outputs();
+    const int thread = anew(thread_);
 #pragma unroll
     for (int t = 0; t < rows; t += 16) {
       const float* const eight = y + t / 2;
       const std::uint32_t packed[4] = {pack_bfloat16(eight[0], eight[1]), pack_bfloat16(eight[2], eight[3]),
                                        pack_bfloat16(eight[4], eight[5]), pack_bfloat16(eight[6], eight[7])};
-      store_matrices_transposed(to.part(t + lane / 16 * 8 + lane % 8, thread / 32 * 16 + lane / 8 % 2 * 8), packed);
+      store_matrices_transposed(matrices_of(t), packed);
     }
     memory::group(group_).meet();
     const int c = thread % 8 * 8, first_column = group_ * 64 + c;
@@ -135,7 +178,8 @@ class walk_rows {
       }
       return;
     }
-    for (int r = run.start + thread / 8; r <= run.last; r += 16) {
+    for (int r = thread / 8; r <= run.last; r += 16) {
+      if (r < run.start) continue;
       bfloat16* const row = sequence.token(line_.at.line.batch, line_.at.head, line_.at.line.token(run.first + r));
       for (int e = 0; e < 8 && first_column + e < channels; ++e) {
         const int column = first_column + e;

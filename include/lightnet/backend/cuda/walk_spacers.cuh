@@ -30,10 +30,10 @@ class walk_spacers : walk_loaders<What, Job, Outputs, D> {
 
   __device__ void run() {
     constexpr int ahead = plan::stages - 1;
-    const int tiles = line_.tiles();
+    const int turns = part::turns();
     for (int turn = 0; turn < ahead; ++turn) base::load_ahead(turn, [] {});
     if (warp_ == 0) read_logits(0);
-    for (int turn = 0; turn < tiles; ++turn) {
+    for (int turn = 0; turn < turns; ++turn) {
       base::wait_for_tile(turn);
       if (warp_ == 0) space(turn);
       if constexpr (plan::multiplies) {
@@ -50,18 +50,18 @@ class walk_spacers : walk_loaders<What, Job, Outputs, D> {
     }
     wait_for_copies();
     if constexpr (plan::multiplies) {
-      base::wait_until_emptied(tiles - plan::stages);
-      message& to = shared_.messages[tiles % plan::stages];
+      base::wait_until_emptied(turns - plan::stages);
+      message& to = shared_.messages[turns % plan::stages];
       if (thread_ == 0) to.ends = true;
-      shared_.full[tiles % plan::stages].pass();
+      shared_.full[turns % plan::stages].pass();
     }
     if constexpr (plan::sums_terms) {
       if (warp_ == 1) {
-        take_terms(tiles - 1);
+        take_terms(turns - 1);
         store_head();
       }
     }
-    if constexpr (plan::forward_call) store();
+    if constexpr (plan::forward_call && !plan::both_ways) store();
     if constexpr (!plan::forward_call && !plan::backwards) {
       memory::feeding().meet();
       const bool bad = shared_.bad_values != 0 || shared_.bad_token != INT_MAX;
@@ -77,7 +77,7 @@ class walk_spacers : walk_loaders<What, Job, Outputs, D> {
 
   /// Starts to read the logits of the tile of a turn, if there is one.
   __device__ void read_logits(int turn) {
-    if (turn >= line_.tiles()) return;
+    if (turn >= part::turns()) return;
     const int first = part::first_of(turn), count = part::count_of(first);
 #pragma unroll
     for (int e = 0; e < 2; ++e) logits_[e] = logit(first, count, lane_ * 2 + e);
@@ -86,7 +86,12 @@ class walk_spacers : walk_loaders<What, Job, Outputs, D> {
     return job_.logit(line_.at, line_.at.line.token(first + (r < count ? r : 0)), 0);
   }
 
-  /// Says what there is to know of a tile.
+  __device__ static float2 two_floats(double x) {
+    const auto high = static_cast<float>(x);
+    return {high, static_cast<float>(x - static_cast<double>(high))};
+  }
+  /// Says what there is to know of a tile. On the way back a token sees later ones through the decays before theirs, its own
+  /// among them, and what is bad anywhere, known by then, is bad everywhere.
   __device__ void space(int turn) {
     constexpr double binary = 1.4426950408889634074;  // log2(e)
     const int stage = turn % plan::stages, first = part::first_of(turn);
@@ -113,15 +118,17 @@ class walk_spacers : walk_loaders<What, Job, Outputs, D> {
     const double before = all - decayed[1], total = __shfl_sync(~0U, all, 31);
     if constexpr (plan::spaced) {
       auto& apart = shared_.apart[stage];
+      const bool back = part::goes_back(turn), later = plan::backwards || back;
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
-        const double since = before + decayed[e];
-        const auto high = static_cast<float>(since);
-        const float of_earlier = tile_power_of_two(high),
+        const double before_token = e == 0 ? before : before + decayed[0];
+        const double since = back ? before_token : before + decayed[e];
+        const float of_earlier = tile_power_of_two(static_cast<float>(since)),
                     of_later = tile_power_of_two(static_cast<float>(total - since));
-        apart.logs[lane_ * 2 + e] = {high, static_cast<float>(since - static_cast<double>(high))};
-        apart.reading[lane_ * 2 + e] = plan::backwards ? of_later : of_earlier;
-        apart.adding[lane_ * 2 + e] = plan::backwards ? of_earlier : of_later;
+        apart.logs[lane_ * 2 + e] = two_floats(since);
+        if constexpr (plan::scores_both_ways) apart.logs_before[lane_ * 2 + e] = two_floats(before_token);
+        apart.reading[lane_ * 2 + e] = later ? of_later : of_earlier;
+        apart.adding[lane_ * 2 + e] = later ? of_earlier : of_later;
       }
     }
     line_decayed_ += total;
@@ -132,7 +139,7 @@ class walk_spacers : walk_loaders<What, Job, Outputs, D> {
     to.on = on;
     to.start = 0;
     to.last = part::count_of(first) - 1;
-    to.bad_token = shared_.bad_token;
+    to.bad_token = part::goes_back(turn) ? part::everywhere(shared_.bad_token) : shared_.bad_token;
     to.rescales = 0;
     to.again = to.ends = false;
   }

@@ -19,41 +19,52 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
   using typename part::plan, typename part::memory, typename part::tile, typename part::message;
   using part::rows, part::job_, part::out_, part::kept_, part::line_, part::shared_;
   using base::thread_;
-  using weights_type = channel_weights<Job, plan::has_logits>;
+  template <bool Back>
+  using weights_of = channel_weights<Job, plan::has_logits, Back>;
 
   __device__ explicit walk_weighers(const part& given) : base{given} {}
 
   __device__ void run() {
-    constexpr int stages = plan::stages, ahead = stages - 1;
     for (int turn = 0; turn < ahead; ++turn) base::load_ahead(turn, [] {});
-    weights_type weights(job_, line_.at, thread_, shared_.between_parts(), &shared_.bad_token,
-                         What != walk_for::totals);
+    walk<false>(0, line_.tiles());
+    if constexpr (plan::both_ways) walk<true>(line_.tiles(), part::turns());
+  }
+
+ private:
+  static constexpr int stages = plan::stages, ahead = stages - 1;
+
+  /// The turns [first, end), of one way.
+  template <bool Back>
+  __device__ __forceinline__ void walk(int first, int end) {
+    weights_of<Back> weights(job_, line_.at, thread_, shared_.between_parts(), &shared_.bad_token,
+                             What != walk_for::totals);
     if constexpr (plan::keeps) {
       if (!finds_out()) read_carried(weights, 0);
     }
-    for (int turn = 0; turn < line_.tiles(); ++turn) {
+    for (int turn = first; turn < end; ++turn) {
       base::wait_for_tile(turn);
       weigh(weights, turn);
       // The place of the tile before is for the one that many ahead.
       base::load_ahead(turn + ahead, [&] { base::wait_until_emptied(turn - 1); });
     }
+    if (plan::both_ways && !Back) return;
     wait_for_copies();
     if constexpr (plan::multiplies) {
-      const int tiles = line_.tiles(), stage = tiles % stages;
-      base::wait_until_emptied(tiles - stages);
+      const int stage = end % stages;
+      base::wait_until_emptied(end - stages);
       message& to = shared_.messages[stage];
       if (thread_ == 0) to.rescales = 0;
       memory::feeding().meet();
       send_rescale(to, weights, weights.gain);
       if (thread_ == 0) to.ends = true;
       shared_.full[stage].pass();
-      if constexpr (plan::forward_call) store(weights);
+      if constexpr (plan::forward_call && !plan::both_ways) store(weights);
     }
   }
 
- private:
   /// A tile, of which this warp's copies are there: its factors, and word to the readers.
-  __device__ void weigh(weights_type& weights, int turn) {
+  template <bool Back>
+  __device__ void weigh(weights_of<Back>& weights, int turn) {
     const int stage = turn % plan::stages, first = part::first_of(turn);
     const int count = part::count_of(first);
     const std::uint64_t on = part::tokens_on(first);
@@ -77,19 +88,22 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
       wait_for_copies();
       __syncwarp();
     };
-    for (int start = 0, last = 0; start < count; start = last + 1) {
-      if (start > 0) {  // the keys and queries once more
+    // In the order in which the tokens are walked.
+    const int begin = Back ? rows - count : 0, end = begin + count;
+    const std::uint64_t on_in_order = Back ? __brevll(on) : on;
+    for (int start = begin, last = 0; start < end; start = last + 1) {
+      if (start > begin) {  // the keys and queries once more
         shared_.again.wait(runs_again_++);
         if constexpr (plan::loads_k) load_again(part::keys_of(job_), shared_.k(stage));
         if constexpr (plan::loads_q) load_again(job_.from.q, shared_.q(stage));
       }
-      last = count - 1;
+      last = end - 1;
       float by[2];
       for (bool cut = false;; cut = true) {
         constexpr auto watched = plan::backwards      ? watched_by::nobody
                                  : plan::forward_call ? watched_by::all
                                                       : watched_by::itself;
-        const std::uint64_t counted = on & ~std::uint64_t{0} >> (63 - last) & ~std::uint64_t{0} << start;
+        const std::uint64_t counted = on_in_order & ~std::uint64_t{0} >> (63 - last) & ~std::uint64_t{0} << start;
         const bool narrow = weights.template enter<plan::factors, watched>(
             {shared_.k(stage), shared_.q(stage), shared_.rest(stage), shared_.extra(stage), shared_.logits(stage)},
             first, counted, cut, by, [&] {
@@ -101,9 +115,9 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
         }
         if (!plan::forward_call || narrow) break;
         if constexpr (plan::loads_k) load_again(part::keys_of(job_), shared_.k(stage));
-        if (thread_ == 0) shared_.run_end = count;
+        if (thread_ == 0) shared_.run_end = end;
         memory::feeding().meet();
-        atomicMin(&shared_.run_end, weights.first_wide(start, count, counted));
+        atomicMin(&shared_.run_end, weights.first_wide(start, end, counted));
         memory::feeding().meet();
         last = shared_.run_end - 1;
       }
@@ -112,10 +126,11 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
       later_by_[0] = by[0];
       later_by_[1] = by[1];
       if (thread_ == 0) {
-        to.start = start;
-        to.last = last;
+        to.start = weights.row_of(Back ? last : start);
+        to.last = weights.row_of(Back ? start : last);
         to.bad_token = shared_.bad_token;  // all have met since they looked
-        to.again = last + 1 < count;
+        if constexpr (Back) to.bad_token = part::everywhere(to.bad_token);
+        to.again = last + 1 < end;
       }
       publish_to_products();
       shared_.full[stage].pass();
@@ -126,7 +141,8 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
   }
 
   /// What takes the state to the frame of a tile.
-  __device__ static void send_rescale(message& to, const weights_type& weights, const float (&by)[2]) {
+  template <class Weights>
+  __device__ static void send_rescale(message& to, const Weights& weights, const float (&by)[2]) {
     if (weights.part != 0) return;
 #pragma unroll
     for (int half = 0; half < plan::stored; half += D) {
@@ -138,8 +154,8 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
   /// Whether this walk of a gradient is the one that finds out what is carried to every tile, and which lines are odd.
   __device__ bool finds_out() const { return What == walk_for::factors || (What == walk_for::queries && !kept_.known); }
   /// Calls body(e, m, Z or 1 / Z of a decay) for where these are kept, of a tile, for the weights of this thread.
-  template <class Body>
-  __device__ void each_carried(const weights_type& weights, int index, const Body& body) const {
+  template <class Weights, class Body>
+  __device__ void each_carried(const Weights& weights, int index, const Body& body) const {
     const std::int64_t first = static_cast<std::int64_t>(index) * job_.width + (Job::per_channel ? weights.channel : 0);
     std::int32_t* const exponent = shared_.kept.exponent + first;
     float* const factor = shared_.kept.normaliser + first;
@@ -150,7 +166,8 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
       body(e, exponent[w], factor[w]);
     }
   }
-  __device__ void keep_carried(const weights_type& weights, int index) const {
+  template <class Weights>
+  __device__ void keep_carried(const Weights& weights, int index) const {
     if (weights.part != 0) return;
     each_carried(weights, index, [&](int e, std::int32_t& exponent, float& factor) {
       exponent = weights.m[e];
@@ -158,15 +175,17 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
     });
   }
   /// Takes what is carried to a tile.
-  __device__ void carry(weights_type& weights) const {
+  template <class Weights>
+  __device__ void carry(Weights& weights) const {
 #pragma unroll
-    for (int e = 0; e < weights_type::own; ++e) {
+    for (int e = 0; e < Weights::own; ++e) {
       weights.m[e] = next_[e].exponent;
       (Job::sums ? weights.z : weights.gain)[e] = next_[e].factor;
     }
   }
   /// Starts to read what is carried to the tile of a turn, if there is one.
-  __device__ void read_carried(const weights_type& weights, int turn) {
+  template <class Weights>
+  __device__ void read_carried(const Weights& weights, int turn) {
     if (turn >= line_.tiles()) return;
     each_carried(weights, part::first_of(turn) / rows, [&](int e, std::int32_t exponent, float factor) {
       next_[e] = {exponent, factor};
@@ -174,7 +193,8 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
   }
 
   /// The weights of the final state, or of what a stretch adds up to.
-  __device__ void store(const weights_type& weights) const {
+  template <class Weights>
+  __device__ void store(const Weights& weights) const {
     const line_of_head& at = line_.at;
     const bool bad = shared_.bad_token < line_.length;
     const auto each_weight = [&](const auto& body) {
@@ -207,7 +227,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
     std::int32_t exponent;
     float factor;
   };
-  carried next_[weights_type::own] = {};
+  carried next_[weights_of<false>::own] = {};
   float later_by_[2] = {1.0F, 1.0F};
   unsigned runs_again_ = 0;
 };
