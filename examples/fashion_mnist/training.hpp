@@ -113,7 +113,7 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
   machine used{given.threads};
   auto& on = used.on;
   detail::trainer_of<Options> trainer{{}, options};
-  recorder record{updates / standard.curve_points, which.name};
+  recorder record{updates / standard.curve_points, which.name, data.train.fingerprint(images)};
   if (saved) {
     record.restore(*saved, description);
     saved->load(trainer);
@@ -125,18 +125,14 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
               used.name().c_str());
   std::fflush(stdout);
 
-  batches training{data.train, standard, images, options.seed};
-  const auto save = [&] { record.save(checkpoint_path, trainer, description); };
-  const bool finished = run_training(on, trainer, training, record, {}, 1, checkpoint_path, save,
-                                     [&](const lightnet::training_progress& now, progress_bar& bar) {
-                                       if (!now.epoch_finished) return;
-                                       save();
-                                       bar.finish_epoch(now.epoch + 1, now.loss, now.accuracy);
-                                     });
+  batches training{data.train, standard, images, options.seed}, testing{data.test, data.test.count};
+  batches testing_some{data.test, std::min({data.test.count, standard.tested, images})};
+  const bool finished = run_training(
+      on, trainer, training, record, {.checkpoint = checkpoint_path, .tests = standard.tests},
+      [&] { return trainer.evaluate(on, testing_some); }, [&] { record.save(checkpoint_path, trainer, description); });
   if (!finished) return 130;
 
   std::vector<std::int32_t> predicted(static_cast<std::size_t>(data.test.count));
-  batches testing{data.test, data.test.count};
   const auto result = trainer.evaluate(on, testing, predicted);
   record.add_test(result);
   write_curve(folder / "fashion_mnist.csv", record.curve());

@@ -29,6 +29,7 @@ struct settings {
   double clip_norm = 1;
   double average_decay = 0.995;
   double label_dropout = 0.1;       // images whose class is not told, for guidance
+  std::int64_t tests = 8;           // in the course of training
   std::int64_t test_images = 2000;  // held-out ones, for the loss
   int curve_points = 10;            // of an epoch
   int columns = 10;                 // images of each class in the picture

@@ -131,7 +131,7 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
   auto& on = used.on;
   trainer_type trainer{{}, options};
   detail::average_type average{trainer.parameters(), chosen.average_decay};
-  recorder record{updates / chosen.curve_points, which.name, false};
+  recorder record{updates / chosen.curve_points, which.name, data.train.fingerprint(images), false};
   if (saved) {
     record.restore(*saved, description);
     saved->load(trainer);
@@ -139,33 +139,35 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
   }
   const auto folder = output_folder(given.output);
   const auto path_of = [&](const char* extension) { return folder / (std::string{"generate_images"} + extension); };
-  const auto save = [&] {
-    const lightnet::saved_average kept{average};
-    std::vector<lightnet::stored_tensor> tensors;
-    kept.add_to(tensors);
-    record.save(path_of(".safetensors"), trainer, description, std::move(tensors));
-  };
   const auto parameters = grouped(trainer.parameters().size());
   std::printf("%s: %s parameters, %s training images, %s\n", which.title, parameters.c_str(), grouped(images).c_str(),
               used.name().c_str());
   std::fflush(stdout);
 
-  auto training = detail::clothes{data.train, images};
-  auto batches = training.batches(chosen, options.seed);
-  const bool finished = run_training(
-      on, trainer, batches, record, {}, 1, path_of(".safetensors"), save,
-      [&](const lightnet::training_progress& now, progress_bar& bar) {
-        if (!now.epoch_finished) return;
-        save();
-        bar.finish_epoch(now.epoch + 1, now.loss, record.accuracy(now));
-      },
-      [&](const lightnet::training_progress&) { average.update(on, trainer.parameters()); });
+  const detail::clothes learned{data.train, images};
+  const detail::clothes held_out{data.test, std::min({data.test.count, chosen.test_images, images})};
+  auto training = learned.batches(chosen, options.seed), testing = held_out.batches(chosen, options.seed);
+  const auto test = [&] {  // what the average does, which is what draws
+    on.synchronize();
+    auto last = trainer.parameters();
+    trainer.set_parameters(average.weights());
+    const auto result = trainer.evaluate(on, testing);
+    trainer.set_parameters(std::move(last));
+    return result;
+  };
+  const auto save = [&] {
+    on.synchronize();
+    const lightnet::saved_average kept{average};
+    std::vector<lightnet::stored_tensor> tensors;
+    kept.add_to(tensors);
+    record.save(path_of(".safetensors"), trainer, description, std::move(tensors));
+  };
+  const bool finished =
+      run_training(on, trainer, training, record, {.checkpoint = path_of(".safetensors"), .tests = chosen.tests}, test,
+                   save, [&] { average.update(on, trainer.parameters()); });
   if (!finished) return 130;
 
-  trainer.set_parameters(average.weights());
-  const detail::clothes held_out{data.test, std::min({data.test.count, chosen.test_images, images})};
-  auto testing = held_out.batches(chosen, options.seed);
-  const auto result = trainer.evaluate(on, testing);
+  const auto result = test();
   record.add_test(result);
   write_curve(path_of(".csv"), record.curve());
   draw_curve(path_of(".csv"), record.curve());

@@ -24,15 +24,15 @@ class batches {
     lightnet::dynamic_view<2, const std::int32_t, device> labels;  // [B, z y x]
   };
 
-  /// For a test.
+  /// For a test, at all places.
   batches(const half& whole, const settings& chosen)
-      : whole_{&whole},
-        chosen_{chosen},
-        blocks_{whole, chosen.factor, model_options::patch},
-        count_{chosen.factor * chosen.factor * chosen.factor} {}
+      : batches(whole, chosen, chosen.factor * chosen.factor * chosen.factor) {}
+  /// For a test at the first so many places.
+  batches(const half& whole, const settings& chosen, std::int64_t count)
+      : whole_{&whole}, chosen_{chosen}, blocks_{whole, chosen.factor, model_options::patch}, count_{count} {}
   /// For training: what happens to an item in an epoch is a function of the seed, the epoch and the item.
-  batches(const half& whole, const settings& chosen, std::int64_t count, std::uint64_t seed) : batches(whole, chosen) {
-    count_ = count;
+  batches(const half& whole, const settings& chosen, std::int64_t count, std::uint64_t seed)
+      : batches(whole, chosen, count) {
     chosen_.seed = seed;
     training_ = true;
   }

@@ -20,6 +20,7 @@
 #include "batches.hpp"
 #include "command_line.hpp"
 #include "common/curve_picture.hpp"
+#include "common/fingerprint.hpp"
 #include "common/resume.hpp"
 #include "common/seconds.hpp"
 #include "common/text.hpp"
@@ -98,7 +99,7 @@ int run(const arguments& given) {
   machine used{given.threads};
   auto& on = used.on;
   trainer_type trainer{{}, options};
-  recorder record{updates / chosen.curve_points, "additive"};
+  recorder record{updates / chosen.curve_points, "additive", fingerprint(brain.left.grey, brain.left.classes)};
   if (saved) {
     record.restore(*saved, description);
     saved->load(trainer);
@@ -114,13 +115,11 @@ int run(const arguments& given) {
               static_cast<long long>(extents[2]), static_cast<long long>(extents[1]),
               static_cast<long long>(extents[0]), static_cast<long long>(chosen.factor), used.name().c_str());
   std::fflush(stdout);
-  const auto save = [&] { record.save(checkpoint_path, trainer, description); };
-  const bool finished = run_training(on, trainer, training, record, {.items = "halves"}, 1, checkpoint_path, save,
-                                     [&](const ln::training_progress& now, progress_bar& bar) {
-                                       if (!now.epoch_finished) return;
-                                       save();
-                                       bar.finish_epoch(now.epoch + 1, now.loss, now.accuracy);
-                                     });
+  batches testing_some{brain.right, chosen, chosen.tested};
+  const bool finished = run_training(
+      on, trainer, training, record,
+      {.checkpoint = checkpoint_path, .tests = chosen.tests, .words = {.items = "halves"}},
+      [&] { return trainer.evaluate(on, testing_some); }, [&] { record.save(checkpoint_path, trainer, description); });
   if (!finished) return 130;
 
   const auto start = steady_clock::now();

@@ -18,7 +18,7 @@ grep -q '_Trouser.png: Trouser, ' log || fail "trousers are what is learnt first
 if command -v nm >/dev/null; then
   nm -C "$program" >symbols
   grep -q 'lightnet' symbols || fail "no symbols"
-  grep -E 'adamw|trainer|backward' symbols >log && fail "has these of training"
+  grep -E 'adam|trainer|backward' symbols >log && fail "has these of training"
 fi
 
 mistake() { # a part of the message, then arguments
