@@ -61,6 +61,9 @@ block() # its variables are nobody else's business
   if(LIGHTNET_TESTS)
     list(APPEND needed doctest-dev librandom123-dev)
     list(APPEND welcome clang clang-format libomp-dev pkgconf) # their tests are reported as skipped without them
+    if(LIGHTNET_EXAMPLES)
+      list(APPEND welcome gnuplot-nox libsentencepiece-dev) # curves as pictures, pieces of words
+    endif()
   endif()
   if(LIGHTNET_EXAMPLES)
     list(APPEND needed libcli11-dev libpng-dev zlib1g-dev dataset-fashion-mnist bible-kjv dict-gcide mricron-data)

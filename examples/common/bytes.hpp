@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fingerprint.hpp"
 #include "machine.hpp"
 
 namespace examples {
@@ -33,13 +34,16 @@ inline std::string file_text(const std::string& path) {
 /// Tokens in memory of the device. // [tokens]
 class tokens {
  public:
-  explicit tokens(const std::vector<std::int32_t>& values) : tokens_{{{static_cast<std::int64_t>(values.size())}}} {
+  explicit tokens(const std::vector<std::int32_t>& values)
+      : tokens_{{{static_cast<std::int64_t>(values.size())}}}, fingerprint_{examples::fingerprint(values)} {
     if (!values.empty()) device::copy(tokens_.data(), values.data(), values.size() * sizeof values[0]);
   }
   [[nodiscard]] auto view() const { return tokens_.view(); }
+  [[nodiscard]] const std::string& fingerprint() const noexcept { return fingerprint_; }
 
  private:
   lightnet::tensor<lightnet::rank<1>, std::int32_t, device> tokens_;
+  std::string fingerprint_;
 };
 
 /// A token for each byte.

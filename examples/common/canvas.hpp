@@ -161,7 +161,7 @@ class canvas {
   /// The pen's path as straight pieces on the canvas.
   static std::vector<segment> flattened(std::string_view path, double x, double y, double unit) {
     std::vector<segment> pieces;
-    const auto number = [&path] {
+    const auto next_number = [&path] {
       while (path.front() == ' ') path.remove_prefix(1);
       double value = 0;
       const auto end = std::from_chars(path.data(), path.data() + path.size(), value).ptr;
@@ -169,8 +169,8 @@ class canvas {
       return value;
     };
     const auto next_point = [&] {
-      const double across = number();
-      return point{x + across * unit, y - number() * unit};
+      const double across = next_number();
+      return point{x + across * unit, y - next_number() * unit};
     };
     point at{x, y};
     const auto curve = [&](auto position) {

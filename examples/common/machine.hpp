@@ -4,6 +4,7 @@
 // The device that the program is compiled for, at work.
 
 #include <lightnet/backend/execution.hpp>
+#include <lightnet/core/half.hpp>
 #include <string>
 #if defined(LIGHTNET_HAS_CUDA)
 #include <lightnet/backend/cuda/graph.cuh>
@@ -13,6 +14,7 @@ namespace examples {
 
 #if defined(LIGHTNET_HAS_CUDA)
 using device = lightnet::cuda;
+using number = lightnet::bfloat16;  // that the larger networks compute in: mixed precision
 
 /// The current GPU, with a stream of its own, so that a step of training can be a graph.
 class machine {
@@ -35,6 +37,7 @@ class machine {
 };
 #else
 using device = lightnet::cpu;
+using number = float;  // that the larger networks compute in
 
 /// The CPU, with 0 or so many threads.
 struct machine {

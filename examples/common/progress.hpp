@@ -47,7 +47,7 @@ class progress_bar {
   ~progress_bar() { finish(); }
 
   /// After a step: `steps_done` of the whole training, the loss, and the share of right answers from 0 to 1, or what is no
-  /// number where nothing is answered, here and in finish_epoch.
+  /// number where nothing is answered, here and in `test`.
   void update(std::int64_t steps_done, double loss, double accuracy) {
     const auto now = clock::now();
     const auto steps = static_cast<double>(steps_done - step_);
@@ -72,14 +72,10 @@ class progress_bar {
     }
   }
 
-  /// After an epoch: a line that stays. Time spent since the last update, as on an evaluation, does not count as
-  /// training. A test accuracy below 0 is not shown.
-  void finish_epoch(std::int64_t epoch, double loss, double accuracy, double test_accuracy = -1) {
-    std::string line = "epoch " + std::to_string(epoch) + "/" + std::to_string(epochs()) + "  loss " +
-                       number("%.4f", loss) + of_answers(accuracy);
-    if (test_accuracy >= 0) line += "  test accuracy " + percent(test_accuracy);
-    message(line);
-    resume();
+  /// After a test on what is held out: a line that stays. Time spent since the last update does not count as training.
+  void test(double loss, double accuracy) {
+    message("update " + std::to_string(step_) + "  held out: " + shown_loss("%.4f", loss) + of_answers(accuracy));
+    last_step_ = clock::now();
   }
 
   /// Prints a line above the bar.
@@ -87,9 +83,6 @@ class progress_bar {
     write((live_ ? "\r\x1b[K" : "") + std::string(line) + "\n");
     if (drawn_) draw();
   }
-
-  /// Starts the clock again after time that is no training.
-  void resume() { last_step_ = clock::now(); }
 
   /// Leaves the bar as it is and goes to the next line; nothing more is drawn over it.
   void finish() {

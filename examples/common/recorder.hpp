@@ -21,16 +21,20 @@ namespace examples {
 /// Points of the curve, each the mean of the updates since the last, and the seconds of training so far.
 class recorder {
  public:
-  /// A point every `interval` updates, and at the end of an epoch; `mixer` is the name of what is trained. Where that gives
-  /// no answers that are right or wrong, there is no accuracy.
-  recorder(std::int64_t interval, std::string mixer, bool answers = true)
-      : interval_(std::max<std::int64_t>(interval, 1)), mixer_(std::move(mixer)), answers_(answers) {}
+  /// A point every `interval` updates, and at the end of an epoch; `mixer` is the name of what is trained, and `data` the
+  /// fingerprint of what it is trained on. Where that gives no answers that are right or wrong, there is no accuracy.
+  recorder(std::int64_t interval, std::string mixer, std::string data, bool answers = true)
+      : interval_(std::max<std::int64_t>(interval, 1)),
+        mixer_(std::move(mixer)),
+        data_(std::move(data)),
+        answers_(answers) {}
 
   /// The name of the mixer that a checkpoint was made with. Throws lightnet::file_error where it was made by something
   /// else.
   static const std::string& mixer_of(const lightnet::checkpoint& saved) {
     const auto& extras = saved.extras();
-    if (extras.size() != 2 || !extras.contains("description") || !extras.contains("mixer")) {
+    if (extras.size() != 3 || !extras.contains("description") || !extras.contains("mixer") ||
+        !extras.contains("data")) {
       throw lightnet::file_error(saved.path().string(), "was not made by this program");
     }
     return extras.at("mixer");
@@ -38,6 +42,7 @@ class recorder {
 
   [[nodiscard]] std::span<const curve_point> curve() const noexcept { return curve_; }
   [[nodiscard]] double seconds() const noexcept { return window_[3]; }
+  [[nodiscard]] bool answers() const noexcept { return answers_; }
 
   void add(const lightnet::training_progress& now, double seconds, double items_per_second) {
     window_[0] += now.update.loss * static_cast<double>(now.update.counted);
@@ -72,13 +77,14 @@ class recorder {
     lightnet::checkpoint_extras extras{{}, std::move(others)};
     extras.metadata["description"] = description;
     extras.metadata["mixer"] = mixer_;
+    extras.metadata["data"] = data_;
     extras.tensors.push_back(lightnet::store("curve", shape, std::span<const double>(values)));
     extras.tensors.push_back(lightnet::store("window", {4}, std::span<const double>(window_)));
     lightnet::save_checkpoint(path, trainer, extras);
   }
 
-  /// Goes on from a checkpoint. Throws lightnet::file_error where it was made by something else, and then changes
-  /// nothing.
+  /// Goes on from a checkpoint. Throws lightnet::file_error where it was made by something else or from other data, and then
+  /// changes nothing.
   void restore(const lightnet::checkpoint& saved, const std::string& description) {
     const auto fail = [&saved](const std::string& reason) {
       throw lightnet::file_error(saved.path().string(), reason);
@@ -90,6 +96,7 @@ class recorder {
       fail("was made with other settings, or by another version of this program: " +
            lightnet::io_detail::printable(made_by));
     }
+    if (saved.extras().at("data") != data_) fail("was trained on other data");
     const auto numbers = [&](const char* name, auto fits) {
       const auto* tensor = saved.extra(name);
       if (tensor == nullptr || tensor->type != lightnet::stored_type::f64 || !fits(tensor->shape)) {
@@ -114,7 +121,7 @@ class recorder {
 
  private:
   std::int64_t interval_;
-  std::string mixer_;
+  std::string mixer_, data_;
   bool answers_;
   std::vector<curve_point> curve_;
   std::array<double, 4> window_{};  // since the last point: loss added up, right, counted; seconds since the start

@@ -3,6 +3,7 @@
 
 // Whether a checkpoint and a command line go together.
 
+#include <algorithm>
 #include <cstdint>
 #include <lightnet/train/checkpoint.hpp>
 #include <optional>
@@ -43,6 +44,16 @@ inline void check_progress(const lightnet::checkpoint& saved, std::int64_t items
   if (state.step != state.epoch * updates + state.position / saved.options().batch) {
     throw lightnet::file_error(file, "its step and its epoch contradict each other");
   }
+}
+
+/// How many of so many items are trained on: as many as --limit says, or as the checkpoint has. Throws lightnet::value_error
+/// where these two contradict each other, and lightnet::file_error for a checkpoint that does not fit.
+inline std::int64_t training_items(std::int64_t items, const std::optional<std::int64_t>& limit,
+                                   const std::optional<lightnet::checkpoint>& saved, const char* unit) {
+  if (!saved) return std::min(items, limit.value_or(items));
+  agree("--limit", limit, saved->state().items, saved->path().string());
+  check_progress(*saved, items, unit);
+  return saved->state().items;
 }
 
 }  // namespace examples

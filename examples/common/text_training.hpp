@@ -12,6 +12,7 @@
 #include <string>
 #include <utility>
 
+#include "bytes.hpp"
 #include "curve_picture.hpp"
 #include "machine.hpp"
 #include "program.hpp"
@@ -28,17 +29,17 @@ namespace examples {
 template <class Trainer>
 class text_training {
  public:
-  /// For so many pieces of text, or as the checkpoint has it. Throws lightnet::value_error for arguments that contradict
+  /// For so many pieces of a text, or as the checkpoint has it. Throws lightnet::value_error for arguments that contradict
   /// it, and lightnet::file_error for one of another text or program.
   text_training(std::string name, std::string description, const text_settings& chosen, const text_arguments& given,
-                const std::optional<lightnet::checkpoint>& saved, std::int64_t pieces)
+                const std::optional<lightnet::checkpoint>& saved, const tokens& learned, std::int64_t pieces)
       : name_{std::move(name)},
         description_{std::move(description)},
         chosen_{chosen},
         machine_{given.threads},
         trainer_{{}, saved ? options_of(*saved, given, pieces) : options_for(chosen, pieces)},
         updates_{trainer_.options().epochs * lightnet::updates_of_epoch(pieces, trainer_.options().batch)},
-        record_{updates_ / chosen.points, "additive"} {
+        record_{updates_ / chosen.points, "additive", learned.fingerprint()} {
     if (saved) {
       record_.restore(*saved, description_);
       saved->load(trainer_);
@@ -58,20 +59,13 @@ class text_training {
     std::fflush(stdout);
   }
 
-  /// Trains, and now and then tests on `some` and saves; `told(evaluation)` is what is said of a test. False where Ctrl-C
-  /// stopped it.
-  template <class Source, class Told>
-  bool run(Source& source, Source& some, const progress_words& words, const Told& told) {
-    const auto save = [&] { record_.save(path_of(".safetensors"), trainer_, description_); };
-    return run_training(on(), trainer_, source, record_, words, chosen_.length, path_of(".safetensors"), save,
-                        [&](const lightnet::training_progress& now, progress_bar& bar) {
-                          if (now.step * chosen_.tests / updates_ == (now.step - 1) * chosen_.tests / updates_) return;
-                          const auto result = trainer_.evaluate(on(), some);
-                          record_.add_test(result);
-                          bar.message("update " + std::to_string(now.step) + "  held out: " + told(result));
-                          save();
-                          bar.resume();
-                        });
+  /// Trains, and now and then tests on `some` and saves. False where Ctrl-C stopped it.
+  template <class Source>
+  bool run(Source& source, Source& some, const progress_words& words) {
+    const training_plan plan{path_of(".safetensors"), chosen_.tests, chosen_.length, words};
+    return run_training(
+        on(), trainer_, source, record_, plan, [&] { return trainer_.evaluate(on(), some); },
+        [&] { record_.save(plan.checkpoint, trainer_, description_); });
   }
 
   /// The last test, after which the curve is written.

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "common/fingerprint.hpp"
 #include "common/gzip.hpp"
 
 namespace fashion_mnist {
@@ -35,6 +36,12 @@ struct image_set {
   [[nodiscard]] std::span<const std::uint8_t> image(std::int64_t index) const {
     const auto size = static_cast<std::size_t>(rows * columns);
     return std::span(pixels).subspan(static_cast<std::size_t>(index) * size, size);
+  }
+
+  /// What tells the first `number` images and labels from others.
+  [[nodiscard]] std::string fingerprint(std::int64_t number) const {
+    return examples::fingerprint(std::span(pixels).first(static_cast<std::size_t>(number * rows * columns)),
+                                 std::span(labels).first(static_cast<std::size_t>(number)));
   }
 };
 

@@ -27,9 +27,11 @@ struct settings {
   double weight_decay = 0.05;
   double clip_norm = 1;
   double smoothing = 0;
-  bool flip = false;      // training images are mirrored at random,
-  int shift = 0;          // and moved by up to so many pixels each way
-  int curve_points = 10;  // of an epoch
+  bool flip = false;           // training images are mirrored at random,
+  int shift = 0;               // and moved by up to so many pixels each way
+  int curve_points = 10;       // of an epoch
+  std::int64_t tests = 8;      // in the course of training, on a part of the test images
+  std::int64_t tested = 2000;  // of them
 };
 
 #if defined(LIGHTNET_HAS_CUDA)

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <lightnet/backend/random.hpp>
@@ -21,6 +20,7 @@
 #include "common/curve_picture.hpp"
 #include "common/program.hpp"
 #include "common/resume.hpp"
+#include "common/seconds.hpp"
 #include "common/text.hpp"
 #include "common/training_loop.hpp"
 #include "mixer.hpp"
@@ -32,18 +32,12 @@ using namespace examples;
 
 namespace detail {
 
+/// As the settings have it for so many images, or as the checkpoint.
 inline lightnet::trainer_options options_of(const arguments& given, const std::optional<lightnet::checkpoint>& saved,
-                                            std::int64_t& images) {
-  if (!saved) {
-    if (given.limit) images = std::min(images, *given.limit);
-    return options_for(settings_of(given), images);
-  }
-  const auto file = saved->path().string();
+                                            std::int64_t images) {
+  if (!saved) return options_for(settings_of(given), images);
   agree(given, *saved);
-  agree("--smoothing", given.smoothing, saved->options().smoothing, file);
-  agree("--limit", given.limit, saved->state().items, file);
-  check_progress(*saved, images, "images");
-  images = saved->state().items;
+  agree("--smoothing", given.smoothing, saved->options().smoothing, saved->path().string());
   return saved->options();
 }
 
@@ -62,10 +56,6 @@ inline figure figure_of(const image_set& test, std::span<const std::int32_t> pre
   shown.predicted = predicted;
   shown.truth = test.labels;
   return shown;
-}
-
-inline double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 /// The first images as files that say what they show.
@@ -101,7 +91,7 @@ double milliseconds_of_call(const trainer_of<Options>& trained, const image_set&
   typename layer::template context<lightnet::infer> nothing;
   std::vector<double> times;
   for (int call = 0; call < calls; ++call) {
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = steady_clock::now();
     layer{}.forward(on, weights, std::as_const(x).view(), y.view(), nothing);
     on.synchronize();
     times.push_back(1e3 * seconds_since(start));
@@ -116,14 +106,14 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
   const auto standard = standard_settings();
   const auto description = description_of(standard);
   const auto data = load_fashion_mnist(given.data);
-  std::int64_t images = data.train.count;
+  const auto images = training_items(data.train.count, given.limit, saved, "images");
   const auto options = detail::options_of(given, saved, images);
   const auto updates = lightnet::updates_of_epoch(images, options.batch);
 
   machine used{given.threads};
   auto& on = used.on;
   detail::trainer_of<Options> trainer{{}, options};
-  recorder record{updates / standard.curve_points, which.name};
+  recorder record{updates / standard.curve_points, which.name, data.train.fingerprint(images)};
   if (saved) {
     record.restore(*saved, description);
     saved->load(trainer);
@@ -135,18 +125,14 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
               used.name().c_str());
   std::fflush(stdout);
 
-  batches training{data.train, standard, images, options.seed};
-  const auto save = [&] { record.save(checkpoint_path, trainer, description); };
-  const bool finished = run_training(on, trainer, training, record, {}, 1, checkpoint_path, save,
-                                     [&](const lightnet::training_progress& now, progress_bar& bar) {
-                                       if (!now.epoch_finished) return;
-                                       save();
-                                       bar.finish_epoch(now.epoch + 1, now.loss, now.accuracy);
-                                     });
+  batches training{data.train, standard, images, options.seed}, testing{data.test, data.test.count};
+  batches testing_some{data.test, std::min({data.test.count, standard.tested, images})};
+  const bool finished = run_training(
+      on, trainer, training, record, {.checkpoint = checkpoint_path, .tests = standard.tests},
+      [&] { return trainer.evaluate(on, testing_some); }, [&] { record.save(checkpoint_path, trainer, description); });
   if (!finished) return 130;
 
   std::vector<std::int32_t> predicted(static_cast<std::size_t>(data.test.count));
-  batches testing{data.test, data.test.count};
   const auto result = trainer.evaluate(on, testing, predicted);
   record.add_test(result);
   write_curve(folder / "fashion_mnist.csv", record.curve());
@@ -177,7 +163,7 @@ trial train(const mixer& which, const settings& chosen, const data_set& data, st
   detail::trainer_of<Options> trainer{{}, options_for(chosen, images)};
   batches training{data.train, chosen, images, chosen.seed}, testing{data.test, data.test.count};
   const std::atomic<bool> never{false};
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = steady_clock::now();
   trainer.run(on, training, never, [&](const lightnet::training_progress& now) {
     if (!now.epoch_finished) return;
     std::printf("%s, seed %llu, epoch %lld/%lld: loss %.4f, accuracy %.2f %%\n", which.name,
@@ -186,7 +172,7 @@ trial train(const mixer& which, const settings& chosen, const data_set& data, st
     std::fflush(stdout);
   });
   trial result{};
-  result.images_per_second = static_cast<double>(chosen.epochs * images) / detail::seconds_since(start);
+  result.images_per_second = static_cast<double>(chosen.epochs * images) / seconds_since(start);
   result.parameters = trainer.parameters().size();
   result.accuracy = trainer.evaluate(on, testing).accuracy();
   result.milliseconds = detail::milliseconds_of_call<Options>(trainer, data.train);

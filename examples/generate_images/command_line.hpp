@@ -3,11 +3,11 @@
 
 // Reading the command line.
 
-#include <CLI/CLI.hpp>
 #include <optional>
 #include <string>
 
 #include "arguments.hpp"
+#include "common/command_line.hpp"
 #include "common/program.hpp"
 
 namespace generate_images {
@@ -18,13 +18,13 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
   arguments given;
   given.output = examples::program_folder(values[0]).string();
   CLI::App app{"A LightNet learns to draw clothes (Fashion-MNIST) out of noise, with one scan a layer."};
-  app.option_defaults()->always_capture_default();
-  app.add_option("--epochs", given.epochs, "Times that every training image is seen")->check(CLI::Range(1, 100'000));
-  app.add_option("--threads", given.threads, "Threads of the CPU, 0 for all; they change no bit of the result")
-      ->check(CLI::Range(0, 4096));
-  app.add_option("--seed", given.seed, "Seed of all that is random in the generator")->check(CLI::NonNegativeNumber);
-  app.add_option("--batch", given.batch, "Images of an update")->check(CLI::Range(1, 60'000));
-  app.add_option("--rate", given.rate, "The largest learning rate")->check(CLI::Range(0.0, 1.0));
+  examples::add_training_options(app, given,
+                                 {.epochs = "Times that every training image is seen",
+                                  .batch = "Images of an update",
+                                  .resume = "A checkpoint to go on from, with its settings; of a finished training, "
+                                            "images are drawn",
+                                  .output = "Folder of the checkpoint, the picture and the curve",
+                                  .largest_batch = 60'000});
   app.add_option("--mixer", given.mixer, "additive (the default), retnet or hgrn2");
   app.add_option("--steps", given.steps, "Steps from noise to an image, of the 1000 that the network knows")
       ->check(CLI::Range(1, 1000));
@@ -40,19 +40,11 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
                  "The classifier whose features are compared, a checkpoint of the demonstration; without it a short "
                  "training makes one")
       ->type_name("FILE");
-  app.add_option("--resume", given.resume,
-                 "A checkpoint to go on from, with its settings; of a finished training, images are drawn")
-      ->type_name("FILE");
   app.add_option("--data", given.data, "Folder of the gzipped IDX files")->type_name("DIR");
-  app.add_option("--output", given.output, "Folder of the checkpoint, the picture and the curve")->type_name("DIR");
   app.add_option("--limit", given.limit, "Train on the first N images only")
       ->type_name("N")
       ->check(CLI::PositiveNumber);
-  try {
-    app.parse(count, values);
-  } catch (const CLI::ParseError& error) {
-    exit_code = app.exit(error) == 0 ? 0 : 2;
-  }
+  exit_code = examples::parse(app, count, values);
   return given;
 }
 

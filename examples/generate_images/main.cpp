@@ -4,25 +4,27 @@
 // class out of noise, and measures how far they are from real ones. It leaves a checkpoint, a picture and the learning
 // curve. With another mixer it does so for what the paper compares LightNet with.
 
-#include <cstdio>
-#include <exception>
 #include <optional>
 
 #include "command_line.hpp"
 #include "common/chosen_mixer.hpp"
 #include "mixer.hpp"
 
+namespace {
+
+int run(const generate_images::arguments& given) {
+  std::optional<lightnet::checkpoint> saved;
+  if (given.resume) saved.emplace(*given.resume);
+  const auto& which = examples::chosen_mixer(generate_images::mixers, given.mixer, saved);
+  return which.demonstrate(which, given, saved);
+}
+
+}  // namespace
+
 int main(int count, char** values) {
-  try {
+  return examples::exit_code_of([&] {
     std::optional<int> exit_code;
     const auto given = generate_images::parse(count, values, exit_code);
-    if (exit_code) return *exit_code;
-    std::optional<lightnet::checkpoint> saved;
-    if (given.resume) saved.emplace(*given.resume);
-    const auto& which = examples::chosen_mixer(generate_images::mixers, given.mixer, saved);
-    return which.demonstrate(which, given, saved);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 2;
-  }
+    return exit_code ? *exit_code : run(given);
+  });
 }

@@ -5,7 +5,6 @@
 // trains in some five minutes.
 
 #include <cstdint>
-#include <lightnet/core/half.hpp>
 #include <lightnet/model/image_generator.hpp>
 #include <lightnet/train/noisy_batches.hpp>
 #include <lightnet/train/training_state.hpp>
@@ -17,7 +16,7 @@
 
 namespace generate_images {
 
-using examples::device;
+using examples::device, examples::number;
 
 struct settings {
   std::uint64_t seed = 1;
@@ -26,9 +25,11 @@ struct settings {
   bool shards = true;          // the batch goes through the network in parts, a thread a part, or as a whole
   double peak_rate = 3e-3;     // of a cosine that ends at zero
   double warmup_share = 0.05;  // of all updates
+  double weight_decay = 0;
   double clip_norm = 1;
   double average_decay = 0.995;
   double label_dropout = 0.1;       // images whose class is not told, for guidance
+  std::int64_t tests = 8;           // in the course of training
   std::int64_t test_images = 2000;  // held-out ones, for the loss
   int curve_points = 10;            // of an epoch
   int columns = 10;                 // images of each class in the picture
@@ -37,8 +38,6 @@ struct settings {
 };
 
 #if defined(LIGHTNET_HAS_CUDA)
-using number = lightnet::bfloat16;  // that a training computes in
-
 /// The network: 28 x 28 pixels in 7 x 7 patches, and blocks with one global scan each. Other mixers change recurrence and
 /// traversal, and nothing else.
 struct model_options : lightnet::image_generator_options {
@@ -61,8 +60,6 @@ inline settings standard_settings() {
   return chosen;
 }
 #else
-using number = float;  // that a training computes in
-
 /// The network: 28 x 28 pixels in 7 x 7 patches, and blocks with one global scan each. Other mixers change recurrence and
 /// traversal, and nothing else.
 struct model_options : lightnet::image_generator_options {
@@ -80,10 +77,7 @@ inline settings standard_settings() { return {}; }
 /// The settings, with what the command line says.
 inline settings settings_of(const arguments& given) {
   settings chosen = standard_settings();
-  chosen.epochs = given.epochs.value_or(chosen.epochs);
-  chosen.seed = given.seed.value_or(chosen.seed);
-  chosen.batch = given.batch.value_or(chosen.batch);
-  chosen.peak_rate = given.rate.value_or(chosen.peak_rate);
+  take(chosen, given);
   return chosen;
 }
 
@@ -91,7 +85,7 @@ inline settings settings_of(const arguments& given) {
 inline lightnet::trainer_options options_for(const settings& chosen, std::int64_t images) {
   auto options = examples::training_options(chosen, images);
   if (!chosen.shards) options.shard = chosen.batch;
-  options.optimiser.weight_decay = 0;
+  options.optimiser.weight_decay = chosen.weight_decay;
   return options;
 }
 

@@ -4,32 +4,28 @@
 // Training, drawing and judging, for the model of any mixer.
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <filesystem>
 #include <lightnet/backend/random.hpp>
 #include <lightnet/io/saved_average.hpp>
 #include <lightnet/model/sample_images.hpp>
 #include <lightnet/train/frechet_distance.hpp>
 #include <lightnet/train/image_batches.hpp>
 #include <lightnet/train/trainer.hpp>
-#include <limits>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "common/curve_picture.hpp"
 #include "common/machine.hpp"
 #include "common/png.hpp"
-#include "common/progress.hpp"
-#include "common/recorder.hpp"
+#include "common/program.hpp"
 #include "common/resume.hpp"
-#include "common/stop.hpp"
+#include "common/seconds.hpp"
 #include "common/text.hpp"
+#include "common/training_loop.hpp"
 #include "fashion_mnist/idx.hpp"
 #include "fashion_mnist/network.hpp"
 #include "judge.hpp"
@@ -43,8 +39,6 @@ using namespace examples;
 using fashion_mnist::image_side;
 
 namespace detail {
-
-constexpr double no_accuracy = std::numeric_limits<double>::quiet_NaN();
 
 /// A mixer's model on the device of this program: what is trained, and in float, what draws.
 template <class Options, class T>
@@ -75,17 +69,11 @@ class clothes {
   lightnet::tensor<lightnet::rank<1>, std::int32_t, device> labels_;  // [images]
 };
 
+/// As the settings have it for so many images, or as the checkpoint.
 inline lightnet::trainer_options options_of(const arguments& given, const std::optional<lightnet::checkpoint>& saved,
-                                            std::int64_t& images) {
-  if (!saved) {
-    if (given.limit) images = std::min(images, *given.limit);
-    return options_for(settings_of(given), images);
-  }
-  const auto file = saved->path().string();
+                                            std::int64_t images) {
+  if (!saved) return options_for(settings_of(given), images);
   agree(given, *saved);
-  agree("--limit", given.limit, saved->state().items, file);
-  check_progress(*saved, images, "images");
-  images = saved->state().items;
   return saved->options();
 }
 
@@ -124,20 +112,15 @@ inline std::int64_t judged_images(const arguments& given, std::int64_t train, st
   return count;
 }
 
-inline double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 }  // namespace detail
 
 template <class Options>
 int demonstrate(const mixer& which, const arguments& given, const std::optional<lightnet::checkpoint>& saved) {
-  namespace fs = std::filesystem;
   using trainer_type = lightnet::trainer<detail::model_of<Options, number>, number, device>;
   const auto chosen = standard_settings();
   const auto description = description_of(chosen);
   const auto data = fashion_mnist::load_fashion_mnist(given.data);
-  std::int64_t images = data.train.count;
+  const auto images = training_items(data.train.count, given.limit, saved, "images");
   const auto options = detail::options_of(given, saved, images);
   const auto updates = lightnet::updates_of_epoch(images, options.batch);
   const auto judged = detail::judged_images(given, data.train.count, data.test.count);
@@ -148,57 +131,43 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
   auto& on = used.on;
   trainer_type trainer{{}, options};
   detail::average_type average{trainer.parameters(), chosen.average_decay};
-  recorder record{updates / chosen.curve_points, which.name, false};
+  recorder record{updates / chosen.curve_points, which.name, data.train.fingerprint(images), false};
   if (saved) {
     record.restore(*saved, description);
     saved->load(trainer);
     lightnet::load_average(*saved, average);
   }
-  const fs::path folder = given.output;
-  std::error_code failed;
-  fs::create_directories(folder, failed);
-  if (failed) throw lightnet::file_error(folder.string(), "cannot be made a folder: " + failed.message());
+  const auto folder = output_folder(given.output);
   const auto path_of = [&](const char* extension) { return folder / (std::string{"generate_images"} + extension); };
-  const auto save = [&] {
-    const lightnet::saved_average kept{average};
-    std::vector<lightnet::stored_tensor> tensors;
-    kept.add_to(tensors);
-    record.save(path_of(".safetensors"), trainer, description, std::move(tensors));
-  };
   const auto parameters = grouped(trainer.parameters().size());
   std::printf("%s: %s parameters, %s training images, %s\n", which.title, parameters.c_str(), grouped(images).c_str(),
               used.name().c_str());
   std::fflush(stdout);
 
-  auto training = detail::clothes{data.train, images};
-  auto batches = training.batches(chosen, options.seed);
-  stop_on_signals();
-  bool finished = false;
-  {
-    progress_bar bar{stdout, options.epochs * updates, updates, std::min(options.batch, images), trainer.state().step};
-    auto last = std::chrono::steady_clock::now();
-    finished = trainer.run(on, batches, stop, [&](const lightnet::training_progress& now) {
-      average.update(on, trainer.parameters());
-      bar.update(now.step, now.loss, detail::no_accuracy);
-      record.add(now, detail::seconds_since(last), bar.items_per_second());
-      last = std::chrono::steady_clock::now();
-      if (!now.epoch_finished) return;
-      save();
-      bar.finish_epoch(now.epoch + 1, now.loss, detail::no_accuracy);
-    });
-  }
-  if (!finished) {
-    save();
-    std::printf("stopped after update %s of %s; to go on: --resume %s\n", std::to_string(trainer.state().step).c_str(),
-                std::to_string(options.epochs * updates).c_str(), path_of(".safetensors").c_str());
-    return 130;
-  }
-  end_on_signals();
-
-  trainer.set_parameters(average.weights());
+  const detail::clothes learned{data.train, images};
   const detail::clothes held_out{data.test, std::min({data.test.count, chosen.test_images, images})};
-  auto testing = held_out.batches(chosen, options.seed);
-  const auto result = trainer.evaluate(on, testing);
+  auto training = learned.batches(chosen, options.seed), testing = held_out.batches(chosen, options.seed);
+  const auto test = [&] {  // what the average does, which is what draws
+    on.synchronize();
+    auto last = trainer.parameters();
+    trainer.set_parameters(average.weights());
+    const auto result = trainer.evaluate(on, testing);
+    trainer.set_parameters(std::move(last));
+    return result;
+  };
+  const auto save = [&] {
+    on.synchronize();
+    const lightnet::saved_average kept{average};
+    std::vector<lightnet::stored_tensor> tensors;
+    kept.add_to(tensors);
+    record.save(path_of(".safetensors"), trainer, description, std::move(tensors));
+  };
+  const bool finished =
+      run_training(on, trainer, training, record, {.checkpoint = path_of(".safetensors"), .tests = chosen.tests}, test,
+                   save, [&] { average.update(on, trainer.parameters()); });
+  if (!finished) return 130;
+
+  const auto result = test();
   record.add_test(result);
   write_curve(path_of(".csv"), record.curve());
   draw_curve(path_of(".csv"), record.curve());
@@ -210,10 +179,10 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
   };
   std::vector<std::int32_t> classes;
   for (int i = 0; i < model_options::classes * chosen.columns; ++i) classes.push_back(i / chosen.columns);
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = steady_clock::now();
   figure shown;
   shown.pixels = draw_all(std::move(classes), 0).pixels;
-  const double drawing = detail::seconds_since(start);
+  const double drawing = seconds_since(start);
   std::string distances;
   shown.facts = {{text("%.4f", result.loss), "held-out loss"}};
   if (judged > 0) {

@@ -18,11 +18,12 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
   arguments given;
   given.output = examples::program_folder(values[0]).string();
   CLI::App app{"A LightNet learns to write, byte by byte, from the King James Bible, and goes on from a prompt."};
-  examples::add_text_options(app, given,
-                             {.epochs = "Times that the text is read",
-                              .batch = "Pieces of text of an update",
-                              .resume = "A checkpoint to go on from, with its settings; a finished one only writes",
-                              .output = "Folder of the checkpoint and the curve"});
+  examples::add_text_options(
+      app, given,
+      {.epochs = "Times that the text is read",
+       .batch = "Pieces of text of an update",
+       .resume = "A checkpoint to go on from, with its settings; a finished one is tested and writes",
+       .output = "Folder of the checkpoint and the curve"});
   app.add_option("--limit", given.limit, "Read the first N bytes of the text only")
       ->type_name("N")
       ->check(CLI::PositiveNumber);

@@ -14,7 +14,7 @@
 
 namespace language_model {
 
-using examples::device, examples::machine;
+using examples::device, examples::machine, examples::number;
 
 struct settings : examples::text_settings {
   settings() { peak_rate = 8e-3; }
@@ -37,7 +37,7 @@ inline settings standard_settings() {
   chosen.length = 512;
   chosen.shard = chosen.batch;
   chosen.peak_rate = 2e-3;
-  chosen.weight_decay = 1.5;
+  chosen.weight_decay = 6;
   chosen.tested = 131'072;
   return chosen;
 }

@@ -29,7 +29,7 @@ struct options_of : model_options {
 };
 template <class Tokenizer>
 using trainer_of =
-    lightnet::trainer<lightnet::causal_language_model<options_of<Tokenizer>, 1, float, device>, float, device>;
+    lightnet::trainer<lightnet::causal_language_model<options_of<Tokenizer>, 1, number, device>, number, device>;
 
 /// Prints the prompt and what the model makes of it.
 template <class Tokenizer>
@@ -38,7 +38,7 @@ void write_sample(lightnet::execution<device>& on, const trainer_of<Tokenizer>& 
   const std::vector<std::int32_t> prompt = tokenizer.encode(given.prompt);
   lightnet::sampler choose{given.sampling, trained.options().seed};
   std::printf("--- a sample ---\n%s", given.prompt.c_str());
-  lightnet::generate(on, trained.model(), trained.parameters().for_layer(trained.model()),
+  lightnet::generate(on, trained.model(), trained.rounded_parameters().for_layer(trained.model()),
                      std::span<const std::int32_t>(prompt), given.count, choose, [&](std::int32_t token) {
                        const std::string text = tokenizer.decode(token);
                        std::fwrite(text.data(), 1, text.size(), stdout);
@@ -66,16 +66,13 @@ int demonstrate(const arguments& given) {
   cut.shift = true;
   const auto pieces = lightnet::token_batches<device>{learned.view(), cut}.size();
   examples::text_training<trainer_of<Tokenizer>> course{
-      "language_model", description_of(chosen, Tokenizer::vocabulary), chosen, given, saved, pieces};
+      "language_model", description_of(chosen, Tokenizer::vocabulary), chosen, given, saved, learned, pieces};
   cut.seed = course.trainer().options().seed;
   lightnet::token_batches<device> training{learned.view(), cut};
 
   course.introduce(bytes, bytes_held_out);
   const examples::progress_words words{.loss = "bits/byte", .items = Tokenizer::items, .loss_scale = bits_per_byte(1)};
-  const bool finished = course.run(training, testing_some, words, [&](const lightnet::evaluation& result) {
-    return "bits/byte " + examples::text("%.4f", bits_per_byte(result.loss));
-  });
-  if (!finished) return 130;
+  if (!course.run(training, testing_some, words)) return 130;
 
   const auto result = course.test(testing);
   write_sample(course.on(), course.trainer(), tokenizer, given);

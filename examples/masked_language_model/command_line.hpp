@@ -23,7 +23,7 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
       {.epochs = "Times that the text is read",
        .batch = "Pieces of text of an update",
        .resume = "A checkpoint to go on from, with its settings and the same --length and --mask-rate; a finished one "
-                 "only guesses",
+                 "is tested and guesses",
        .output = "Folder of the checkpoint and the curve"});
   app.add_option("--length", given.length, "Bytes of a piece of text")->check(CLI::Range(1, 1 << 20));
   app.add_option("--mask-rate", given.mask_rate, "Share of the bytes that are to be guessed")

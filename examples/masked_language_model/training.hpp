@@ -36,17 +36,14 @@ inline int demonstrate(const arguments& given) {
   cut.shift = true;
   const auto pieces = lightnet::masked_batches<device>{learned.view(), cut, lesson}.size();
   examples::text_training<trainer> course{
-      "masked_language_model", description_of(chosen), chosen, given, saved, pieces};
+      "masked_language_model", description_of(chosen), chosen, given, saved, learned, pieces};
   cut.seed = course.trainer().options().seed;
   lightnet::masked_batches<device> training{learned.view(), cut, lesson};
 
   course.introduce(learned.view().extent(0), held_out.view().extent(0));
   std::printf("always guessing the most frequent byte is right for %.2f %%\n", 100 * text.unigram());
   const examples::progress_words words{.loss = "bits/guess", .items = "bytes", .loss_scale = 1 / std::numbers::ln2};
-  const bool finished = course.run(training, testing_some, words, [](const lightnet::evaluation& result) {
-    return "accuracy " + examples::text("%.2f %%", 100 * result.accuracy());
-  });
-  if (!finished) return 130;
+  if (!course.run(training, testing_some, words)) return 130;
 
   const auto result = course.test(testing);
   std::printf("\nheld-out text, | for the end of a line:\n");

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Tells pictures of clothes apart with what the demonstration has learnt: a model, its parameters from a checkpoint,
-// pictures, answers, and nothing of training. Made to be copied into a product.
+// pictures, answers, and nothing of training. Made to be copied into a product, with the two headers of ours below: the
+// network with its checkpoint, and the reader of pictures.
 
 #include <algorithm>
 #include <cmath>
@@ -16,9 +17,10 @@ using model = network<>;
 
 int main(int count, char** words) try {
   if (count < 3) {
-    std::fprintf(stderr, "%s CHECKPOINT PICTURE.png ...\nSays what pictures show; CHECKPOINT is fashion_mnist's\n",
-                 words[0]);
-    return count == 2 && std::string{words[1]} == "--help" ? 0 : 2;
+    const bool asked = count == 2 && std::string{words[1]} == "--help";
+    std::fprintf(asked ? stdout : stderr,
+                 "%s CHECKPOINT PICTURE.png ...\nSays what pictures show; CHECKPOINT is fashion_mnist's\n", words[0]);
+    return asked ? 0 : 2;
   }
   const auto parameters = load_network(words[1]);
   ln::tensor<ln::rank<4>, float> images({{count - 2, image_side, image_side, 1}});

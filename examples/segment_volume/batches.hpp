@@ -20,19 +20,19 @@ namespace segment_volume {
 class batches {
  public:
   struct batch {
-    lightnet::dynamic_view<5, const float, device> inputs;         // [B, z, y, x, 1]
+    lightnet::dynamic_view<5, const number, device> inputs;        // [B, z, y, x, 1]
     lightnet::dynamic_view<2, const std::int32_t, device> labels;  // [B, z y x]
   };
 
-  /// For a test.
+  /// For a test, at all places.
   batches(const half& whole, const settings& chosen)
-      : whole_{&whole},
-        chosen_{chosen},
-        blocks_{whole, chosen.factor, model_options::patch},
-        count_{chosen.factor * chosen.factor * chosen.factor} {}
+      : batches(whole, chosen, chosen.factor * chosen.factor * chosen.factor) {}
+  /// For a test at the first so many places.
+  batches(const half& whole, const settings& chosen, std::int64_t count)
+      : whole_{&whole}, chosen_{chosen}, blocks_{whole, chosen.factor, model_options::patch}, count_{count} {}
   /// For training: what happens to an item in an epoch is a function of the seed, the epoch and the item.
-  batches(const half& whole, const settings& chosen, std::int64_t count, std::uint64_t seed) : batches(whole, chosen) {
-    count_ = count;
+  batches(const half& whole, const settings& chosen, std::int64_t count, std::uint64_t seed)
+      : batches(whole, chosen, count) {
     chosen_.seed = seed;
     training_ = true;
   }
@@ -62,14 +62,17 @@ class batches {
       inputs_.resize({{count, extents[0], extents[1], extents[2], 1}});
       labels_.resize({{count, size}});
       grey_.resize(static_cast<std::size_t>(count * size));
+      normalised_.resize(grey_.size());
       classes_.resize(grey_.size());
     }
     for (std::int64_t i = 0; i < count; ++i) {
       blocks_.fill(*whole_, change_of(items[static_cast<std::size_t>(i)], epoch), grey_.data() + i * size,
                    classes_.data() + i * size);
     }
-    for (float& grey : grey_) grey = static_cast<float>((grey - chosen_.mean) / chosen_.deviation);
-    device::copy(inputs_.data(), grey_.data(), grey_.size() * sizeof grey_[0]);
+    for (std::size_t i = 0; i < grey_.size(); ++i) {
+      normalised_[i] = static_cast<number>(static_cast<float>((grey_[i] - chosen_.mean) / chosen_.deviation));
+    }
+    device::copy(inputs_.data(), normalised_.data(), normalised_.size() * sizeof normalised_[0]);
     device::copy(labels_.data(), classes_.data(), classes_.size() * sizeof classes_[0]);
     return {std::as_const(inputs_).view(), std::as_const(labels_).view()};
   }
@@ -81,8 +84,9 @@ class batches {
   std::int64_t count_;
   bool training_ = false;
   std::vector<float> grey_;
+  std::vector<number> normalised_;
   std::vector<std::int32_t> classes_;
-  lightnet::tensor<lightnet::rank<5>, float, device> inputs_;
+  lightnet::tensor<lightnet::rank<5>, number, device> inputs_;
   lightnet::tensor<lightnet::rank<2>, std::int32_t, device> labels_;
 };
 

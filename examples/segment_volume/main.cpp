@@ -4,7 +4,6 @@
 // atlas, and finds them in the right half. Leaves a checkpoint, a picture and the learning curve.
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -21,7 +20,9 @@
 #include "batches.hpp"
 #include "command_line.hpp"
 #include "common/curve_picture.hpp"
+#include "common/fingerprint.hpp"
 #include "common/resume.hpp"
+#include "common/seconds.hpp"
 #include "common/text.hpp"
 #include "common/training_loop.hpp"
 #include "picture.hpp"
@@ -33,8 +34,8 @@ using namespace segment_volume;
 
 namespace {
 
-using model = ln::segmenter<model_options, 3, float, device>;
-using trainer_type = ln::trainer<model, float, device>;
+using model = ln::segmenter<model_options, 3, number, device>;
+using trainer_type = ln::trainer<model, number, device>;
 constexpr std::size_t regions = model::classes - 1;
 
 /// The settings that a training starts or goes on with.
@@ -98,7 +99,7 @@ int run(const arguments& given) {
   machine used{given.threads};
   auto& on = used.on;
   trainer_type trainer{{}, options};
-  recorder record{updates / chosen.curve_points, "additive"};
+  recorder record{updates / chosen.curve_points, "additive", fingerprint(brain.left.grey, brain.left.classes)};
   if (saved) {
     record.restore(*saved, description);
     saved->load(trainer);
@@ -114,22 +115,19 @@ int run(const arguments& given) {
               static_cast<long long>(extents[2]), static_cast<long long>(extents[1]),
               static_cast<long long>(extents[0]), static_cast<long long>(chosen.factor), used.name().c_str());
   std::fflush(stdout);
-  const auto save = [&] { record.save(checkpoint_path, trainer, description); };
-  const bool finished = run_training(on, trainer, training, record, {.items = "halves"}, 1, checkpoint_path, save,
-                                     [&](const ln::training_progress& now, progress_bar& bar) {
-                                       if (!now.epoch_finished) return;
-                                       save();
-                                       bar.finish_epoch(now.epoch + 1, now.loss, now.accuracy);
-                                     });
+  batches testing_some{brain.right, chosen, chosen.tested};
+  const bool finished = run_training(
+      on, trainer, training, record,
+      {.checkpoint = checkpoint_path, .tests = chosen.tests, .words = {.items = "halves"}},
+      [&] { return trainer.evaluate(on, testing_some); }, [&] { record.save(checkpoint_path, trainer, description); });
   if (!finished) return 130;
 
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = steady_clock::now();
   ln::evaluation result;
   figure shown;
   shown.predicted = predict(trainer, on, brain.right, chosen, result);
   record.add_test(result);
-  const double seconds =
-      record.seconds() + std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = record.seconds() + seconds_since(start);
   shown.dice = dice(shown.predicted, brain.right.classes, regions);
   shown.brain = &brain;
   shown.names = names_of(brain.labels, fs::path{given.data} / "aal.nii.txt");

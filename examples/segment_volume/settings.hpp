@@ -15,7 +15,7 @@
 
 namespace segment_volume {
 
-using examples::device, examples::machine;
+using examples::device, examples::machine, examples::number;
 
 struct settings {
   std::uint64_t seed = 1;
@@ -31,7 +31,9 @@ struct settings {
   double contrast = 0.1;  // share by which it is lighter or darker at most
   double mean = 0.175;    // of the grey values of the left half, which lie in [0, 1]
   double deviation = 0.186;
-  int curve_points = 10;  // of an epoch
+  int curve_points = 10;    // of an epoch
+  std::int64_t tests = 8;   // in the course of training, on the right half
+  std::int64_t tested = 3;  // places that it is moved to then
 };
 
 #if defined(LIGHTNET_HAS_CUDA)

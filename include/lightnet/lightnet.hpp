@@ -66,7 +66,7 @@
 // training
 #include <lightnet/loss/cross_entropy.hpp>
 #include <lightnet/loss/mean_squared_error.hpp>
-#include <lightnet/train/adamw.hpp>
+#include <lightnet/train/adam.hpp>
 #include <lightnet/train/data_order.hpp>
 #include <lightnet/train/image_batches.hpp>
 #include <lightnet/train/masked_batches.hpp>

@@ -14,6 +14,8 @@ tail -n 1 "$here/log" | grep -Eq '^accuracy=0\.[0-9]{4} images=10000 parameters=
 [ "$(head -c 4 "$here/whole/fashion_mnist.png" | tail -c 3)" = PNG ] || fail "no picture"
 [ "$(curve whole | wc -l)" -eq 23 ] || fail "a curve of $(curve whole | wc -l) lines"
 
+[ "$(grep -c 'held out: loss .* accuracy' "$here/log")" -eq 8 ] || fail "not tested on the way"
+
 stop_and_go_on --limit 700 --epochs 2
 
 saved=$here/whole/fashion_mnist.safetensors
@@ -24,6 +26,8 @@ mistake "$here/short: " --resume "$here/short"
 mistake "$here/hostile: " --resume "$here/hostile"
 mistake "$here/changed: " --resume "$here/changed"
 mistake "$here/none: " --resume "$here/none"
+change "$data" train-labels-idx1-ubyte.gz 8
+data=$here/elsewhere mistake "$saved: was trained on other data" --resume "$saved"
 mistake "--epochs" --resume "$saved" --epochs 3
 mistake "--seed" --resume "$saved" --seed 2
 mistake "--limit" --resume "$saved" --limit 701

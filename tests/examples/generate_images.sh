@@ -18,6 +18,8 @@ tail -n 1 "$here/log" | grep -Eq '^loss=[0-9.]+ parameters=[0-9]+ seconds=[0-9.]
 [ "$(head -c 4 "$here/whole/generate_images.png" | tail -c 3)" = PNG ] || fail "no picture"
 [ "$(curve whole | wc -l)" -eq 11 ] || fail "a curve of $(curve whole | wc -l) lines"
 
+[ "$(grep -c 'held out: loss' "$here/log")" -eq 8 ] || fail "not tested on the way"
+
 stop_and_go_on --limit 300 --epochs 2
 
 # A finished training draws.
@@ -60,6 +62,8 @@ sed 's/average.tpe.gamma/average.tpe.gamme/' "$saved" >"$here/changed"
 mistake "$here/short: " --resume "$here/short"
 mistake "$here/changed: " --resume "$here/changed"
 mistake "$here/none: " --resume "$here/none"
+change "$data" train-images-idx3-ubyte.gz 16
+data=$here/elsewhere mistake "$saved: was trained on other data" --resume "$saved"
 mistake "--epochs" --resume "$saved" --epochs 3
 mistake "--seed" --resume "$saved" --seed 2
 mistake "--limit" --resume "$saved" --limit 301

@@ -38,6 +38,8 @@ mistake "--seed" --resume "$saved" --seed 2
 cat "$here/text" "$here/text" >"$here/longer"
 mistake "pieces of text, of" --resume "$saved" --limit 20000
 mistake "pieces of text, and this one has" --resume "$saved" --data "$here/longer"
+sed 's/sons/suns/' "$here/text" >"$here/other"
+mistake "$saved: was trained on other data" --resume "$saved" --data "$here/other"
 mistake "--prompt" --prompt ""
 mistake "--temperature" --temperature -1
 mistake "--top-k" --top-k -1

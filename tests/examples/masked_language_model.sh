@@ -21,7 +21,7 @@ train whole --threads 1 || fail "training ends with $?"
 tail -n 1 "$here/log" |
   grep -Eq '^masked_accuracy=0\.[0-9]{4} unigram=0\.[0-9]{4} places=[0-9]+ parameters=[0-9]+ seconds=[0-9.]+$' ||
   fail "the last line"
-[ "$(grep -c 'held out: accuracy' "$here/log")" -ge 4 ] || fail "not tested on the way"
+[ "$(grep -c 'held out: bits/guess .* accuracy' "$here/log")" -ge 4 ] || fail "not tested on the way"
 [ "$(grep -c '^hidden .*_' "$here/log")" -eq 4 ] || fail "not four texts"
 text=$(guesses) right=$(accuracy)
 
@@ -44,6 +44,8 @@ mistake "$here/short.gz: the gzip stream is cut short" --data "$here/short.gz"
 mistake "$here/short: " --resume "$here/short"
 mistake "--seed" --resume "$saved" --seed 2
 mistake "mask_rate=0.150000" --resume "$saved" --mask-rate 0.2
+sed 's/sons/suns/' "$here/text" >"$here/other"
+mistake "$saved: was trained on other data" --resume "$saved" --data "$here/other"
 mistake "trains on 485 pieces of text, of 199" --resume "$saved" --limit 10000
 mistake "--mask-rate" --mask-rate 0
 mistake "--length" --length 0

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <png.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
@@ -10,7 +13,9 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "../temporary_folder.hpp"
@@ -23,18 +28,59 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// Where programs are looked for, for a while.
-class search_path {
+/// A variable of the environment with another value for a while.
+class variable {
  public:
-  explicit search_path(const std::string& folders) : before_{std::getenv("PATH")} {
-    ::setenv("PATH", folders.c_str(), 1);
+  variable(const char* name, const std::string& value) : name_{name} {
+    if (const char* const before = std::getenv(name)) before_ = before;
+    ::setenv(name, value.c_str(), 1);
   }
-  search_path(const search_path&) = delete;
-  search_path& operator=(const search_path&) = delete;
-  ~search_path() { ::setenv("PATH", before_.c_str(), 1); }
+  variable(const variable&) = delete;
+  variable& operator=(const variable&) = delete;
+  ~variable() { before_ ? ::setenv(name_, before_->c_str(), 1) : ::unsetenv(name_); }
 
  private:
-  std::string before_;
+  const char* name_;
+  std::optional<std::string> before_;
+};
+
+/// A terminal, so many columns wide, that nobody looks at.
+class terminal {
+ public:
+  explicit terminal(unsigned short columns) : screen_{::posix_openpt(O_RDWR | O_NOCTTY)} {
+    REQUIRE(screen_ >= 0);
+    REQUIRE(::grantpt(screen_) == 0);
+    REQUIRE(::unlockpt(screen_) == 0);
+    const ::winsize size{24, columns, 0, 0};
+    REQUIRE(::ioctl(screen_, TIOCSWINSZ, &size) == 0);
+  }
+  terminal(const terminal&) = delete;
+  terminal& operator=(const terminal&) = delete;
+  ~terminal() { ::close(screen_); }
+
+  /// What a training of 60 updates with a test in the middle writes there.
+  [[nodiscard]] std::string shown(const std::string& kind, const std::string& locale) const {
+    const variable term{"TERM", kind}, language{"LC_ALL", locale}, colours{"NO_COLOR", "1"};
+    auto* const stream = std::fopen(::ptsname(screen_), "w");
+    REQUIRE(stream != nullptr);
+    {
+      examples::progress_bar bar(stream, 60, 30, 128);
+      for (int step = 1; step <= 60; ++step) {
+        bar.update(step, 1.5, 0.25);
+        if (step == 30) bar.test(1.25, 0.5);
+      }
+    }
+    std::fclose(stream);
+    std::string text;
+    std::array<char, 4096> part{};
+    for (ssize_t size = 0; (size = ::read(screen_, part.data(), part.size())) > 0;) {
+      text.append(part.data(), static_cast<std::size_t>(size));
+    }
+    return text;
+  }
+
+ private:
+  int screen_;
 };
 
 std::size_t files_in(const fs::path& place) {
@@ -134,7 +180,7 @@ TEST_CASE("curve: a picture beside it where there is a gnuplot, and nothing wher
   CHECK(commands.find("using 2:7") != std::string::npos);
   CHECK(commands.find("y2") == std::string::npos);  // no accuracy
   {
-    const search_path nowhere{programs.path};
+    const variable nowhere{"PATH", programs.path};
     CHECK_FALSE(examples::draw_curve(csv, curve));
     CHECK(files_in(here.path) == 1);
   }
@@ -147,7 +193,7 @@ TEST_CASE("curve: a picture beside it where there is a gnuplot, and nothing wher
   const std::string found = programs.path + ":" + std::getenv("PATH");
   {
     install("echo picture >\"$(echo \"$to\" | sed \"s/''/'/\")\"\n");
-    const search_path here_first{found};
+    const variable here_first{"PATH", found};
     CHECK(examples::draw_curve(csv, curve) == png);
     CHECK(contents(png) == "picture\n");
     CHECK(files_in(here.path) == 2);
@@ -182,7 +228,7 @@ TEST_CASE("progress: plain lines where there is no terminal") {
     examples::progress_bar bar(stream, 60, 30, 128, 15);
     bar.message("resumed");
     for (int step = 16; step <= 60; ++step) bar.update(step, 1.5, 0.25);
-    bar.finish_epoch(2, 1.25, 0.5, 0.75);
+    bar.test(1.25, 0.5);
   }
   std::fclose(stream);
   const auto text = contents(path);
@@ -191,5 +237,23 @@ TEST_CASE("progress: plain lines where there is no terminal") {
   CHECK(text.find('\r') == std::string::npos);
   CHECK(text.find("resumed\nepoch 1/2  step 18/30  loss 1.5000  accuracy 25.00 %  ") == 0);
   CHECK(text.find("epoch 2/2  step 30/30  loss 1.5000") != std::string::npos);
-  CHECK(text.find("epoch 2/2  loss 1.2500  accuracy 50.00 %  test accuracy 75.00 %\n") != std::string::npos);
+  CHECK(text.find("update 60  held out: loss 1.2500  accuracy 50.00 %\n") != std::string::npos);
+}
+
+TEST_CASE("progress: a bar on a terminal") {
+  const terminal screen{64};
+  CHECK(screen.shown("xterm", "C").find("[####") != std::string::npos);
+  CHECK(screen.shown("xterm", "C.UTF-8").find("\u2588\u2588") != std::string::npos);
+  const auto text = screen.shown("xterm", "C");
+  CHECK(text.find("update 30  held out: loss 1.2500  accuracy 50.00 %\r\n") != std::string::npos);
+  CHECK(text.find("step 18/30") == std::string::npos);  // no plain lines
+  CHECK(text.ends_with("\r\n"));
+  // What is drawn is drawn over what was there, and no line is wider than the terminal.
+  for (std::size_t first = 0, end = 0; (end = text.find_first_of("\r\n", first)) != std::string::npos;
+       first = end + 1) {
+    CHECK(end - first <= 63 + std::string_view{"\x1b[K"}.size());
+  }
+  CHECK(std::count(text.begin(), text.end(), '\n') == 2);
+  CHECK(screen.shown("dumb", "C").find('\x1b') == std::string::npos);
+  CHECK(screen.shown("dumb", "C").find("epoch 1/2  step 3/30") != std::string::npos);
 }

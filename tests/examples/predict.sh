@@ -18,7 +18,7 @@ grep -q '_Trouser.png: Trouser, ' log || fail "trousers are what is learnt first
 if command -v nm >/dev/null; then
   nm -C "$program" >symbols
   grep -q 'lightnet' symbols || fail "no symbols"
-  grep -E 'adamw|trainer|backward' symbols >log && fail "has these of training"
+  grep -E 'adam|trainer|backward' symbols >log && fail "has these of training"
 fi
 
 mistake() { # a part of the message, then arguments
@@ -43,5 +43,8 @@ mistake "none.png: " $saved none.png
 mistake "short.png: " $saved $picture short.png
 mistake "one/fashion_mnist.png: has 2" $saved one/fashion_mnist.png
 mistake "CHECKPOINT PICTURE.png" $saved
-"$program" --help >log 2>&1 || fail "--help ends with $?"
+"$program" --help >log 2>errors || fail "--help ends with $?"
+{ grep -q "CHECKPOINT PICTURE.png" log && [ ! -s errors ]; } || fail "--help does not say it on the standard output"
+"$program" >log 2>errors && fail "nothing given ends with 0"
+{ grep -q "CHECKPOINT PICTURE.png" errors && [ ! -s log ]; } || fail "a mistake is not told on the standard error"
 echo "predict keeps its promises"

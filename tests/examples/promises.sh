@@ -10,6 +10,24 @@ fail() { printf 'FAILED: %s\n' "$*" >&2; cat "$here/log" >&2; exit 1; }
 train() { (call "$here/$1" "${@:2}") >"$here/log" 2>&1; }  # a folder, then arguments
 curve() { cut -d, -f1-5,7- "$here/$1/$name.csv"; }         # all but the speed
 
+# Of a checkpoint everything but the curve and the seconds, which end it: parameters, moments, averages, counters.
+weights() {
+  local file=$here/$1/$name.safetensors header curve
+  header=$(($(od -An -N8 -td8 "$file") + 8))
+  curve=$(head -c $header "$file" | grep -ao '"extra.curve":{[^}]*' | grep -o '"data_offsets":\[[0-9]*' | grep -o '[0-9]*$')
+  [ "${curve:-0}" -gt 0 ] || fail "no curve in $file"
+  head -c $((header + curve)) "$file" | cksum
+}
+
+# The folder elsewhere: the files of another, but for a byte of a gzip file, which is 1.
+change() { # the folder, the file, the place of the byte
+  mkdir "$here/elsewhere"
+  ln -s "$1"/* "$here/elsewhere"
+  rm "$here/elsewhere/$2"
+  gunzip -c "$1/$2" >"$here/contents" && printf '\1' | dd of="$here/contents" bs=1 seek="$3" conv=notrunc status=none &&
+    gzip -c "$here/contents" >"$here/elsewhere/$2" || fail "no byte $3 in $2"
+}
+
 # With these arguments, Ctrl-C and then --resume make of the folder parts what the folder whole is.
 stop_and_go_on() {
   : >"$here/log"  # of the training before
@@ -21,8 +39,10 @@ stop_and_go_on() {
   [ $code -eq 130 ] || fail "Ctrl-C ends with $code"
   local saved=$here/parts/$name.safetensors
   grep -q -- "--resume $saved" "$here/log" || fail "nothing said about going on"
+  grep -q $'[\r\x1b]' "$here/log" && fail "a bar where there is no terminal"
   train parts --resume "$saved" --threads 2 || fail "going on ends with $?"
   [ "$(curve parts)" = "$(curve whole)" ] || fail "another curve after a stop"
+  [ "$(weights parts)" = "$(weights whole)" ] || fail "other weights after a stop"
 }
 
 mistake() { # a part of the message, then arguments

@@ -14,6 +14,7 @@ train whole --epochs 2 --items 3 --threads 1 || fail "training ends with $?"
 tail -n 1 "$here/log" | grep -Eq '^dice=0\.[0-9]{4} mirrored=0\.7179 seconds=[0-9.]+ parameters=[0-9]+$' || fail "the last line"
 [ "$(head -c 4 "$here/whole/segment_volume.png" | tail -c 3)" = PNG ] || fail "no picture"
 [ "$(curve whole | wc -l)" -eq 5 ] || fail "a curve of $(curve whole | wc -l) lines"
+[ "$(grep -c 'held out: loss .* accuracy' "$here/log")" -eq 4 ] || fail "not tested on the way"
 expected=$(score)
 
 stop_and_go_on --epochs 2 --items 3
@@ -24,6 +25,8 @@ head -c 300000 "$saved" >"$here/short"
 mistake "$here/short: " --resume "$here/short"
 sed 's/segmenter width/classifier width/' "$saved" >"$here/other"
 mistake "$here/other: " --resume "$here/other"
+change "$data" ch2.nii.gz 352
+data=$here/elsewhere mistake "$saved: was trained on other data" --resume "$saved"
 mistake "--items" --resume "$saved" --items 4
 mistake "--epochs" --epochs 0
 mkdir "$here/bad"

@@ -12,6 +12,7 @@
 #include "../temporary_folder.hpp"
 #include "batches.hpp"
 #include "command_line.hpp"
+#include "common/fingerprint.hpp"
 #include "common/recorder.hpp"
 #include "train/tiny_model.hpp"
 
@@ -67,6 +68,17 @@ TEST_CASE("batches: the images of a set, normalised; moved and mirrored for trai
   CHECK(changed > 15);
 }
 
+TEST_CASE("fingerprint: FNV-1a of all bytes, in any number of arrays") {
+  CHECK(examples::fingerprint(std::string{}) == "cbf29ce484222325");
+  CHECK(examples::fingerprint(std::string{"a"}) == "af63dc4c8601ec8c");
+  CHECK(examples::fingerprint(std::string{"foobar"}) == "85944171f73967e8");
+  CHECK(examples::fingerprint(std::string{"foo"}, std::string{"bar"}) == "85944171f73967e8");
+  std::vector<std::int32_t> numbers{1, 2, 3};
+  const auto before = examples::fingerprint(numbers);
+  numbers[1] += 1 << 24;
+  CHECK(examples::fingerprint(numbers) != before);
+}
+
 TEST_CASE("recorder: a curve that survives a stop") {
   const folder here;
   const auto path = here / "a.safetensors";
@@ -81,7 +93,8 @@ TEST_CASE("recorder: a curve that survives a stop") {
     });
   };
   trainer whole{{}, tiny::options()}, first{{}, tiny::options()}, second{{}, tiny::options()};
-  examples::recorder expected{4, "one"}, before{4, "one"}, after{4, "one"}, other{4, "another"};
+  examples::recorder expected{4, "one", "these"}, before{4, "one", "these"}, after{4, "one", "these"};
+  examples::recorder other{4, "another", "these"}, elsewhere{4, "one", "those"};
   run(whole, expected, 0);
   run(first, before, 18);
   before.save(path, first, "a test");
@@ -91,6 +104,9 @@ TEST_CASE("recorder: a curve that survives a stop") {
     CHECK(after.curve().empty());
     CHECK_THROWS_WITH_AS(other.restore(saved, "a test"), doctest::Contains("made with the mixer 'one'"),
                          ln::file_error);
+    CHECK_THROWS_WITH_AS(elsewhere.restore(saved, "a test"), doctest::Contains("was trained on other data"),
+                         ln::file_error);
+    CHECK(elsewhere.curve().empty());
     CHECK(examples::recorder::mixer_of(saved) == "one");
     after.restore(saved, "a test");
     saved.load(second);
@@ -109,6 +125,7 @@ TEST_CASE("recorder: a curve that survives a stop") {
   CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, "a test"), doctest::Contains("not made by this program"),
                        ln::file_error);
   extras.metadata["mixer"] = "one";
+  extras.metadata["data"] = "these";
   ln::save_checkpoint(path, first, extras);
   CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, "a test"), doctest::Contains("window"), ln::file_error);
   std::vector<double> numbers(8, -1.0);

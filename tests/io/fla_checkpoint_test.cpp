@@ -142,6 +142,18 @@ TEST_CASE("fla's LightNet: its weights give its logits, in parallel and in parts
   }
 }
 
+TEST_CASE("fla's LightNet: once converted, its weights are read as any other model's") {
+  const folder here;
+  golden{}.write(here.path);
+  const auto converted = read(here.path);
+  const auto file = fs::path(here.path) / "converted.safetensors";
+  ln::write_weights(file, converted);
+  auto all = block::of(model{});
+  ln::read_weights(file, all);
+  CHECK(std::ranges::equal(std::span(all.view().data(), static_cast<std::size_t>(all.size())),
+                           std::span(converted.view().data(), static_cast<std::size_t>(converted.size()))));
+}
+
 TEST_CASE("fla's LightNet: weights of bfloat16, and in several files") {
   const folder here;
   golden right;

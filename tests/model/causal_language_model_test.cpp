@@ -220,11 +220,11 @@ TEST_CASE("a decoder goes on with texts as the model does, and allocates nothing
 }
 
 TEST_CASE("generate gives, greedily, the tokens that the whole sequence in parallel gives") {
-  const question q;
+  question q;
   ln::execution<ln::cpu> on(1);
   list<std::int32_t> text(q.tokens.begin(), q.tokens.begin() + 13), written;
   ln::sampler greedy({.temperature = 0}, 1);
-  ln::generate(on, model{}, q.params(), std::span<const std::int32_t>(text), 29, greedy,
+  ln::generate(on, model{}, q.parameters.for_layer(model{}), std::span<const std::int32_t>(text), 29, greedy,
                [&](std::int32_t token) { written.push_back(token); });
   REQUIRE(written.size() == 29);
   for (const std::int32_t token : written) {

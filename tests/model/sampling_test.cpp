@@ -3,7 +3,10 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <numeric>
 #include <string>
 
 namespace {
@@ -48,6 +51,36 @@ TEST_CASE("sampling: as often as the logits say, of those that may come") {
   check({.top_k = 3, .top_p = 0.9}, {8 / 14.0, 0, 4 / 14.0, 0, 2 / 14.0, 0, 0});
   check({.temperature = 0}, {1, 0, 0, 0, 0, 0, 0});
   check({.temperature = 1e-300}, {1, 0, 0, 0, 0, 0, 0});
+}
+
+TEST_CASE("sampling: the tokens of top_p and top_k are those that sorting all of them gives") {
+  const ln::random_stream random{4};
+  std::vector<double> many(5003);
+  for (std::size_t i = 0; i < many.size(); ++i) many[i] = std::round(8 * random.normal(i)) / 4;  // many are equal
+  std::vector<std::size_t> order(many.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return many[a] > many[b]; });
+  for (const ln::sampling_options& options :
+       {ln::sampling_options{.top_p = 0.01}, ln::sampling_options{.top_p = 0.5}, ln::sampling_options{.top_p = 0.999},
+        ln::sampling_options{.top_k = 700}, ln::sampling_options{.top_k = 700, .top_p = 0.6},
+        ln::sampling_options{.top_k = 700, .top_p = 0.999}}) {
+    CAPTURE(options.top_k);
+    CAPTURE(options.top_p);
+    const std::size_t most = options.top_k > 0 ? static_cast<std::size_t>(options.top_k) : many.size();
+    double all = 0, kept = 0;
+    for (std::size_t i = 0; i < most; ++i) all += std::exp(many[order[i]]);
+    std::size_t count = 0;
+    for (; count < most && kept < options.top_p * all; ++count) kept += std::exp(many[order[count]]);
+    ln::sampler choose(options, 5);
+    for (std::uint64_t place = 0; place < 200; ++place) {
+      const double uniform = ln::stream_for(ln::stream_purpose::sampling, 5, 3).uniform(place);
+      std::size_t expected = 0;
+      for (double sum = std::exp(many[order[0]]); sum <= uniform * kept && expected + 1 < count;) {
+        sum += std::exp(many[order[++expected]]);
+      }
+      CHECK(choose(std::span<const double>(many), 3, place) == static_cast<std::int32_t>(order[expected]));
+    }
+  }
 }
 
 TEST_CASE("sampling: a function of seed, sequence and place") {

@@ -106,6 +106,54 @@ TEST_CASE_TEMPLATE("MD-TPE on the GPU is that of the CPU", T, double, float, ln:
   check<T>(sixteen_modes({{4, 2, 3}}, 1, 1, true));
 }
 
+TEST_CASE("MD-TPE on the GPU of small images of bfloat16 is that of the CPU") {
+  using image = tpe::question<16, 16, false, 2, double>;
+  for (const auto& extents : {std::array<std::int64_t, 2>{64, 64}, {1, 1}, {1, 64}, {17, 1}, {16, 48}, {65, 3}}) {
+    check<ln::bfloat16>(image(extents, 2, 0, false));
+  }
+  using three_groups = tpe::question<24, 5, false, 2, double>;
+  check<ln::bfloat16>(three_groups({{37, 50}}, 3, 2, true));
+  check<ln::bfloat16>(three_groups({{9, 33}}, 1, 1, false));
+  image slow({{64, 61}}, 1, 0, false);
+  for (double& gamma : slow.p.gamma) gamma = -7 - std::abs(gamma);
+  check<ln::bfloat16>(std::move(slow));
+}
+
+TEST_CASE("MD-TPE on the GPU: what is not finite in an image reaches the tokens after it on its lines and no other") {
+  constexpr std::int64_t rows = 20, columns = 40, width = 8, row = 7, column = 21;
+  using image = tpe::question<width, 4, false, 2, double>;
+  image q({{rows, columns}}, 2, 1, false);
+  for (list<double>* each : {&q.p.x, &q.p.gamma, &q.p.b}) {
+    *each = numbers::cast<double>(numbers::cast<ln::bfloat16>(*each));
+  }
+  const auto finite = numbers::cast<double>(ask<ln::bfloat16>(q, q.p.x).y);
+  const auto back = numbers::cast<double>(ask<ln::bfloat16>(q, q.p.x).dx);
+  for (const double bad : {static_cast<double>(numbers::not_a_number), HUGE_VAL}) {
+    CAPTURE(bad);
+    constexpr std::size_t at = (1 + row * columns + column) * width + 2;
+    image other({{rows, columns}}, 2, 1, false);
+    other.p = q.p;
+    other.p.x[at] = bad;
+    const auto got = ask<ln::bfloat16>(other, other.p.x);
+    const auto y = numbers::cast<double>(got.y), dx = numbers::cast<double>(got.dx);
+    double largest = 0;
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      const std::int64_t t = static_cast<std::int64_t>(i) / width % (1 + rows * columns) - 1;
+      const std::int64_t r = t / columns, c = t % columns;
+      const bool same_channel = i / width / (1 + rows * columns) == 0 && i % width == at % width && t >= 0;
+      const bool after = same_channel && ((r == row && c >= column) || (c == column && r >= row));
+      const bool before = same_channel && ((r == row && c <= column) || (c == column && r <= row));
+      wrong += std::isfinite(y[i]) == after ? 1 : 0;
+      wrong += std::isfinite(dx[i]) == before ? 1 : 0;
+      if (!after) largest = std::max(largest, std::abs(y[i] - finite[i]) / (1 + std::abs(finite[i])));
+      if (!before) largest = std::max(largest, std::abs(dx[i] - back[i]) / (1 + std::abs(back[i])));
+    }
+    CHECK(wrong == 0);
+    CHECK(largest <= 0x1p-7);
+  }
+}
+
 TEST_CASE_TEMPLATE("MD-TPE on the GPU carries its states along lines of several parts", T, double, float) {
   using line = tpe::question<5, 16, false, 1, double>;
   for (const std::int64_t tokens : {255, 256, 257, 512, 513, 1301}) check<T>(line({tokens}, 2, 0, false));

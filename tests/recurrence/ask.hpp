@@ -159,13 +159,15 @@ answer forward(const question& x) {
   state_memory<R, ln::accumulator<T>, Device> state{x.p, x.memory, x.mergeable};
   ln::scan_outputs<R, Dims, T, Device> outputs;
   outputs.o = in.head(o);
-  if constexpr (keeps_state<R, V, P>) outputs.state = state.view();
+  if constexpr (keeps_state<R, V, P>) {
+    if (x.final_state) outputs.state = state.view();
+  }
   ln::scan<R, V, P, Dims, T>(in.run.on, in.inputs, outputs);
   in.run.finish();
   answer result;
   result.o = o.read();
   result.outside = o.outside() || state.outside();
-  if constexpr (keeps_state<R, V, P>) result.state = state.read();
+  if (keeps_state<R, V, P> && x.final_state) result.state = state.read();
   return result;
 }
 

@@ -49,7 +49,8 @@ struct question {
   bool default_log_decay = false;  // log_decay is not given
   bool with_state = false;         // an initial state is given: p.z0 and p.s0, or `raw` where that is set
   raw_state raw = {};
-  bool mergeable = true;  // the final state with what a merge needs
+  bool final_state = true;  // is asked for, where there is one
+  bool mergeable = true;    // with what a merge needs
   std::int64_t chunk = 0;
   int threads = 1;
   layout memory = layout::dense;

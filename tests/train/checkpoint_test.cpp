@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "../temporary_folder.hpp"
+#include "train/later_process.hpp"
 #include "train/tiny_model.hpp"
 
 namespace ln = lightnet;
@@ -98,6 +99,11 @@ TEST_CASE("checkpoint: training goes on bit for bit") {
     CHECK(second.run(on, source, never, [](const auto&) {}));
     CHECK(tiny::snapshot(second) == tiny::snapshot(whole));
   }
+}
+
+TEST_CASE("checkpoint: ten updates, and ten in a new process, are twenty") {
+  ln::execution<ln::cpu> on{2};
+  later::check<float>(on, "checkpoint: ten updates*");
 }
 
 TEST_CASE("checkpoint: trainers of float and bfloat16 read each other's") {
@@ -291,6 +297,8 @@ TEST_CASE("checkpoint: metadata that say something else") {
   CHECK(with("options.batch", "0").find("batch") != std::string::npos);
   CHECK(with("options.batch", "32").find("settings differ") != std::string::npos);
   CHECK(with("options.schedule.shape", "constant").find("settings differ") != std::string::npos);
+  CHECK(with("options.optimizer.decoupled_weight_decay", "false").find("settings differ") != std::string::npos);
+  CHECK(with("options.optimizer.decoupled_weight_decay", "1").find("not what it should be") != std::string::npos);
   CHECK(with("state.position", "9223372036854775807").find("position") != std::string::npos);
   CHECK_FALSE(with("state.step", "99999999999999999999").empty());
   CHECK(with("state.step", "-9223372036854775808").find("step") != std::string::npos);

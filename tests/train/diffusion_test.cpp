@@ -184,7 +184,7 @@ TEST_CASE("sampling names what does not fit and changes nothing") {
   sampling q;
   ln::execution<ln::cpu> on{1};
   list<double> x = q.start;
-  const ln::parameters_of<oracle_model, const double> params{q.parameters.data(), {}};
+  const ln::parameters_of<oracle_model, double> params{q.parameters.data(), {}};
   const auto message = [&](std::int64_t count, const ln::ddim_options& options) {
     return numbers::message_of<ln::error>([&] {
       ln::sample_images(on, q.model, params, noising, numbers::view_of<1>(q.labels, {count}),

@@ -62,13 +62,16 @@ TEST_CASE("presets: the settings of the paper") {
   CHECK_NOTHROW(text.check());
   CHECK(text.schedule(3'999) == 5e-4);
   CHECK(text.epochs * ln::updates_of_epoch(230'000, text.batch) >= 50'000);
-  CHECK(text.optimiser.beta2 == 0.999);
+  CHECK(text.optimiser ==
+        ln::adam_options{
+            .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0.1, .decoupled_weight_decay = false});
 
   const auto classes = ln::paper_image_classification(1'281'167);
   CHECK_NOTHROW(classes.check());
   CHECK(classes.schedule.warmup == 20 * 626);
   CHECK(classes.schedule.total == 300 * 626);
   CHECK(classes.optimiser.clip_norm == 5);
+  CHECK(classes.optimiser.decoupled_weight_decay);
   CHECK(classes.optimiser.weight_decay == 0.05);
   CHECK(ln::paper_image_classification(1'281'167, true).optimiser.weight_decay == 0.1);
 
@@ -76,4 +79,5 @@ TEST_CASE("presets: the settings of the paper") {
   CHECK_NOTHROW(images.check());
   CHECK(images.schedule(123'456) == 1e-4);
   CHECK(images.optimiser.weight_decay == 0);
+  CHECK(images.optimiser.decoupled_weight_decay);
 }

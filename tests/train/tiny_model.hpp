@@ -147,7 +147,7 @@ std::string snapshot(const Trainer& trainer) {
   block(trainer.optimiser().first_moment());
   block(trainer.optimiser().second_moment());
   const ln::training_state state = trainer.state();
-  const ln::adamw_state optimiser = trainer.optimiser().state();
+  const ln::adam_state optimiser = trainer.optimiser().state();
   for (const std::int64_t number : {state.step, state.epoch, state.position, state.items, state.correct, state.counted,
                                     optimiser.updates, optimiser.skipped, optimiser.skipped_in_row}) {
     append(&number, sizeof number);

@@ -11,7 +11,7 @@
 //   elementwise_recurrence  one with a vector state: forward, backward
 //   random             fills from the counter-based generator of core/random.hpp
 //   cross_entropy      the loss and its gradient, row by row
-//   adamw              one update over a flat block
+//   adam               one update over a flat block
 //   shards             the parts of a batch, each taken through a model by itself
 //   angles             the cosines and sines of MD-LRPE
 //   encode             MD-LRPE of whole sequences

@@ -36,7 +36,7 @@ struct parameter {
   std::vector<std::int64_t> shape;  ///< weights are [out, in]
   std::int64_t offset = 0;          ///< of the first element in the block
   initial_value initial{};
-  bool decays = false;  ///< whether weight decay applies: matrices yes, norms, biases and encodings no
+  bool decays = false;  ///< whether weight decay applies: to products, not to norms, biases, tables, encodings
 
   std::int64_t size() const noexcept {
     std::int64_t product = 1;

@@ -21,7 +21,8 @@ inline constexpr const char* average_prefix = "average.";
 inline constexpr const char* average_updates = "average_updates";
 }  // namespace io_detail
 
-/// An average as tensors for the extras of a checkpoint; they are valid as long as this and the average are.
+/// An average, whose execution has done its updates, as tensors for the extras of a checkpoint; they are valid as long as
+/// this and the average are.
 template <class T, class Device>
 class saved_average {
  public:

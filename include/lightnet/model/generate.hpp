@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -17,10 +18,10 @@ inline constexpr std::int64_t prompt_part = 8192;
 /// sampler chooses, on the host. Memory does not grow with the prompt beyond `prompt_part`, and the work and memory of a token do
 /// not depend on how many came before. Throws value_error for a prompt of no tokens or a negative count, and what the model
 /// and the sampler throw.
-template <class Model, class T, class Device, class Emit>
-void generate(execution<Device>& on, const Model& model,
-              const view<extents<Model::parameter_count>, const T, Device>& params,
+template <class Model, class Number, class Device, class Emit>
+void generate(execution<Device>& on, const Model& model, const parameters_of<Model, Number, Device>& params,
               std::span<const std::int32_t> prompt, std::int64_t count, sampler& choose, const Emit& emit) {
+  using T = std::remove_const_t<Number>;
   if (prompt.empty()) throw value_error("generate", "prompt", "one token or more", "none");
   if (count < 0) throw value_error("generate", "count", "zero or more", std::to_string(count));
   const auto length = static_cast<std::int64_t>(prompt.size());

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <type_traits>
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -125,7 +126,7 @@ void draw_images(execution<Device>& on, const Model& model, const parameters_of<
 /// throws.
 template <class Model, class T, class Device, class Shape>
 void sample_images(execution<Device>& on, const Model& model,
-                   const view<extents<Model::parameter_count>, const T, Device>& params, const diffusion& noising,
+                   const std::type_identity_t<parameters_of<Model, const T, Device>>& params, const diffusion& noising,
                    const dynamic_view<1, const std::int32_t, std::type_identity_t<Device>>& labels,
                    const view<Shape, T, Device>& images, const ddim_options& options = {}) {
   const detail::layer_checker check{"sample_images"};

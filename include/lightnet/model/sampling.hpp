@@ -53,8 +53,9 @@ class sampler {
     const candidate best = *std::min_element(candidates_.begin(), candidates_.end(), comes_first);
     if (std::isinf(best.weight)) fail("+infinity for token " + std::to_string(best.token));
     if (options_.temperature == 0) return best.token;
-    keep_likeliest();
+    keep_top_k();
     for (candidate& each : candidates_) each.weight = std::exp((each.weight - best.weight) / options_.temperature);
+    keep_top_p();
     return drawn(stream_for(stream_purpose::sampling, seed_, sequence).uniform(place));
   }
 
@@ -71,30 +72,45 @@ class sampler {
     throw value_error("sampling", "logits", "a finite number or several, and no infinity", came);
   }
 
-  /// Leaves the top_k, in their order where that matters.
-  void keep_likeliest() {
-    const std::size_t count = candidates_.size();
+  /// Leaves the top_k, the likeliest first.
+  void keep_top_k() {
     const auto most = static_cast<std::uint64_t>(options_.top_k);
-    const std::size_t kept = most > 0 && most < count ? static_cast<std::size_t>(most) : count;
-    if (kept == count && options_.top_p == 1) return;
-    std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(kept), candidates_.end(),
-                      comes_first);
-    candidates_.resize(kept);
+    if (most == 0 || most >= candidates_.size()) return;
+    const auto end = candidates_.begin() + static_cast<std::ptrdiff_t>(most);
+    std::partial_sort(candidates_.begin(), end, candidates_.end(), comes_first);
+    candidates_.erase(end, candidates_.end());
   }
 
-  /// The token whose share of the first top_p of all weights has the number of (0, 1).
-  std::int32_t drawn(double uniform) const {
-    double all = 0;
-    for (const candidate& each : candidates_) all += each.weight;
-    double kept = all;
-    if (options_.top_p < 1) {
-      kept = 0;
-      for (std::size_t i = 0; i < candidates_.size() && kept < options_.top_p * all; ++i) kept += candidates_[i].weight;
+  /// Leaves as many as have top_p of the weights together, the likeliest first: a heap gives one after the other, and those
+  /// that are left in it are never sorted.
+  void keep_top_p() {
+    if (options_.top_p == 1) return;
+    const auto comes_later = [](const candidate& a, const candidate& b) { return comes_first(b, a); };
+    const double enough = options_.top_p * total();
+    double kept = 0;
+    auto rest = candidates_.end();
+    std::make_heap(candidates_.begin(), rest, comes_later);
+    while (rest != candidates_.begin() && kept < enough) {
+      std::pop_heap(candidates_.begin(), rest--, comes_later);
+      kept += rest->weight;
     }
+    candidates_.erase(candidates_.begin(), rest);
+    std::reverse(candidates_.begin(), candidates_.end());
+  }
+
+  double total() const {
+    double sum = 0;
+    for (const candidate& each : candidates_) sum += each.weight;
+    return sum;
+  }
+
+  /// The token whose share of all weights has the number of (0, 1).
+  std::int32_t drawn(double uniform) const {
+    const double all = total();
     double sum = 0;
     for (const candidate& each : candidates_) {
       sum += each.weight;
-      if (uniform * kept < sum) return each.token;
+      if (uniform * all < sum) return each.token;
     }
     return candidates_.back().token;  // what rounding left over
   }

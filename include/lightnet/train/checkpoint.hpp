@@ -60,6 +60,12 @@ bool parse_number(const std::string& text, Number& value) {
   return result.ec == std::errc{} && result.ptr == end;
 }
 
+inline std::string number_text(bool value) { return value ? "true" : "false"; }
+inline bool parse_number(const std::string& text, bool& value) {
+  value = text == "true";
+  return value || text == "false";
+}
+
 inline constexpr std::string_view shape_names[] = {"constant", "cosine", "inverse_square_root"};
 
 inline bool parse_number(const std::string& text, learning_rate_schedule::shapes& value) {
@@ -78,7 +84,7 @@ inline std::string number_text(learning_rate_schedule::shapes value) {
 struct checkpoint_numbers {
   trainer_options options;
   training_state state;
-  adamw_state optimiser;
+  adam_state optimiser;
 
   template <class Visit>
   void visit(const Visit& field) {
@@ -92,6 +98,7 @@ struct checkpoint_numbers {
     field("options.optimizer.beta2", options.optimiser.beta2);
     field("options.optimizer.epsilon", options.optimiser.epsilon);
     field("options.optimizer.weight_decay", options.optimiser.weight_decay);
+    field("options.optimizer.decoupled_weight_decay", options.optimiser.decoupled_weight_decay);
     field("options.optimizer.clip_norm", options.optimiser.clip_norm);
     field("options.schedule.shape", options.schedule.shape);
     field("options.schedule.peak", options.schedule.peak);
@@ -159,7 +166,7 @@ class checkpoint {
         fail("unknown metadata " + io_detail::printable(name));
       }
     }
-    const adamw_state& optimiser = numbers_.optimiser;
+    const adam_state& optimiser = numbers_.optimiser;
     const std::int64_t steps = state().step;
     if (optimiser.updates < 0 || optimiser.skipped_in_row < 0 || optimiser.skipped < optimiser.skipped_in_row ||
         steps < optimiser.updates || steps - optimiser.updates != optimiser.skipped) {

@@ -10,7 +10,7 @@
 LIGHTNET_BEGIN_NAMESPACE
 
 template <class T, class Device>
-class adamw;
+class adam;
 
 /// The parameters of a training (arXiv 1710.03740): the master, of accumulator<T>, which the optimiser moves, and the block
 /// of T that the model computes with. For float and double they are one block. For a type of two bytes the second is the
@@ -50,7 +50,7 @@ class master_parameters {
   }
 
  private:
-  friend class adamw<T, Device>;  // its kernel rounds on its way
+  friend class adam<T, Device>;  // its kernel rounds on its way
 
   static constexpr bool rounds = !std::is_same_v<T, number>;
 

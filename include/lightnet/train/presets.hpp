@@ -8,14 +8,19 @@ LIGHTNET_BEGIN_NAMESPACE
 // The settings that the paper trains with (arXiv 2405.21022, appendix). What depends on the size of the data follows
 // from `items`, the items of an epoch.
 
-/// Causal language model: WikiText-103, sequences of 512 tokens; 50,000 updates of 128 sequences, 4,000 of them warm-up.
+/// Causal language model: WikiText-103, sequences of 512 tokens; Adam, 50,000 updates of 128 sequences, 4,000 of them warm-up.
 inline trainer_options paper_language_model(std::int64_t items) noexcept {
   constexpr std::int64_t updates = 50'000;
   trainer_options options;
   options.batch = 128;
   const std::int64_t of_epoch = updates_of_epoch(items, options.batch);
   options.epochs = of_epoch > 0 ? (updates + of_epoch - 1) / of_epoch : 0;
-  options.optimiser = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0.1, .clip_norm = 0};
+  options.optimiser = {.beta1 = 0.9,
+                       .beta2 = 0.999,
+                       .epsilon = 1e-8,
+                       .weight_decay = 0.1,
+                       .decoupled_weight_decay = false,
+                       .clip_norm = 0};
   options.schedule = {.shape = learning_rate_schedule::shapes::inverse_square_root,
                       .peak = 5e-4,
                       .warmup = 4'000,
@@ -24,7 +29,7 @@ inline trainer_options paper_language_model(std::int64_t items) noexcept {
   return options;
 }
 
-/// Image classification: ImageNet-1k, 300 epochs of batches of 2048, 20 of them warm-up. `base` is the larger model.
+/// Image classification: ImageNet-1k, AdamW, 300 epochs of batches of 2048, 20 of them warm-up. `base` is the larger model.
 inline trainer_options paper_image_classification(std::int64_t items, bool base = false) noexcept {
   trainer_options options;
   options.batch = 2048;
@@ -39,7 +44,7 @@ inline trainer_options paper_image_classification(std::int64_t items, bool base 
   return options;
 }
 
-/// Image generation: ImageNet-1k, 80 epochs of batches of 256.
+/// Image generation: ImageNet-1k, AdamW, 80 epochs of batches of 256.
 inline trainer_options paper_image_generation(std::int64_t items) noexcept {
   trainer_options options;
   options.batch = 256;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <lightnet/backend/repeated_calls.hpp>
-#include <lightnet/train/adamw.hpp>
+#include <lightnet/train/adam.hpp>
 #include <lightnet/train/batch_pass.hpp>
 #include <lightnet/train/data_order.hpp>
 #include <lightnet/train/source.hpp>
@@ -60,8 +60,8 @@ class trainer {
   /// another size.
   void set_parameters(parameter_block<number, Device> values) { parameters_.set(std::move(values)); }
   const parameter_block<T, Device>& gradients() const noexcept { return gradients_; }
-  const adamw<T, Device>& optimiser() const noexcept { return optimiser_; }
-  adamw<T, Device>& optimiser() noexcept { return optimiser_; }
+  const adam<T, Device>& optimiser() const noexcept { return optimiser_; }
+  adam<T, Device>& optimiser() noexcept { return optimiser_; }
 
   /// Whether all epochs are done.
   bool finished() const noexcept { return state_.epoch >= options_.epochs; }
@@ -121,7 +121,7 @@ class trainer {
     on.check();
     update_report report;
     ++state_.step;
-    const adamw_state after = optimiser_.state();
+    const adam_state after = optimiser_.state();
     report.learning_rate = after.learning_rate;
     report.skipped = after.skipped_in_row > 0;
     report.gradient_norm = after.gradient_norm;
@@ -298,7 +298,7 @@ class trainer {
   trainer_options options_;
   master_parameters<T, Device> parameters_;
   parameter_block<T, Device> gradients_;
-  adamw<T, Device> optimiser_;
+  adam<T, Device> optimiser_;
   training_state state_;
   detail::batch_pass<Model, T, Device> pass_;
   detail::repeated_calls<Device> steps_;

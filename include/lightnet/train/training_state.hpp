@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/adamw.hpp>
+#include <lightnet/backend/adam.hpp>
 #include <lightnet/train/schedule.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
 
 /// How to train: everything that decides the result beside the model and the data.
 struct trainer_options {
-  adamw_options optimiser{};
+  adam_options optimiser{};
   learning_rate_schedule schedule{};
   double smoothing = 0;      ///< of the labels, see cross_entropy
   std::int64_t batch = 128;  ///< items of an update; the last of an epoch takes what is left

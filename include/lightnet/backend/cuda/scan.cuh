@@ -2,13 +2,14 @@
 #pragma once
 
 #include <lightnet/backend/cuda/mode_bodies.cuh>
+#include <lightnet/backend/cuda/mode_images.cuh>
 
 #include <algorithm>
 
 // Sums of constant decays along every line of a grid's axes, which is MD-TPE: y = x + sum_j gain_j h_j,
 // h_j = lambda_j h_j + x, a pass for each axis and way. The least traffic is x and y. Tile: one channel and 256 tokens of a
 // line, a thread with all modes in registers; longer lines are cut there, whatever the batch, and the states are carried
-// from part to part.
+// from part to part. Small images go through memory once (mode_images.cuh).
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -25,6 +26,7 @@ class mode_scan<Width, Modes, BothWays, Dims, T, cuda> {
   static void forward(execution<cuda>& on, const T* parameters, const input& x, const output& y) {
     constexpr const char* operation = "md_tpe::forward";
     execution<cuda>::scope scratch{on};
+    if (encode_images(on, scratch, operation, parameters, x, y, false)) return;
     const auto* const table = tables(on, scratch, operation, parameters);
     encode(on, scratch, operation, parameters, table, x, y, false, modes_onto::x);
   }
@@ -38,7 +40,9 @@ class mode_scan<Width, Modes, BothWays, Dims, T, cuda> {
     const auto* const table = tables(on, scratch, operation, parameters);
     differentiate(on, operation, parameters, table, x, dy, dparameters);
     // What comes back through a kernel is encoded by its mirror.
-    encode(on, scratch, operation, parameters, table, {dy.tokens, x.grid, x.mask}, dx, true,
+    const input incoming{dy.tokens, x.grid, x.mask};
+    if (Write == write::overwrite && encode_images(on, scratch, operation, parameters, incoming, dx, true)) return;
+    encode(on, scratch, operation, parameters, table, incoming, dx, true,
            Write == write::overwrite ? modes_onto::x : modes_onto::x_and_y);
   }
 
@@ -76,6 +80,36 @@ class mode_scan<Width, Modes, BothWays, Dims, T, cuda> {
     return carried;
   }
 
+  /// y = x, or x + y, for the tokens before the grid.
+  static void encode_prefix(execution<cuda>& on, const char* operation, const input& x, const output& y,
+                            modes_onto onto) {
+    for_each(on, operation, x.batch() * x.grid.prefix * Width,
+             copy_prefix<Width, Dims, T>{x.tokens.data(), y.tokens.data(), x.grid.size(), x.grid.prefix, x.mask, onto});
+  }
+
+  /// y = x + the modes of every axis, in one pass; mirrored: with each kernel turned round. False where that is not for
+  /// such tokens, and nothing is written.
+  static bool encode_images(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation,
+                            const T* parameters, const input& x, const output& y, bool mirrored) {
+    using encode_type = encode_mode_images<Width, Modes>;
+    if constexpr (std::is_same_v<T, bfloat16> && Dims == 2 && !BothWays && Width % encode_type::channels == 0) {
+      const std::int64_t rows = x.grid.extents[0], columns = x.grid.extents[1];
+      if (!encode_type::takes(rows, columns, x.tokens.data(), y.tokens.data())) return false;
+      float* const powers = scratch.take<float>(Dims * Modes * mode_image_side);
+      const encode_type encode{powers,  parameters + gains_offset, x.tokens.data(),           y.tokens.data(),
+                               x.mask,  static_cast<int>(rows),    static_cast<int>(columns), x.grid.prefix,
+                               mirrored};
+      if (encode.shared_bytes() > on.shared_bytes()) return false;
+      for_each(on, operation, Dims * Modes * mode_image_side, make_mode_powers<T>{parameters, powers});
+      encode_prefix(on, operation, x, y, modes_onto::x);
+      launch_ahead(on, operation, {x.batch() * encode_type::groups, encode_type::threads, encode.shared_bytes()},
+                   mode_image_kernel<encode_type>, encode);
+      return true;
+    } else {
+      return false;
+    }
+  }
+
   /// y = x, or x + y, + the modes of every axis; mirrored: with each kernel turned round.
   static void encode(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation, const T* parameters,
                      const table_type* table, const input& x, const output& y, bool mirrored, modes_onto onto) {
@@ -83,8 +117,7 @@ class mode_scan<Width, Modes, BothWays, Dims, T, cuda> {
     T* const to = y.tokens.data();
     const std::int64_t size = x.tokens.size();
     if (size == 0) return;
-    for_each(on, operation, x.batch() * x.grid.prefix * Width,
-             copy_prefix<Width, Dims, T>{from, to, x.grid.size(), x.grid.prefix, x.mask, onto});
+    encode_prefix(on, operation, x, y, onto);
     // The passes before the last one leave their sum in the accumulator, so that every element is rounded once.
     constexpr int passes = Dims * ways;
     A* sums = nullptr;

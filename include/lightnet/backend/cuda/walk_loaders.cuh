@@ -100,21 +100,17 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
   __device__ __forceinline__ void load_ahead(int turn, const Wait& wait_for_place) const {
     if (!part::in_bulk(turn) && turn < part::turns()) {
       wait_for_place();
-      const int stage = turn % plan::stages;
-      load(turn, stage);
-      if (plan::in_bulk && thread_ < plan::operands) shared_.loaded[stage].pass();  // as the engine does for others
+      load(turn, turn % plan::stages);
     }
     commit_copies();
   }
   /// Waits until the tile of a turn is there: of what threads copy, the part of this warp.
   __device__ __forceinline__ void wait_for_tile(int turn) const {
     if (part::in_bulk(turn)) {
-      shared_.loaded[turn % plan::stages].wait(turn / plan::stages);
+      part::wait_for_bulk(turn);
     } else {
       wait_for_copies_but<plan::stages - 2>();
       __syncwarp();
-      // Who does not meet the others at every tile, and left out a round, could take the next one for this.
-      if constexpr (plan::in_bulk && plan::of_heads) shared_.loaded[turn % plan::stages].wait(turn / plan::stages);
     }
   }
   /// Waits until nobody needs the tile of a turn any more, if there is one.

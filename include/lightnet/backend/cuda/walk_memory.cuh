@@ -65,7 +65,7 @@ struct walk_memory {
   // Of a tile, and the threads that say so: its operands are there, and their factors, if any (feeders); nobody needs it
   // any more, its place can be loaded (readers).
   counting_barrier full[Plan::stages], emptied[Plan::stages];
-  counting_barrier loaded[Plan::stages];  // its operands are there, where the copy engine loads them
+  counting_barrier loaded[Plan::stages];  // of the tiles that the copy engine loads, by turns: its operands are there
   counting_barrier again;                 // a run of a tile is done, and more runs of it follow: readers
   // What all threads need now and then lies here, not in registers of theirs.
   walked_line line;
@@ -194,12 +194,22 @@ struct walk_part {
   /// Has it load an operand of the tile of a turn, if it does that. By one thread.
   __device__ void copy_in_bulk(int number, int turn) const {
     if (!in_bulk(turn)) return;
-    const int stage = turn % plan::stages;
     const auto& bulk = shared_.bulk;
-    counting_barrier& loaded = shared_.loaded[stage];
+    counting_barrier& loaded = shared_.loaded[bulk_number(turn) % plan::stages];
     loaded.pass_with_bytes(memory::operand_bytes);
     const int token = bulk.token + (plan::both_ways ? index_of(turn) : turn) * bulk.step;
-    maps_.copy(number, shared_.operands[stage][number], token, bulk.head, bulk.batch, loaded);
+    maps_.copy(number, shared_.operands[turn % plan::stages][number], token, bulk.head, bulk.batch, loaded);
+  }
+  /// Waits until the tile of such a turn is there.
+  __device__ void wait_for_bulk(int turn) const {
+    const int number = bulk_number(turn);
+    shared_.loaded[number % plan::stages].wait(number / plan::stages);
+  }
+  /// How many tiles the engine has loaded before that of a turn.
+  __device__ int bulk_number(int turn) const {
+    const auto& bulk = shared_.bulk;
+    if constexpr (plan::both_ways) return turn < bulk.last ? turn : turn - (bulk.first - bulk.last);
+    return turn - bulk.first;
   }
   /// Calls body(number) in a thread for every operand that the engine loads, each of a warp of its own: by the warps that
   /// multiply.

@@ -65,8 +65,10 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
     packed_state x, transposed;
     float owed[2] = {};  // r of both rows
     if constexpr (What == walk_for::key_readings) {
-      load_packed<true>(out_.incoming, false, x);
-      load_packed<false>(out_.incoming, false, transposed);
+      each_rows_read(out_.incoming, false, [&](const tile& staged, int first) {
+        take_rows(staged, first, x);
+        take_columns(staged, first, transposed);
+      });
       for (int side = 0; side < 2; ++side) {
         const std::int64_t keys = job_.from.keys, i = (base::row() + side * 8) % D;
         if (i >= keys) continue;
@@ -74,7 +76,13 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
         owed[side] = plan::encodes ? of_row[0] + of_row[keys] : of_row[0];
       }
     } else {
-      load_packed<plan::scales_rows>(out_.sum, Job::sums, x);
+      each_rows_read(out_.sum, Job::sums, [&](const tile& staged, int first) {
+        if constexpr (plan::scales_rows) {
+          take_rows(staged, first, x);
+        } else {
+          take_columns(staged, first, x);
+        }
+      });
     }
     const bool any_bad = What == walk_for::readings && look_for_bad();
     each_tile([&](int turn, int stage) {
@@ -120,25 +128,47 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
     return true;
   }
 
-  /// X as products read it: U / Z, or what is divided already. Of two halves a group has the rows, or the columns, of one.
-  template <bool KeysAreRows>
-  __device__ void load_packed(const float* from, bool divides, packed_state& x) const {
-    const std::int64_t values = job_.from.values, item = line_.at.item;
-    const int half = plan::joins_halves ? group_ * D : 0, first_row = base::row(), lane = base::lane();
-    const auto element = [&](int row, int column) {
-      const std::int64_t i = base::row_of_state(KeysAreRows ? row : half + column);
-      const int j = KeysAreRows ? column : row - half;
-      if (i < 0 || j >= values) return 0.0F;
-      const float y = from[(item * job_.from.stored_keys + i) * values + j];
-      return divides ? y * job_.inverse[item * job_.width + job_.weight_of_row(i)] : y;
-    };
+  /// Loads what all queries, or all keys, read: U / Z, or what is divided already; 64 of its rows at a time, by way of the
+  /// memory of the rows that go out. Calls take(tile, first) for those from `first` on.
+  template <class Take>
+  __device__ __forceinline__ void each_rows_read(const float* from, bool divides, const Take& take) const {
+    const tile staged{shared_.outputs.data};
+    const int keys = static_cast<int>(job_.from.keys), values = static_cast<int>(job_.from.values);
+    const float *const state = from + line_.at.item * job_.from.stored_keys * values, *const inverse =
+                                                                                          job_.inverse +
+                                                                                          line_.at.item * job_.width;
 #pragma unroll
-    for (int n = 0; n < plan::columns_of_x / 16; ++n) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const int row = first_row + e % 2 * 8, column = n * 16 + e / 2 * 8 + lane % 4 * 2;
-        x[n][e] = pack_bfloat16(element(row, column), element(row, column + 1));
+    for (int first = 0; first < plan::stored; first += rows) {
+#pragma unroll 4
+      for (int n = static_cast<int>(threadIdx.x); n < rows * D / 2; n += plan::readers) {
+        const int r = n / (D / 2), j = n % (D / 2) * 2, i = (first + r) % D;
+        const float* const row = state + ((first + r) / D * keys + i) * values;
+        const bool there = i < keys;
+        const float by = there && divides ? inverse[job_.weight_of_row(i)] : 1.0F;
+        const float x = there && j < values ? row[j] * by : 0.0F, y = there && j + 1 < values ? row[j + 1] * by : 0.0F;
+        *reinterpret_cast<std::uint32_t*>(staged.at(r, j)) = pack_bfloat16(x, y);
       }
+      memory::reading().meet();
+      take(staged, first);
+      memory::reading().meet();
+    }
+  }
+  /// The rows of X, and its columns, in this warp: of two halves a group has the rows, or the columns, of one.
+  __device__ __forceinline__ void take_rows(const tile& staged, int first, packed_state& x) const {
+    if (first != group_ * rows) return;
+    const int thread = anew(thread_), lane = thread % 32;
+#pragma unroll
+    for (int n = 0; n < plan::columns_of_x / 16; ++n)
+      load_matrices(x[n], staged.part(thread / 32 * 16 + lane % 16, n * 16 + lane / 16 * 8));
+  }
+  __device__ __forceinline__ void take_columns(const tile& staged, int first, packed_state& x) const {
+    if (plan::joins_halves && first != group_ * rows) return;
+    const int thread = anew(thread_), lane = thread % 32, column = thread / 32 * 16 + lane / 8 % 2 * 8;
+#pragma unroll
+    for (int n = 0; n < rows / 16; ++n) {
+      load_matrices_transposed(
+          x[plan::joins_halves ? n : first / 16 + n],
+          staged.part(n * 16 + lane / 16 * 8 + lane % 8, (plan::joins_halves ? 0 : group_ * rows) + column));
     }
   }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/adamw.hpp>
+#include <lightnet/backend/adam.hpp>
 #include <lightnet/backend/cpu/reduce.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -32,8 +32,8 @@ double sum_of_squares(execution<cpu>& on, const dynamic_view<1, const T, cpu>& x
 
 /// One update, or none where the squares of the gradients add up to more than a parameter can hold, or to NaN.
 template <class T>
-void adamw_update(execution<cpu>& on, const adamw_options& options, const dynamic_view<1, const decay_run, cpu>& runs,
-                  adamw_state* state, const adamw_arguments<T, cpu>& a) {
+void adam_update(execution<cpu>& on, const adam_options& options, const dynamic_view<1, const decay_run, cpu>& runs,
+                 adam_state* state, const adam_arguments<T, cpu>& a) {
   const auto decision = decide_update<accumulator<T>>(options, sum_of_squares(on, a.gradients), *state);
   if (decision.skips) return;
   a.pass_to([&](auto*... data) {

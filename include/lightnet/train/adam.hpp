@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/adamw.hpp>
+#include <lightnet/backend/adam.hpp>
 #include <lightnet/backend/for_each.hpp>
 #include <lightnet/train/master_parameters.hpp>
 #include <lightnet/train/schedule.hpp>
@@ -12,19 +12,20 @@
 
 LIGHTNET_BEGIN_NAMESPACE
 
-/// AdamW (arXiv 1711.05101): Adam with bias corrections, and weight decay apart from the gradient, only for parameters
-/// whose description says that they decay. The norm of all gradients together is clipped where the options say so.
+/// Adam (arXiv 1412.6980) with bias corrections, and weight decay of the parameters whose description says that they decay:
+/// apart from the gradient, which is AdamW (arXiv 1711.05101), or added to the gradient, after that was clipped. The norm of
+/// all gradients together is clipped where the options say so.
 /// Gradients that are not finite, or whose squares a parameter cannot hold, change nothing: the update is skipped and
 /// counted. Gradients are of T, parameters and moments of accumulator<T>; see master_parameters.
 /// An update is a function of its arguments and of the state in the memory of the device alone; it allocates nothing,
 /// and the number of threads changes no bit.
 template <class T = float, class Device = cpu>
-class adamw {
+class adam {
  public:
   using number = accumulator<T>;
 
   /// An optimiser for parameters with these parts. Throws value_error for options that make no optimiser.
-  explicit adamw(const parameter_block<number, Device>& parameters, const adamw_options& options = {})
+  explicit adam(const parameter_block<number, Device>& parameters, const adam_options& options = {})
       : options_{options}, first_{parameters.like()}, second_{parameters.like()} {
     options.check();
     const std::vector<detail::decay_run> runs = runs_of(parameters);
@@ -34,13 +35,13 @@ class adamw {
     restore({});
   }
 
-  const adamw_options& options() const noexcept { return options_; }
+  const adam_options& options() const noexcept { return options_; }
 
   /// The rate of the updates that begin after this; those that an execution still has to do may take it or the rate before.
   /// Throws value_error unless it is finite and zero or more.
   void set_learning_rate(double rate) {
     if (!(std::isfinite(rate) && rate >= 0)) {
-      throw value_error("adamw", "learning rate", "a finite number, zero or more", std::to_string(rate));
+      throw value_error("adam", "learning rate", "a finite number, zero or more", std::to_string(rate));
     }
     Device::copy(&state_.data()->learning_rate, &rate, sizeof rate);
   }
@@ -48,7 +49,7 @@ class adamw {
   /// The same as a call of the execution: the rate of the next update is what the schedule says after as many as were done
   /// or skipped, which the memory of the device knows.
   void take_rate(execution<Device>& on, const learning_rate_schedule& schedule) {
-    detail::for_each_row(on, "adamw", 1, 1, scheduled_rate{schedule, state_.data()});
+    detail::for_each_row(on, "adam", 1, 1, scheduled_rate{schedule, state_.data()});
   }
 
   /// One update of the parameters. Throws shape_error where the blocks are not of the optimiser's size.
@@ -56,7 +57,7 @@ class adamw {
             const parameter_block<T, Device>& gradients) {
     static_assert(
         std::is_same_v<T, number>,
-        "lightnet::adamw: parameters of two bytes lose small updates; give step a lightnet::master_parameters");
+        "lightnet::adam: parameters of two bytes lose small updates; give step a lightnet::master_parameters");
     update(on, parameters, {}, gradients);
   }
   /// The same; a rounded copy of the parameters is written as they change, in the same pass.
@@ -66,13 +67,13 @@ class adamw {
   }
 
   /// Counters, rate and norm, read from the memory of the device: after the updates, where an execution did them.
-  adamw_state state() const {
-    adamw_state host;
+  adam_state state() const {
+    adam_state host;
     Device::copy(&host, state_.data(), sizeof host);
     return host;
   }
   /// Goes on from a saved state; the moments are the caller's to fill.
-  void restore(const adamw_state& state) { Device::copy(state_.data(), &state, sizeof state); }
+  void restore(const adam_state& state) { Device::copy(state_.data(), &state, sizeof state); }
 
   /// The running means of the gradients and of their squares.
   const parameter_block<number, Device>& first_moment() const noexcept { return first_; }
@@ -83,7 +84,7 @@ class adamw {
   // What the backend calls is public, for nvcc makes no kernel of a private type.
   struct scheduled_rate {
     learning_rate_schedule schedule;
-    adamw_state* state;
+    adam_state* state;
     LIGHTNET_HOST_DEVICE void operator()(std::int64_t, std::int64_t, std::int64_t) const noexcept {
       state->learning_rate = schedule(state->updates + state->skipped);
     }
@@ -116,20 +117,20 @@ class adamw {
               const dynamic_view<1, T, Device>& rounded, const parameter_block<T, Device>& gradients) {
     need_size("parameters", parameters.size());
     need_size("gradients", gradients.size());
-    detail::adamw_update<T>(on, options_, std::as_const(runs_).view(), state_.data(),
-                            {parameters.view(), first_.view(), second_.view(), gradients.view(), rounded});
+    detail::adam_update<T>(on, options_, std::as_const(runs_).view(), state_.data(),
+                           {parameters.view(), first_.view(), second_.view(), gradients.view(), rounded});
   }
 
   void need_size(const char* argument, std::int64_t size) const {
     if (size != first_.size()) {
-      throw shape_error("adamw", argument, std::to_string(first_.size()) + " numbers", std::to_string(size));
+      throw shape_error("adam", argument, std::to_string(first_.size()) + " numbers", std::to_string(size));
     }
   }
 
-  adamw_options options_;
+  adam_options options_;
   parameter_block<number, Device> first_, second_;
   tensor<rank<1>, detail::decay_run, Device> runs_;
-  tensor<rank<1>, adamw_state, Device> state_;  // [1]
+  tensor<rank<1>, adam_state, Device> state_;  // [1]
 };
 
 LIGHTNET_END_NAMESPACE

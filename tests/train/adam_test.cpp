@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <lightnet/core/random.hpp>
-#include <lightnet/train/adamw.hpp>
+#include <lightnet/train/adam.hpp>
 #include <limits>
 #include <string>
 #include <vector>
 
-#include "train/mixed_adamw.hpp"
+#include "train/mixed_adam.hpp"
 
 namespace ln = lightnet;
 
@@ -46,7 +47,7 @@ void fill(ln::parameter_block<T>& block, std::uint64_t seed, double scale) {
 
 /// The definition, element by element in double.
 struct reference {
-  ln::adamw_options options;
+  ln::adam_options options;
   std::vector<double> p, m, v;
   int t = 0;
 
@@ -57,12 +58,13 @@ struct reference {
     const double scale = options.clip_norm > 0 && norm > options.clip_norm ? options.clip_norm / norm : 1;
     ++t;
     for (std::size_t i = 0; i < p.size(); ++i) {
-      const double g = scale * gradients[i];
+      const double decay = layer::decays(static_cast<std::int64_t>(i)) ? options.weight_decay : 0;
+      const double coupled = options.decoupled_weight_decay ? 0 : decay, decoupled = decay - coupled;
+      const double g = scale * gradients[i] + coupled * p[i];
       m[i] = options.beta1 * m[i] + (1 - options.beta1) * g;
       v[i] = options.beta2 * v[i] + (1 - options.beta2) * g * g;
       const double mean = m[i] / (1 - std::pow(options.beta1, t)), square = v[i] / (1 - std::pow(options.beta2, t));
-      const double decay = layer::decays(static_cast<std::int64_t>(i)) ? options.weight_decay : 0;
-      p[i] -= rate * (mean / (std::sqrt(square) + options.epsilon) + decay * p[i]);
+      p[i] -= rate * (mean / (std::sqrt(square) + options.epsilon) + decoupled * p[i]);
     }
   }
 };
@@ -79,14 +81,22 @@ bool same_bits(const ln::parameter_block<T>& a, const ln::parameter_block<T>& b)
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("adamw: the definition in double", T, float, double) {
-  for (const double clip : {0.0, 5.0}) {
-    const ln::adamw_options options{
-        .beta1 = 0.85, .beta2 = 0.98, .epsilon = 1e-8, .weight_decay = 0.05, .clip_norm = clip};
+TEST_CASE_TEMPLATE("adam: the definition in double", T, float, double) {
+  for (const int variant : {0, 1, 2, 3}) {
+    const bool decoupled = variant % 2 == 0;
+    const double clip = variant < 2 ? 0 : 5.0;
+    CAPTURE(decoupled);
+    CAPTURE(clip);
+    const ln::adam_options options{.beta1 = 0.85,
+                                   .beta2 = 0.98,
+                                   .epsilon = 1e-8,
+                                   .weight_decay = 0.05,
+                                   .decoupled_weight_decay = decoupled,
+                                   .clip_norm = clip};
     auto parameters = ln::parameter_block<T>::of(layer{});
     auto gradients = parameters.like();
     fill(parameters, 1, 0.5);
-    ln::adamw<T> optimiser{parameters, options};
+    ln::adam<T> optimiser{parameters, options};
     const auto start = values(parameters);
     reference expected{options, {start.begin(), start.end()}, {}, {}};
     expected.m.resize(start.size());
@@ -116,13 +126,58 @@ TEST_CASE_TEMPLATE("adamw: the definition in double", T, float, double) {
   }
 }
 
-TEST_CASE("adamw: the same bits for any number of threads") {
-  const ln::adamw_options options{.clip_norm = 1};
+TEST_CASE("adam: without a gradient, decay takes a share off in AdamW, and off any parameter the rate in Adam") {
+  ln::execution<ln::cpu> on{1};
+  auto parameters = ln::parameter_block<double>::of(tiny_layer{});
+  const auto gradients = parameters.like();
+  const std::vector<double> start{2, -0.5, 0};
+  for (const bool decoupled : {true, false}) {
+    CAPTURE(decoupled);
+    std::copy(start.begin(), start.end(), parameters.view().data());
+    ln::adam<double> optimiser{parameters, {.weight_decay = 0.25, .decoupled_weight_decay = decoupled}};
+    optimiser.set_learning_rate(0.1);
+    optimiser.step(on, parameters, gradients);
+    for (std::size_t i = 0; i < start.size(); ++i) {
+      CAPTURE(i);
+      const double decay = decoupled ? 0.25 * start[i] : start[i] == 0 ? 0 : std::copysign(1, start[i]);
+      CHECK(parameters.view()(static_cast<std::int64_t>(i)) == doctest::Approx(start[i] - 0.1 * decay).epsilon(1e-7));
+    }
+  }
+}
+
+TEST_CASE("adam: four updates by the formulas of torch.optim.AdamW and torch.optim.Adam") {
+  // As the pages of PyTorch give them, evaluated by another program in float64.
+  const auto check = [](bool decoupled, const std::vector<double>& expected) {
+    CAPTURE(decoupled);
+    ln::execution<ln::cpu> on{1};
+    auto parameters = ln::parameter_block<double>::of(tiny_layer{}), gradients = parameters.like();
+    const auto set = [](ln::parameter_block<double>& block, const std::vector<double>& numbers) {
+      std::copy(numbers.begin(), numbers.end(), block.view().data());
+    };
+    set(parameters, {1.5, -0.75, 0.125});
+    ln::adam<double> optimiser{
+        parameters, {.beta1 = 0.85, .beta2 = 0.98, .weight_decay = 0.25, .decoupled_weight_decay = decoupled}};
+    for (const int t : {1, 2, 3, 4}) {
+      set(gradients, {0.5 / t, -0.25 * t, (t % 3 - 1) / 16.0});
+      optimiser.set_learning_rate(0.1 / t);
+      optimiser.step(on, parameters, gradients);
+    }
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      CAPTURE(i);
+      CHECK(std::abs(values(parameters)[i] - expected[i]) <= 1e-14);
+    }
+  };
+  check(true, {1.23175021331921, -0.5098437788539516, 0.08489344997346811});
+  check(false, {1.2966944011405832, -0.5422013787597246, -0.02655249126506934});
+}
+
+TEST_CASE("adam: the same bits for any number of threads") {
+  const ln::adam_options options{.clip_norm = 1};
   auto gradients = ln::parameter_block<float>::of(layer{});
   const auto run = [&](int threads) {
     auto parameters = gradients.like();
     fill(parameters, 1, 0.5);
-    ln::adamw<float> optimiser{parameters, options};
+    ln::adam<float> optimiser{parameters, options};
     optimiser.set_learning_rate(0.01);
     ln::execution<ln::cpu> on{threads};
     for (std::uint64_t step = 0; step < 3; ++step) {
@@ -135,13 +190,13 @@ TEST_CASE("adamw: the same bits for any number of threads") {
   for (int threads = 2; threads <= 4; ++threads) CHECK(same_bits(run(threads), expected));
 }
 
-TEST_CASE_TEMPLATE("adamw: gradients that are not finite change nothing", T, float, double) {
+TEST_CASE_TEMPLATE("adam: gradients that are not finite change nothing", T, float, double) {
   auto parameters = ln::parameter_block<T>::of(layer{});
   auto gradients = parameters.like();
   fill(parameters, 1, 1);
   fill(gradients, 2, 1);
   ln::execution<ln::cpu> on{2};
-  ln::adamw<T> optimiser{parameters, {.clip_norm = 1}};
+  ln::adam<T> optimiser{parameters, {.clip_norm = 1}};
   optimiser.set_learning_rate(0.1);
   optimiser.step(on, parameters, gradients);
   const auto before = parameters;
@@ -167,19 +222,19 @@ TEST_CASE_TEMPLATE("adamw: gradients that are not finite change nothing", T, flo
   for (const T x : values(parameters)) REQUIRE(std::isfinite(x));
 }
 
-TEST_CASE("adamw: goes on from a saved state bit for bit") {
+TEST_CASE("adam: goes on from a saved state bit for bit") {
   auto parameters = ln::parameter_block<double>::of(layer{});
   auto gradients = parameters.like();
   fill(parameters, 1, 1);
   ln::execution<ln::cpu> on{2};
-  ln::adamw<double> optimiser{parameters};
+  ln::adam<double> optimiser{parameters};
   optimiser.set_learning_rate(0.1);
   for (std::uint64_t step = 0; step < 3; ++step) {
     fill(gradients, step, 1);
     optimiser.step(on, parameters, gradients);
   }
   auto copied = parameters;
-  ln::adamw<double> other{copied};
+  ln::adam<double> other{copied};
   other.first_moment() = optimiser.first_moment();
   other.second_moment() = optimiser.second_moment();
   other.restore(optimiser.state());
@@ -189,19 +244,19 @@ TEST_CASE("adamw: goes on from a saved state bit for bit") {
   CHECK(same_bits(parameters, copied));
 }
 
-TEST_CASE("adamw: refuses what does not fit") {
+TEST_CASE("adam: refuses what does not fit") {
   auto parameters = ln::parameter_block<float>::of(layer{});
   auto small = ln::parameter_block<float>::of(tiny_layer{});
   ln::execution<ln::cpu> on{1};
-  ln::adamw<float> optimiser{parameters};
+  ln::adam<float> optimiser{parameters};
   CHECK_THROWS_AS(optimiser.step(on, small, parameters), ln::shape_error);
   CHECK_THROWS_AS(optimiser.step(on, parameters, small), ln::shape_error);
   CHECK_THROWS_AS(optimiser.set_learning_rate(-1), ln::value_error);
   CHECK_THROWS_AS(optimiser.set_learning_rate(NAN), ln::value_error);
   const auto refused = [&](auto change) {
-    ln::adamw_options bad;
+    ln::adam_options bad;
     change(bad);
-    CHECK_THROWS_AS((ln::adamw<float>{parameters, bad}), ln::value_error);
+    CHECK_THROWS_AS((ln::adam<float>{parameters, bad}), ln::value_error);
   };
   refused([](auto& o) { o.beta1 = 1; });
   refused([](auto& o) { o.beta2 = -0.1; });
@@ -210,13 +265,13 @@ TEST_CASE("adamw: refuses what does not fit") {
   refused([](auto& o) { o.clip_norm = -1; });
 }
 
-TEST_CASE("adamw: gradients of bfloat16 move parameters of float as the same gradients in float do") {
-  mixed::check_against_float<ln::cpu>();
+TEST_CASE("adam: gradients of bfloat16 move parameters of float as the same gradients in float do") {
+  for (const bool decoupled : {true, false}) mixed::check_against_float<ln::cpu>(decoupled);
 }
 
-TEST_CASE("adamw: updates smaller than a step of bfloat16 add up") { mixed::check_small_updates<ln::cpu>(); }
+TEST_CASE("adam: updates smaller than a step of bfloat16 add up") { mixed::check_small_updates<ln::cpu>(); }
 
-TEST_CASE("adamw: refuses master parameters that do not fit") { mixed::check_refusals<ln::cpu>(); }
+TEST_CASE("adam: refuses master parameters that do not fit") { mixed::check_refusals<ln::cpu>(); }
 
 TEST_CASE("master_parameters: one block where nothing is rounded") {
   const ln::master_parameters<double> parameters{layer{}, 1};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <lightnet/backend/adamw.hpp>
+#include <lightnet/backend/adam.hpp>
 #include <lightnet/backend/cuda/reduce.cuh>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -36,8 +36,8 @@ __global__ void __launch_bounds__(square_tiling::threads)
 /// One block adds the parts, moves the state and decides what becomes of the elements.
 template <class T>
 __global__ void __launch_bounds__(square_tiling::threads)
-    decide_update_kernel(row_tiling tiling, adamw_options options, const double* parts, adamw_state* state,
-                         adamw_decision<T>* decision) {
+    decide_update_kernel(row_tiling tiling, adam_options options, const double* parts, adam_state* state,
+                         adam_decision<T>* decision) {
   __shared__ double slots[row_tiling::warps];
   double sum = 0;
 #pragma unroll 4
@@ -53,17 +53,17 @@ struct update_tiling {
   std::int64_t runs;
 };
 
-// adamw_element at every place. Least traffic: parameters and moments in and out, gradients in, a rounded copy out, once
+// adam_element at every place. Least traffic: parameters and moments in and out, gradients in, a rounded copy out, once
 // each. Tile: 2048 elements of a run, eight a thread.
 template <class T, class... Data>
 __global__ void __launch_bounds__(update_tiling::threads)
-    adamw_kernel(update_tiling tiling, const decay_run* runs, const adamw_decision<T>* decision, Data*... data) {
+    adam_kernel(update_tiling tiling, const decay_run* runs, const adam_decision<T>* decision, Data*... data) {
   if (decision->skips) return;
   for (std::int64_t tile = blockIdx.x; tile < tiling.runs * update_tiling::parts; tile += gridDim.x) {
     const decay_run run = runs[tile / update_tiling::parts];
     const std::int64_t begin = tile % update_tiling::parts * update_tiling::part;
     const std::int64_t end = min(run.count, begin + update_tiling::part);
-    const adamw_element<T> element = run.decays ? decision->decaying : decision->kept;
+    const adam_element<T> element = run.decays ? decision->decaying : decision->kept;
     for (std::int64_t i = begin + threadIdx.x; i < end;
          i += update_tiling::threads * places_at_once<place_order::apart>) {
       map_places<place_order::apart>(element, i, update_tiling::threads, end, std::index_sequence_for<Data...>{},
@@ -75,22 +75,22 @@ __global__ void __launch_bounds__(update_tiling::threads)
 /// One update, or none where the squares of the gradients add up to more than a parameter can hold, or to NaN. Nothing is
 /// read by the host.
 template <class T>
-void adamw_update(execution<cuda>& on, const adamw_options& options, const dynamic_view<1, const decay_run, cuda>& runs,
-                  adamw_state* state, const adamw_arguments<T, cuda>& a) {
+void adam_update(execution<cuda>& on, const adam_options& options, const dynamic_view<1, const decay_run, cuda>& runs,
+                 adam_state* state, const adam_arguments<T, cuda>& a) {
   static_assert(square_tiling::threads == row_tiling::threads);
   using number = accumulator<T>;
   const std::int64_t most = static_cast<std::int64_t>(on.processors()) * 32, size = a.gradients.size();
   row_tiling tiling{(size + square_tiling::part - 1) / square_tiling::part, square_tiling::part};
   execution<cuda>::scope scratch{on};
   double* const parts = scratch.take<double>(tiling.rows);
-  auto* const decision = scratch.take<adamw_decision<number>>(1);
-  launch(on, "adamw", {std::min(tiling.rows, most), square_tiling::threads}, sum_squares_kernel<T>, tiling,
+  auto* const decision = scratch.take<adam_decision<number>>(1);
+  launch(on, "adam", {std::min(tiling.rows, most), square_tiling::threads}, sum_squares_kernel<T>, tiling,
          a.gradients.data(), size, parts);
-  launch(on, "adamw", {1, square_tiling::threads}, decide_update_kernel<number>, tiling, options, parts, state,
+  launch(on, "adam", {1, square_tiling::threads}, decide_update_kernel<number>, tiling, options, parts, state,
          decision);
   a.pass_to([&]<class... Data>(Data*... data) {
-    launch(on, "adamw", {std::min(runs.size() * update_tiling::parts, most), update_tiling::threads},
-           adamw_kernel<number, Data...>, update_tiling{runs.size()}, runs.data(), decision, data...);
+    launch(on, "adam", {std::min(runs.size() * update_tiling::parts, most), update_tiling::threads},
+           adam_kernel<number, Data...>, update_tiling{runs.size()}, runs.data(), decision, data...);
   });
 }
 

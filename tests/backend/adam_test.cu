@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The optimiser on the GPU: the updates of the CPU, the same bits twice and in a graph, and nothing read by the host.
-#include <lightnet/train/adamw.hpp>
+#include <lightnet/train/adam.hpp>
 
-#include "train/mixed_adamw.hpp"
+#include "train/mixed_adam.hpp"
 
 namespace {
 
@@ -25,9 +25,9 @@ struct layer {
 template <class T, class Device>
 struct training {
   ln::parameter_block<T, Device> parameters = started(), gradients = parameters.like();
-  ln::adamw<T, Device> optimiser;
+  ln::adam<T, Device> optimiser;
 
-  explicit training(const ln::adamw_options& options) : optimiser{parameters, options} {}
+  explicit training(const ln::adam_options& options) : optimiser{parameters, options} {}
   static ln::parameter_block<T, Device> started() {
     auto block = ln::parameter_block<T, Device>::of(layer{});
     block.initialise(7);
@@ -48,12 +48,12 @@ struct training {
 template <class T>
 struct result {
   list<T> parameters, first, second;
-  ln::adamw_state state;
+  ln::adam_state state;
 };
 
 // Five updates, of which the third has a gradient that is no number and the fourth one whose square T cannot hold.
 template <class T, class Device>
-result<T> run(const ln::adamw_options& options) {
+result<T> run(const ln::adam_options& options) {
   ln::execution<Device> on;
   training<T, Device> all{options};
   for (int update = 0; update < 5; ++update) {
@@ -78,11 +78,12 @@ void close(const list<T>& got, const list<T>& expected, double tolerance) {
 
 template <class T>
 void check(double tolerance) {
-  for (const double clip : {0.0, 1.5}) {
+  for (const int variant : {0, 1, 2, 3}) {
+    const bool decoupled = variant % 2 == 0;
+    const double clip = variant < 2 ? 0 : 1.5;
+    CAPTURE(decoupled);
     CAPTURE(clip);
-    ln::adamw_options options;
-    options.clip_norm = clip;
-    options.weight_decay = 0.1;
+    const ln::adam_options options{.weight_decay = 0.1, .decoupled_weight_decay = decoupled, .clip_norm = clip};
     const result<T> got = run<T, cuda>(options), again = run<T, cuda>(options), expected = run<T, cpu>(options);
     close(got.parameters, expected.parameters, tolerance);
     close(got.first, expected.first, tolerance);
@@ -101,18 +102,18 @@ void check(double tolerance) {
 
 }  // namespace
 
-TEST_CASE("cuda adamw: float") { check<float>(1e-6); }
-TEST_CASE("cuda adamw: double") { check<double>(1e-14); }
+TEST_CASE("cuda adam: float") { check<float>(1e-6); }
+TEST_CASE("cuda adam: double") { check<double>(1e-14); }
 
-TEST_CASE("cuda adamw: gradients of bfloat16 move parameters of float as the same gradients in float do") {
-  mixed::check_against_float<cuda>();
+TEST_CASE("cuda adam: gradients of bfloat16 move parameters of float as the same gradients in float do") {
+  for (const bool decoupled : {true, false}) mixed::check_against_float<cuda>(decoupled);
 }
 
-TEST_CASE("cuda adamw: updates smaller than a step of bfloat16 add up") { mixed::check_small_updates<cuda>(); }
+TEST_CASE("cuda adam: updates smaller than a step of bfloat16 add up") { mixed::check_small_updates<cuda>(); }
 
-TEST_CASE("cuda adamw: refuses master parameters that do not fit") { mixed::check_refusals<cuda>(); }
+TEST_CASE("cuda adam: refuses master parameters that do not fit") { mixed::check_refusals<cuda>(); }
 
-TEST_CASE("cuda adamw: a skipped update changes nothing but the counters") {
+TEST_CASE("cuda adam: a skipped update changes nothing but the counters") {
   ln::execution<cuda> on;
   using of = training<float, cuda>;
   of all{{}};
@@ -125,7 +126,7 @@ TEST_CASE("cuda adamw: a skipped update changes nothing but the counters") {
   CHECK(numbers::same_bits(of::read(on, all.parameters), before));
   const list<float> nothing(before.size(), 0.0F);
   CHECK(numbers::same_bits(of::read(on, all.optimiser.first_moment()), nothing));
-  const ln::adamw_state state = all.optimiser.state();
+  const ln::adam_state state = all.optimiser.state();
   CHECK(state.updates == 0);
   CHECK(state.skipped == 1);
   CHECK(state.skipped_in_row == 1);
@@ -134,7 +135,7 @@ TEST_CASE("cuda adamw: a skipped update changes nothing but the counters") {
   CHECK_THROWS_AS(all.optimiser.step(on, other, all.gradients), ln::shape_error);
 }
 
-TEST_CASE("cuda adamw: a graph replays updates, each with the rate of its time") {
+TEST_CASE("cuda adam: a graph replays updates, each with the rate of its time") {
   using of = training<float, cuda>;
   const double rates[] = {0.01, 0.02, 0, 0.005};
   cudaStream_t stream = nullptr;

@@ -2,7 +2,7 @@
 // The optimiser with gradients of bfloat16 and parameters of float, on either device.
 #pragma once
 
-#include <lightnet/train/adamw.hpp>
+#include <lightnet/train/adam.hpp>
 
 #include "layer/device_numbers.cuh"
 
@@ -36,15 +36,17 @@ void fill(ln::parameter_block<T, Device>& block, const list<T>& from) {
 
 /// Five updates, of which the third is skipped, against those with the same gradients in float.
 template <class Device>
-void check_against_float() {
+void check_against_float(bool decoupled_weight_decay) {
+  CAPTURE(decoupled_weight_decay);
   ln::execution<Device> on;
-  const ln::adamw_options options{.weight_decay = 0.1, .clip_norm = 1.5};
+  const ln::adam_options options{
+      .weight_decay = 0.1, .decoupled_weight_decay = decoupled_weight_decay, .clip_norm = 1.5};
   ln::master_parameters<ln::bfloat16, Device> parameters{layer{}, 7};
   auto exact = parameters.master();
   auto gradients = ln::parameter_block<ln::bfloat16, Device>::of(layer{});
   auto wide = exact.like();
-  ln::adamw<ln::bfloat16, Device> optimiser{exact, options};
-  ln::adamw<float, Device> expected{exact, options};
+  ln::adam<ln::bfloat16, Device> optimiser{exact, options};
+  ln::adam<float, Device> expected{exact, options};
   const list<float> start = values(on, exact);
   CHECK(start[1001] != 0);
   for (std::uint64_t update = 0; update < 5; ++update) {
@@ -81,7 +83,7 @@ void check_small_updates() {
   CHECK(numbers::same_bits(values(on, parameters.rounded()), list<ln::bfloat16>(size, ln::bfloat16(1.0F))));
   auto gradients = ln::parameter_block<ln::bfloat16, Device>::of(layer{});
   fill(gradients, list<ln::bfloat16>(size, ln::bfloat16(0.25F)));
-  ln::adamw<ln::bfloat16, Device> optimiser{parameters.master(), {.weight_decay = 0}};
+  ln::adam<ln::bfloat16, Device> optimiser{parameters.master(), {.weight_decay = 0}};
   optimiser.set_learning_rate(1e-4);
   optimiser.step(on, parameters, gradients);
   CHECK(numbers::same_bits(values(on, parameters.rounded()), list<ln::bfloat16>(size, ln::bfloat16(1.0F))));
@@ -98,7 +100,7 @@ void check_refusals() {
   ln::master_parameters<ln::bfloat16, Device> parameters{layer{}, 7};
   const list<float> before = values(on, parameters.master());
   CHECK_THROWS_AS(parameters.set({}), ln::shape_error);
-  ln::adamw<ln::bfloat16, Device> optimiser{parameters.master()};
+  ln::adam<ln::bfloat16, Device> optimiser{parameters.master()};
   optimiser.set_learning_rate(0.1);
   CHECK_THROWS_AS(optimiser.step(on, parameters, {}), ln::shape_error);
   CHECK(numbers::same_bits(values(on, parameters.master()), before));
