@@ -3,17 +3,17 @@
 
     python3 bench/torch/compare.py [--only REGEX] [SECTION...]
 
-| section | what it prints | |
-|---|---|---|
-| tune | nothing | compiles, on all cores, what fla's kernels are tuned with; what follows finds it in Triton's cache |
-| operators | shares of the limit | rows of the additive recurrence, then of the family |
-| crossover | from which length on ours is faster | than cuDNN's softmax attention |
-| gradients | distances from double | outputs and gradients of ours and fla's, and how far they are apart |
+| section | what it does |
+|---|---|
+| tune | compiles, on all cores, what fla's kernels are tuned with; what runs after finds it in Triton's cache |
+| operators | shares of the limit: rows of the additive recurrence, then of the family |
+| crossover | from which length on we are faster than cuDNN's softmax attention, at 65536 tokens in all |
+| gradients | how far outputs and gradients of ours and fla's are from double, and apart |
 
-All of them one after the other without any; --only chooses rows, by what stands in front of the figures. Needs PyTorch,
-Triton and flash-linear-attention (fla), whose kernels take minutes to tune. Every figure is a median of Triton's do_bench,
-given as a share of the limit: the least bytes (every input read once, every output written once) at the rate of a copy in
-the same run.
+All of them, in this order, without any. --only chooses rows by their words, "causal, d 128, fla chunk_lightnet". Needs
+PyTorch, Triton and flash-linear-attention (fla), whose kernels take minutes to tune. A share is that of the limit: the least
+bytes (every input read once, every output written once) at the rate of a copy in the same run; times are medians of Triton's
+do_bench.
 """
 
 import argparse
@@ -24,8 +24,9 @@ import sys
 
 import configurations
 
-# The children of tune compile every n-th configuration.
-configurations.keep(slice(int(os.environ.get("LIGHTNET_TUNE_FIRST", 0)), None, int(os.environ.get("LIGHTNET_TUNE_EVERY", 1))))
+# The children of tune take a share each, "first/step".
+_first, _step = (int(x) for x in os.environ.get("LIGHTNET_TUNE_SHARE", "0/1").split("/"))
+configurations.keep(slice(_first, None, _step))
 
 import fla  # noqa: E402
 import torch  # noqa: E402
@@ -112,8 +113,8 @@ def rows(only):
 def tune(only):
     count = os.cpu_count()
     command = [sys.executable, __file__, "--only", only, "compile"]
-    shares = [{"LIGHTNET_TUNE_FIRST": str(i), "LIGHTNET_TUNE_EVERY": str(count)} for i in range(count)]
-    children = [subprocess.Popen(command, env={**os.environ, **share}) for share in shares]
+    shares = [{**os.environ, "LIGHTNET_TUNE_SHARE": f"{i}/{count}"} for i in range(count)]
+    children = [subprocess.Popen(command, env=share) for share in shares]
     if any([child.wait() != 0 for child in children]):
         raise RuntimeError("not all configurations of fla's kernels compile")
 
@@ -128,7 +129,7 @@ def compile_(only):
 
 
 def gradients(only):
-    """Ours and fla's, and both against double: norms of differences over the norm."""
+    """Norms of differences over the norm of what is right."""
     print("| operator | of | lightnet off | fla off | apart |\n|---|---|---|---|---|")
     for name, member in MEMBERS.items():
         if not re.search(only, name):
@@ -172,7 +173,6 @@ def operators(only):
 
 
 def crossover(only):
-    """At 65536 tokens in all."""
     print("| traversal | d | pass | faster from length | times as fast at 256, 1024, 4096, 16384 |\n|---|---|---|---|---|")
     lengths = [64 << n for n in range(9)]
     for traversal, peers in PEERS.items():

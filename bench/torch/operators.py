@@ -12,7 +12,8 @@ return:
 |---|---|
 | additive(q, k, v) | chunk_lightnet(q, k, v) |
 | no_decay(q, k, v) | chunk_linear_attn(q, k, v, normalize=False) |
-| constant_decay(q, k, v, rates) | chunk_simple_gla(q, k, v, g_gamma=rates); chunk_retention, its rates being log(1 - 2^(-5 - h)) |
+| constant_decay(q, k, v, rates) | chunk_simple_gla(q, k, v, g_gamma=rates) |
+| constant_decay, rates log(1 - 2^(-5 - h)) | chunk_retention(q, k, v) |
 | scalar_decay(q, k, v, g.unsqueeze(3)) | chunk_simple_gla(q, k, v, g) |
 | vector_decay(q, k, v, g) | chunk_gla(q, k, v, g) |
 | hgrn2(q, v, g) | chunk_gla(q, 1 - g.exp(), v, g) |

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the operators are held against: recurrences of short sequences, in float64, causal but for the last. q, k are [B, N, H, d], v
-[B, N, H, e], x [B, N, H, d]."""
+"""What the operators are held against: recurrences of short sequences, in float64, causal but for the last.
+q, k are [B, N, H, d], v [B, N, H, e], x [B, N, H, d]."""
 
 import torch
 
