@@ -133,6 +133,7 @@ bench() {
     return 0
   fi
   export LIGHTNET_TORCH=$build/bench/liblightnet_torch.so
+  python3 bench/torch/operators_test.py || { verdict "the operators of PyTorch differ"; return 1; }
   python3 bench/torch/fla_layer_test.py || { verdict "fla's layer differs"; return 1; }
   python3 bench/torch/compare.py && verdict "ran, beside its peers"
 }

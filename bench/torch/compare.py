@@ -1,49 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lightnet's additive recurrence beside its peers, in one process on one GPU, in bfloat16.
+"""lightnet's operators beside their peers, in one process on one GPU, in bfloat16.
 
-    python3 bench/torch/compare.py [--only REGEX] [gradients] [operators] [crossover]
+    python3 bench/torch/compare.py [--only REGEX] [SECTION...]
 
---only chooses rows by "causal, d 128, fla chunk_lightnet": fla's kernels take minutes to tune. Needs PyTorch, Triton and flash-linear-attention (fla). Every figure is a median of Triton's do_bench, given as a share of
-the limit: the least bytes (every input read once, every output written once; 11 tensors for forward and backward) at
-the rate of a copy in the same run.
+| section | what it does |
+|---|---|
+| tune | compiles, on all cores, what fla's kernels are tuned with; what runs after finds it in Triton's cache |
+| operators | shares of the limit: rows of the additive recurrence, then of the family |
+| crossover | from which length on we are faster than cuDNN's softmax attention, at 65536 tokens in all |
+| gradients | how far outputs and gradients of ours and fla's are from double, and apart |
+
+All of them, in this order, without any. --only chooses rows by their words, "causal, d 128, fla chunk_lightnet". Needs
+PyTorch, Triton and flash-linear-attention (fla), whose kernels take minutes to tune. A share is that of the limit: the least
+bytes (every input read once, every output written once) at the rate of a copy in the same run; times are medians of Triton's
+do_bench.
 """
 
 import argparse
+import os
 import re
+import subprocess
+import sys
 
-import torch
-import torch.nn.functional as F
-from fla.ops.lightnet import chunk_lightnet
-from fla.ops.simple_gla import chunk_simple_gla
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from triton.testing import do_bench
+import configurations
 
-from operators import additive
-from reference import additive_in_double
+# The children of tune take a share each, "first/step".
+_first, _step = (int(x) for x in os.environ.get("LIGHTNET_TUNE_SHARE", "0/1").split("/"))
+configurations.keep(slice(_first, None, _step))
+
+import fla  # noqa: E402
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+import triton  # noqa: E402
+from fla.ops.simple_gla import chunk_simple_gla  # noqa: E402
+from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
+from triton.testing import do_bench  # noqa: E402
+
+from family import MEMBERS, distance, exact, inputs_of, with_gradients  # noqa: E402
 
 SHAPES = {  # B, N, H, d
     "causal": {"d 128": (32, 2048, 16, 128), "d 64": (32, 2048, 32, 64), "one long sequence": (1, 65536, 16, 128)},
     "global": {"d 128": (32, 2048, 16, 128), "many short sequences": (256, 256, 16, 64)},
 }
+FAMILY_SHAPES = {"HGRN": {"one head of 2048": (1, 65536, 1, 2048)}}  # of the others, the first of SHAPES
 
 
 def milliseconds(call):
     return do_bench(call, warmup=20, rep=80, return_mode="median")
 
 
-def random(shape, grad=False):
-    return [torch.randn(shape, device="cuda", dtype=torch.bfloat16).requires_grad_(grad) for _ in range(3)]
-
-
-def both(operator, inputs, d_o):
-    return lambda: torch.autograd.grad(operator(*inputs), inputs, d_o)
-
-
-# --- The peers, as functions of q, k and v [B, N, H, d]
-
-
-def of_fla(q, k, v):
-    return chunk_lightnet(q, k, v, scale=1.0)[0]
+# --- The peers of the additive recurrence, as functions of q, k and v [B, N, H, d]
 
 
 def constant_decay(q, k, v):
@@ -65,13 +71,13 @@ def attention(causal):
 
 
 def ours(traversal):
-    return lambda q, k, v: additive(q, k, v, traversal)
+    return lambda q, k, v: MEMBERS["additive"].ours(q, k, v, traversal)
 
 
 PEERS = {
     "causal": {
         "lightnet": ours("causal"),
-        "fla chunk_lightnet": of_fla,
+        "fla chunk_lightnet": MEMBERS["additive"].fla["chunk_lightnet"],
         "fla chunk_simple_gla, constant decay": constant_decay,
         "cuDNN softmax attention": attention(True),
     },
@@ -83,21 +89,62 @@ PEERS = {
 }
 
 
+def peers_of(member):
+    """Ours and fla's, by name."""
+    return {"lightnet": member.ours, **{f"fla {name}": operator for name, operator in member.fla.items()}}
+
+
+def rows(only):
+    """What is compared, of the rows that a pattern chooses: title, shape, member of the family, operators by name."""
+    every = [(kind, name, shape, "additive", PEERS[kind]) for kind in PEERS for name, shape in SHAPES[kind].items()]
+    for of, member in MEMBERS.items():
+        if of != "additive":
+            shapes = FAMILY_SHAPES.get(of, {"d 128": SHAPES["causal"]["d 128"]})
+            every += [(of, name, shape, of, peers_of(member)) for name, shape in shapes.items()]
+    for kind, name, shape, of, peers in every:
+        chosen = {peer: call for peer, call in peers.items() if re.search(only, f"{kind}, {name}, {peer}")}
+        if chosen:
+            yield f"{kind} | {name}", shape, MEMBERS[of], chosen
+
+
 # --- What is measured
 
 
-def gradients(_):
-    """Ours and fla's, and both against double: norms of differences over the norm."""
-    inputs = random((2, 300, 4, 128), True)
-    d_o = torch.randn_like(inputs[2])
-    wide = [x.detach().double().requires_grad_() for x in inputs]
-    exact = torch.autograd.grad(additive_in_double(*wide), wide, d_o.double())
-    made = [torch.autograd.grad(operator(*inputs), inputs, d_o) for operator in (ours("causal"), of_fla)]
-    for i, name in enumerate("qkv"):
-        far = [float((gradients[i].double() - exact[i]).norm() / exact[i].norm()) for gradients in made]
-        apart = float((made[0][i].double() - made[1][i].double()).norm() / exact[i].norm())
-        print(f"d{name}: lightnet {far[0]:.1e}, fla {far[1]:.1e} off, {apart:.1e} apart", flush=True)
-        assert max(*far, apart) <= 1e-2, "a gradient is wrong, or they do not agree"
+def tune(only):
+    count = os.cpu_count()
+    command = [sys.executable, __file__, "--only", only, "compile"]
+    shares = [{**os.environ, "LIGHTNET_TUNE_SHARE": f"{i}/{count}"} for i in range(count)]
+    children = [subprocess.Popen(command, env=share) for share in shares]
+    if any([child.wait() != 0 for child in children]):
+        raise RuntimeError("not all configurations of fla's kernels compile")
+
+
+def compile_(only):
+    """Calls what of the rows is fla's, two sequences at most."""
+    for _, shape, member, peers in rows(only):
+        for name, operator in peers.items():
+            if name.startswith("fla"):
+                inputs = inputs_of(member, (min(shape[0], 2), *shape[1:]), torch.bfloat16)
+                with_gradients(operator, inputs, torch.ones_like(operator(**inputs)))
+
+
+def gradients(only):
+    """Norms of differences over the norm of what is right."""
+    print("| operator | of | lightnet off | fla off | apart |\n|---|---|---|---|---|")
+    for name, member in MEMBERS.items():
+        if not re.search(only, name):
+            continue
+        shape = (1, 256, 16, 128)  # what fla's kernels are tuned by is as in rows()
+        inputs = inputs_of(member, shape, torch.bfloat16)
+        d_o = torch.randn(shape, device="cuda", dtype=torch.bfloat16)
+        right = exact(member.in_double, inputs, d_o)
+        made = with_gradients(member.ours, inputs, d_o)
+        for peer, operator in member.fla.items():
+            theirs = with_gradients(operator, inputs, d_o)
+            for of in theirs:
+                far = [distance(x[of], y[of], right[of]) for x, y in ((made, right), (theirs, right), (made, theirs))]
+                print(f"| {name}, fla {peer} | {of} | {far[0]:.1e} | {far[1]:.1e} | {far[2]:.1e} |", flush=True)
+                assert far[0] <= 1e-2 and far[2] <= 2e-2, "a gradient is wrong, or they do not agree"
 
 
 def copy_rate():
@@ -109,38 +156,39 @@ def copy_rate():
 
 def operators(only):
     rate = copy_rate()
-    print(f"copy {rate / 1e9:.2f} TB/s")
-    print("| traversal | shape | operator | forward | forward and backward |\n|---|---|---|---|---|")
-    for traversal, peers in PEERS.items():
-        for name, shape in SHAPES[traversal].items():
-            inputs = random(shape, True)
-            d_o = torch.randn_like(inputs[2])
-            least = 2 * inputs[0].numel()
-            for peer, operator in peers.items():
-                if not re.search(only, f"{traversal}, {name}, {peer}"):
-                    continue
-                with torch.no_grad():
-                    forward = milliseconds(lambda: operator(*inputs))
-                whole = milliseconds(both(operator, inputs, d_o))
-                shares = [100 * count * least / rate / time for count, time in ((4, forward), (11, whole))]
-                print(f"| {traversal} | {name} | {peer} | {shares[0]:.1f} % | {shares[1]:.1f} % |", flush=True)
+    print(f"copy {rate / 1e9:.2f} TB/s, fla {fla.__version__}, PyTorch {torch.__version__}, Triton {triton.__version__}")
+    print("| | shape | operator | forward | forward and backward |\n|---|---|---|---|---|")
+    for title, shape, member, peers in rows(only):
+        inputs = inputs_of(member, shape, torch.bfloat16)
+        d_o = torch.randn(shape, device="cuda", dtype=torch.bfloat16)
+        read, written = (sum(x.numel() * x.element_size() for x in all_) for all_ in (inputs.values(), [d_o]))
+        # Backward reads the inputs again and d_o, and writes their gradients.
+        least = read + written, 3 * read + 2 * written
+        for peer, operator in peers.items():
+            with torch.no_grad():
+                forward = milliseconds(lambda: operator(**inputs))
+            whole = milliseconds(lambda: with_gradients(operator, inputs, d_o))
+            shares = [100 * bytes_ / rate / time for bytes_, time in zip(least, (forward, whole))]
+            print(f"| {title} | {peer} | {shares[0]:.1f} % | {shares[1]:.1f} % |", flush=True)
 
 
-def crossover(_):
-    """From which length on we are faster than cuDNN's softmax attention, at 65536 tokens in all."""
+def crossover(only):
     print("| traversal | d | pass | faster from length | times as fast at 256, 1024, 4096, 16384 |\n|---|---|---|---|---|")
     lengths = [64 << n for n in range(9)]
     for traversal, peers in PEERS.items():
         for d in (64, 128):
+            if not re.search(only, f"{traversal}, d {d}"):
+                continue
             ratios = {"forward": [], "forward and backward": []}
             for length in lengths:
-                inputs = random((65536 // length, length, 2048 // d, d), True)
-                d_o = torch.randn_like(inputs[2])
+                shape = (65536 // length, length, 2048 // d, d)
+                inputs = inputs_of(MEMBERS["additive"], shape, torch.bfloat16)
+                d_o = torch.randn(shape, device="cuda", dtype=torch.bfloat16)
                 pair = [peers["cuDNN softmax attention"], peers["lightnet"]]
                 with torch.no_grad():
-                    times = [milliseconds(lambda: operator(*inputs)) for operator in pair]
+                    times = [milliseconds(lambda: operator(**inputs)) for operator in pair]
                 ratios["forward"].append(times[0] / times[1])
-                times = [milliseconds(both(operator, inputs, d_o)) for operator in pair]
+                times = [milliseconds(lambda: with_gradients(operator, inputs, d_o)) for operator in pair]
                 ratios["forward and backward"].append(times[0] / times[1])
             for of, all_ in ratios.items():
                 slower = [n for n, ratio in enumerate(all_) if ratio < 1]
@@ -151,17 +199,18 @@ def crossover(_):
 
 
 def main():
-    sections = {"gradients": gradients, "operators": operators, "crossover": crossover}
+    sections = {"tune": tune, "operators": operators, "crossover": crossover, "gradients": gradients}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("section", nargs="*", help="one or more of " + ", ".join(sections) + "; all without any")
-    parser.add_argument("--only", default="", metavar="REGEX", help="which rows of the operators")
+    parser.add_argument("--only", default="", metavar="REGEX", help="which rows")
     arguments = parser.parse_args()
+    known = {**sections, "compile": compile_}  # the last is what tune calls
     for name in arguments.section:
-        if name not in sections:
+        if name not in known:
             parser.error(f"no section '{name}'; the sections are {', '.join(sections)}")
     torch.manual_seed(0)
     for name in arguments.section or sections:
-        sections[name](arguments.only)
+        known[name](arguments.only)
 
 
 if __name__ == "__main__":

@@ -1,67 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The additive recurrence behind functions of C, for programs that load a library: operators.py gives them to PyTorch.
-// Memory is the caller's; a call is put on the stream of its execution, and returns before it is done. A function that
-// fails says why, in memory that lasts until the thread's next call.
+// The recurrences behind functions of C, for programs that load a library: operators.py gives them to PyTorch. A call is
+// put on the stream of its execution, and returns before it is done. A function that fails says why, in memory that
+// lasts until the thread's next call.
 
-#include <lightnet/recurrence.hpp>
+#include "torch/operator.hpp"
 
-#include <cstdint>
+#include <lightnet/recurrence/additive.hpp>
+#include <lightnet/recurrence/elementwise.hpp>
+#include <lightnet/recurrence/no_decay.hpp>
+#include <lightnet/recurrence/vector_decay.hpp>
+
+#include <array>
 #include <exception>
 #include <string>
 
 namespace ln = lightnet;
 
-extern "C" {
-
-/// Numbers [B, N, H, channels], any strides, in elements; no data: not given.
-struct lightnet_tokens {
-  void* data;
-  std::int64_t extents[4], strides[4];
-};
-
-/// What a call works on. Element type: 0 float, 1 bfloat16. `lengths` [sequences + 1] packs sequences into a batch of one.
-struct lightnet_call {
-  std::int32_t type, global;
-  const std::int64_t* lengths;
-  std::int64_t sequences;
-  lightnet_tokens q, k, v;
-};
-}
-
 namespace {
 
-template <class T>
-ln::dynamic_view<4, T, ln::cuda> view_of(const lightnet_tokens& from) {
-  ln::dynamic_view<4, T, ln::cuda> to;
-  if (from.data == nullptr) return to;
-  return {static_cast<T*>(from.data),
-          {{from.extents[0], from.extents[1], from.extents[2], from.extents[3]}},
-          {from.strides[0], from.strides[1], from.strides[2], from.strides[3]}};
+/// The functions of a recurrence, by its name.
+struct entry {
+  const char* name;
+  decltype(&recurrence_operator<ln::additive>::forward) forward;
+  decltype(&recurrence_operator<ln::additive>::backward) backward;
+};
+
+template <class... Recurrences>
+constexpr std::array<entry, sizeof...(Recurrences)> entries_of() {
+  return {{{Recurrences::name, &recurrence_operator<Recurrences>::forward,
+            &recurrence_operator<Recurrences>::backward}...}};
 }
 
-template <class T>
-ln::scan_inputs<ln::additive, 1, T, ln::cuda> inputs_of(const lightnet_call& call) {
-  ln::scan_inputs<ln::additive, 1, T, ln::cuda> inputs{
-      .q = view_of<const T>(call.q), .k = view_of<const T>(call.k), .v = view_of<const T>(call.v)};
-  if (call.lengths) inputs.cumulative_lengths = {call.lengths, {{call.sequences + 1}}};
-  return inputs;
-}
+constexpr auto entries = entries_of<ln::additive, ln::no_decay, ln::constant_decay, ln::scalar_decay, ln::vector_decay,
+                                    ln::hgrn2, ln::elementwise>();
 
-/// Calls body<T, Traversal>() with what a call names; the sentence that says why it failed, or null.
+/// Calls body(entry) with that of a recurrence; the sentence that says why it failed, or null.
 template <class Body>
-const char* run(const lightnet_call& call, const Body& body) {
+const char* run(const std::string& recurrence, const Body& body) {
   thread_local std::string message;
   try {
-    const auto of_type = [&]<class T>() {
-      call.global ? body.template operator()<T, ln::global>() : body.template operator()<T, ln::causal>();
-    };
-    call.type == 0 ? of_type.template operator()<float>() : of_type.template operator()<ln::bfloat16>();
-    return nullptr;
+    for (const entry& each : entries) {
+      if (recurrence == each.name) {
+        body(each);
+        return nullptr;
+      }
+    }
+    message = "lightnet: there is no operator for the recurrence '" + recurrence + "'";
   } catch (const std::exception& error) {
     message = error.what();
-    return message.c_str();
   }
+  return message.c_str();
 }
 
 }  // namespace
@@ -77,22 +66,18 @@ void* lightnet_make_execution(void* stream) {
   }
 }
 
-/// o [B, N, H, e] = the additive recurrence of q, k [B, N, H, d] and v [B, N, H, e].
-const char* lightnet_additive(void* execution, const lightnet_call* call, const lightnet_tokens* o) {
-  return run(*call, [&]<class T, class Traversal>() {
-    ln::scan<ln::additive, Traversal, ln::no_position, 1, T>(*static_cast<ln::execution<ln::cuda>*>(execution),
-                                                             inputs_of<T>(*call), {.o = view_of<T>(*o)});
-  });
+/// o = the recurrence of that name, a policy's, of the inputs of a call.
+const char* lightnet_scan(void* execution, const char* recurrence, const lightnet_call* call,
+                          const lightnet_tensor* o) {
+  return run(recurrence,
+             [&](const entry& of) { of.forward(*static_cast<ln::execution<ln::cuda>*>(execution), *call, *o); });
 }
 
 /// Its gradients, from that by o; those without data are not made.
-const char* lightnet_additive_backward(void* execution, const lightnet_call* call, const lightnet_tokens* d_o,
-                                       const lightnet_tokens* dq, const lightnet_tokens* dk,
-                                       const lightnet_tokens* dv) {
-  return run(*call, [&]<class T, class Traversal>() {
-    ln::scan_backward<ln::additive, Traversal, ln::no_position, 1, T>(
-        *static_cast<ln::execution<ln::cuda>*>(execution), inputs_of<T>(*call), {.o = view_of<const T>(*d_o)},
-        {.q = view_of<T>(*dq), .k = view_of<T>(*dk), .v = view_of<T>(*dv)});
+const char* lightnet_scan_backward(void* execution, const char* recurrence, const lightnet_call* call,
+                                   const lightnet_tensor* d_o, const lightnet_operands* gradients) {
+  return run(recurrence, [&](const entry& of) {
+    of.backward(*static_cast<ln::execution<ln::cuda>*>(execution), *call, *d_o, *gradients);
   });
 }
 }

@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "torch/operator.cuh"
+
+template struct recurrence_operator<lightnet::constant_decay>;
