@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A training that a checkpoint carries from one process into another.
+// A training that a checkpoint carries from one process into another, on either device.
 #pragma once
 
 #include "../temporary_folder.hpp"
