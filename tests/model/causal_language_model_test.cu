@@ -3,8 +3,7 @@
 #include <lightnet/model/causal_language_model.hpp>
 #include <lightnet/model/generate.hpp>
 
-#include "../layer/device_numbers.cuh"
-#include "check.hpp"
+#include "language_on_gpu.cuh"
 
 namespace {
 
@@ -15,75 +14,24 @@ using numbers::array, numbers::list;
 struct letters : ln::causal_language_model_options {
   static constexpr int width = 6, heads = 2, inner = 7, layers = 2, vocabulary = 11, modes = 3;
 };
-using model = ln::causal_language_model<letters, 1, double, cuda>;
-constexpr std::int64_t batch = 3, length = 301;  // more than a part of MD-TPE
 
-struct question {
-  ln::parameter_block<double> parameters = check::random_parameters(model{}, 10);
-  list<std::int32_t> tokens;
-  ln::execution<cuda> on;
-
-  question() {
-    for (std::int64_t i = 0; i < batch * length; ++i) tokens.push_back(static_cast<std::int32_t>((i * i + 3 * i) % 11));
-  }
-  array<double, cuda> params() const {
-    const auto all = std::as_const(parameters).view();
-    return array<double, cuda>{list<double>(all.data(), all.data() + all.size())};
-  }
-
-  /// Logits, and gradients where `dy` is given.
-  list<double> ask(const list<double>& dy = {}) {
-    model::context<ln::train> context;
-    const array<double, cuda> weights = params();
-    const array<std::int32_t, cuda> ids(tokens);
-    array<double, cuda> y(numbers::unwritten(batch * length * letters::vocabulary)),
-        d(numbers::unwritten(model::parameter_count));
-    const model::token_view view{ids.data(), {{batch, length}}};
-    model{}.forward(on, {weights.data(), {}}, view, y.view<2>({batch * length, letters::vocabulary}), context);
-    if (dy.empty()) return y.read(on);
-    const array<double, cuda> incoming(dy);
-    model{}.backward(on, {weights.data(), {}}, view, {incoming.data(), {{batch * length, letters::vocabulary}}},
-                     {d.data(), {}}, context);
-    return d.read(on);
-  }
-
+struct question : check::language_question<ln::causal_language_model, letters> {
   /// The logits after the last of some tokens of the first sequence.
   list<double> next(model::context<ln::decode>& context, std::int64_t first, std::int64_t count) {
     const array<double, cuda> weights = params();
     const array<std::int32_t, cuda> ids(list<std::int32_t>(tokens.begin() + first, tokens.begin() + first + count));
-    array<double, cuda> y(numbers::unwritten(letters::vocabulary));
-    model{}.forward(on, {weights.data(), {}}, {ids.data(), {{1, count}}}, y.view<2>({1, letters::vocabulary}), context);
+    array<double, cuda> y(numbers::unwritten(vocabulary));
+    model{}.forward(on, {weights.data(), {}}, {ids.data(), {{1, count}}}, y.view<2>({1, vocabulary}), context);
     return y.read(on);
   }
 };
+using model = question::model;
 
 }  // namespace
 
 TEST_CASE("the causal language model on the GPU is its formula, with the gradients of finite differences") {
   question q;
-  const list<double> y = q.ask();
-  double largest = 0;
-  for (const double a : y) largest = std::max(largest, std::abs(a));
-  CHECK(numbers::largest_difference(y, reference::language_model<letters>(q.parameters, q.tokens, batch)) <=
-        1e-12 * largest);
-  const list<double> dy = numbers::normal(batch * length * letters::vocabulary, 2), d = q.ask(dy);
-  CHECK(numbers::same_bits(q.ask(), y));
-  CHECK(numbers::same_bits(q.ask(dy), d));
-  const auto& index = std::as_const(q.parameters).index();
-  for (std::size_t n = 0; n < often(index.size()); ++n) {
-    const ln::parameter& part = index[n];
-    CAPTURE(part.name);
-    double* const to = q.parameters.view().data() + part.offset;
-    const list<double> values(to, to + part.size());
-    const list<double> dpart(d.begin() + part.offset, d.begin() + part.offset + part.size());
-    const auto loss = [&](const list<double>& from) {
-      std::copy(from.begin(), from.end(), to);
-      return numbers::weighted_sum(q.ask(), dy);
-    };
-    CHECK(oracle::check_gradient("causal_language_model " + part.name, loss, values, dpart,
-                                 {.samples = 3, .step = 0x1p-12}) <= 1e-7);
-    std::copy(values.begin(), values.end(), to);
-  }
+  check::language_model(q, "causal_language_model");
   MESSAGE(oracle::gradient_report());
 }
 

@@ -2,7 +2,7 @@
 // The segmenter, for pictures and for volumes; its two forms of logits; what it refuses.
 #include <lightnet/model/segmenter.hpp>
 
-#include "check.hpp"
+#include "segmenter_question.hpp"
 
 namespace {
 
@@ -16,42 +16,8 @@ struct volumes : ln::segmenter_options {
   static constexpr int width = 6, heads = 1, inner = 7, layers = 2, channels = 1, patch = 2, classes = 3, modes = 3;
 };
 
-// images [B, extents..., channels]
 template <class Options, int Dims>
-struct question {
-  using layer_type = ln::segmenter<Options, Dims, double>;
-  using extents = std::array<std::int64_t, static_cast<std::size_t>(Dims + 2)>;
-
-  ln::parameter_block<double> parameters = check::random_parameters(layer_type{}, 10);
-  extents shape, logits;
-  list<double> x;
-  int threads = 1;
-
-  explicit question(const extents& images) : shape{images}, logits{images} {
-    logits.back() = Options::classes;
-    std::int64_t size = 1;
-    for (const std::int64_t n : shape) size *= n;
-    x = numbers::normal(size, 1);
-  }
-  std::int64_t outputs() const { return static_cast<std::int64_t>(x.size()) / Options::channels * Options::classes; }
-  list<double> expected() const {
-    return reference::segmenter<Options>(parameters, x, shape[0], {shape.begin() + 1, shape.end() - 1});
-  }
-  auto params() const { return parameters.for_layer(layer_type{}); }
-  auto images() const { return numbers::view_of<Dims + 2>(x, shape); }
-
-  template <class Mode>
-  void forward(ln::execution<ln::cpu>& on, list<double>& y,
-               typename layer_type::template context<Mode>& context) const {
-    layer_type{}.forward(on, params(), images(), numbers::view_of<Dims + 2>(y, logits), context);
-  }
-  template <ln::write Write>
-  void backward(ln::execution<ln::cpu>& on, const list<double>& dy, list<double>& dx, list<double>& dparameters,
-                const typename layer_type::template context<ln::train>& context) const {
-    layer_type{}.template backward<Write>(on, params(), images(), numbers::view_of<Dims + 2>(dy, logits),
-                                          numbers::view_of<Dims + 2>(dx, shape), {dparameters.data(), {}}, context);
-  }
-};
+using question = check::segmenter_question<Options, Dims>;
 
 }  // namespace
 
