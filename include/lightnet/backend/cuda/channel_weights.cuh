@@ -18,10 +18,11 @@ struct float_rows {
 };
 
 /// Which factors of a tile are written: khat, qhat, in a tile of its own what rounding leaves of one of them, and in rows of
-/// their own 1 / Z or the weights.
+/// their own 1 / Z or the weights. Which are turned, by half of an encoding (Job::taken_half), and whether the turns are such rows:
+/// of 1 / Z, or by themselves.
 struct factors_wanted {
   bool keys = false, queries = false, rests_of_keys = false, rests_of_queries = false, inverses = false,
-       weights = false;
+       weights = false, turned_keys = false, turned_queries = false, turns = false;
 };
 
 /// What the threads of the parts of a tile's tokens tell each other about two channels, in shared memory, [threads] each: the
@@ -88,6 +89,8 @@ class channel_weights {
     first_ = first;
     counted_of_part_ = anew(static_cast<std::uint32_t>(counted >> (part * rows_of_part)));
     column_ = anew(channel);
+    turns_of_part<What> turns;
+    read_turns(turns);
     bool plain = counted == ~std::uint64_t{0};
 #pragma unroll
     for (int e = 0; e < own; ++e) plain = plain && has(e) && (m[e] == empty_exponent || z[e] > 0);
@@ -101,11 +104,11 @@ class channel_weights {
     ++run_;
     if (Watched == watched_by::all && wide) atomicMax(shared_.wide_run, run_);
     float total[own], carried[own];  // Z at the end of the tokens, and before those of this part
-    if constexpr (What.weights) wait_for_extra();
+    if constexpr (What.weights || (What.turns && !What.inverses)) wait_for_extra();
     if (plain) {
-      weigh<What, true>(x, before);
+      weigh<What, true>(x, before, turns);
     } else {
-      weigh<What, false>(x, before);
+      weigh<What, false>(x, before, turns);
     }
 #pragma unroll
     for (int e = 0; e < own; ++e) {
@@ -139,9 +142,9 @@ class channel_weights {
     if constexpr (What.queries) {
       if constexpr (What.inverses) wait_for_extra();
       if (plain) {
-        divide<What, true>(x, carried);
+        divide<What, true>(x, carried, turns);
       } else {
-        divide<What, false>(x, carried);
+        divide<What, false>(x, carried, turns);
       }
     }
     return true;
@@ -166,10 +169,28 @@ class channel_weights {
   }
 
  private:
+  /// The turns of both channels, packed, for the tokens of the part, where any are wanted.
+  template <factors_wanted What>
+  using turns_of_part = std::uint32_t[What.turned_keys || What.turned_queries || What.turns ? rows_of_part : 1];
+
   /// The thread of a part with the same channels.
   __device__ int in_part(int p) const {
     const int threads = shared_.barrier.threads / parts;
     return p * threads + thread_ % threads;
+  }
+  /// Starts to read them, those of the last token for what lies beyond it.
+  template <int Count>
+  __device__ void read_turns(std::uint32_t (&turns)[Count]) const {
+    if constexpr (Count > 1) {
+      const int last = static_cast<int>(at_.line.length) - 1 - first_;
+      const std::uint32_t* const of_first = job_.packed(at_, at_.line.token(first_)) + column_ / own;
+      const std::int64_t step = at_.line.step * Job::packed_words;
+#pragma unroll
+      for (int i = 0; i < Count; ++i) {
+        const int r = part * rows_of_part + i;
+        turns[i] = of_first[(r < last ? r : last) * step];
+      }
+    }
   }
   /// Both channels of token i of the part in a tile.
   __device__ std::uint32_t* pair_of(const swizzled_tile<rows>& tile, int i) const {
@@ -349,9 +370,16 @@ class channel_weights {
         float2{counts<Plain>(i, 0) ? y[0] : 0.0F, counts<Plain>(i, 1) ? y[1] : 0.0F};
   }
 
+  __device__ static void turn(std::uint32_t packed, float (&y)[own]) {
+    const float2 by = both_float16(packed);
+    y[0] *= by.x;
+    y[1] *= by.y;
+  }
+
   /// khat, in the place of the keys, and the weights. x: the logits, then the sums of the weights, for a decay the weights.
   template <factors_wanted What, bool Plain>
-  __device__ void weigh(float (&x)[rows_of_part][own], const float (&before)[own]) const {
+  __device__ void weigh(float (&x)[rows_of_part][own], const float (&before)[own],
+                        const turns_of_part<What>& turns) const {
     // A few are read before any of these is written: there are no registers for more.
     constexpr bool reads_keys = What.keys && (recurrence::kappa == kappa_of::key || (Job::complement && Loaded));
     constexpr int ahead = Job::complement ? 2 : 4;
@@ -377,6 +405,12 @@ class channel_weights {
           key[e] = weight[e] * kappa<Plain>(i, e, e == 0 ? lower_bfloat16(pair) : upper_bfloat16(pair));
         }
       }
+      if constexpr (What.turned_keys) turn(turns[i], key);
+      if constexpr (What.turns && !What.inverses) {
+        float one[own] = {1.0F, 1.0F};
+        turn(turns[i], one);
+        write<Plain>(to_.extra, i, one);
+      }
       if constexpr (What.keys) write<Plain, What.rests_of_keys>(to_.keys, i, key);
       if constexpr (What.weights) write<Plain>(to_.extra, i, Job::complement ? before_token : weight);
     }
@@ -384,7 +418,8 @@ class channel_weights {
 
   /// qhat, in the place of the queries, and 1 / Z. x: the sums of the weights, for a decay the weights.
   template <factors_wanted What, bool Plain>
-  __device__ void divide(const float (&x)[rows_of_part][own], const float (&carried)[own]) const {
+  __device__ void divide(const float (&x)[rows_of_part][own], const float (&carried)[own],
+                         const turns_of_part<What>& turns) const {
     constexpr int ahead = 8;  // rows that are read before any of them is written
     std::uint32_t read[ahead];
 #pragma unroll
@@ -400,7 +435,9 @@ class channel_weights {
         inverse[e] = Plain || normaliser != 0 ? tile_reciprocal(normaliser) : 0.0F;
         query[e] *= inverse[e];
       }
+      if constexpr (What.turned_queries) turn(turns[i], query);
       write<Plain, What.rests_of_queries>(to_.queries, i, query);
+      if constexpr (What.turns) turn(turns[i], inverse);
       if constexpr (What.inverses) write<Plain>(to_.extra, i, inverse);
     }
   }

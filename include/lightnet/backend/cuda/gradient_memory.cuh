@@ -7,11 +7,12 @@ LIGHTNET_BEGIN_NAMESPACE
 
 namespace detail {
 
-/// What the walks of one gradient hand each other.
+/// What the walks of one gradient hand each other; `tiles` and `halves` also those of one forward call.
 struct gradient_memory {
   std::int32_t* exponent = nullptr;  // [H, tiles, width]: m before every tile
   float* normaliser = nullptr;       // [H, tiles, width]: Z then, or 1 / Z of the decays before
   float* reads = nullptr;    // [H, tiles, 64 d]: R / Z in the frame of the tile, or R for a decay, [.., 64] of a head
+  float* halves = nullptr;   // [H, tiles, 64 d]: what came out for the cosines, where a walk takes half of an encoding
   unsigned* redo = nullptr;  // [items + 1]: lines that climb too far, or hold what is no number; whether any does
   places_of_lines tiles;     // of 64 tokens
   bool known = false;        // m and Z, and which lines are left over, before the walk for the queries
@@ -29,14 +30,22 @@ struct gradient_memory {
     return made;
   }
 
+  /// Memory for the halves, of heads of 128 channels.
+  template <class Job>
+  void take_halves(execution<cuda>::scope& scratch, const Job& job) {
+    tiles = places_of_lines::of(job, 64);
+    halves = scratch.take<float>(tiles.count() * (128 * 64));
+  }
+
   /// What is kept of a line with so many weights, and R of a token, from its first tile on.
   struct of_line {
     std::int32_t* exponent;
-    float *normaliser, *reads;
+    float *normaliser, *reads, *halves;
   };
   __device__ of_line line(const line_of_head& at, std::int64_t width, std::int64_t channels) const {
     const std::int64_t first = tiles(at, 0);
-    return {exponent + first * width, normaliser + first * width, reads + first * channels * 64};
+    return {exponent + first * width, normaliser + first * width, reads + first * channels * 64,
+            halves + first * (128 * 64)};
   }
 };
 

@@ -69,10 +69,15 @@ __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<Wh
 #endif
 }
 
-/// Heads that walks encode.
+/// Whether walks have one half of an encoding at a time.
 template <class Job>
-bool fits_encoding_walks(const execution<cuda>& on, const Job& job) {
-  return on.takes_hopper() && fits_causal_tiles(job) && job.from.keys <= 64 && job.from.values <= 64;
+bool takes_halves(const Job& job) {
+  return Job::position::encodes && (job.from.keys > 64 || job.from.values > 64);
+}
+/// Heads that walks encode; causal ones wide heads, too, whose weights are the keys.
+template <class Job>
+bool fits_encoding_walks(const execution<cuda>& on, const Job& job, bool causal) {
+  return on.takes_hopper() && fits_causal_tiles(job) && (!takes_halves(job) || (causal && Job::keys_are_weights));
 }
 
 /// Packs the angles of a job: channels that it does not have stay as they are, times one.
@@ -80,20 +85,37 @@ template <class Job>
 struct pack_angles {
   Job job;
   std::uint32_t* to;
+  std::int64_t rows;  // of a head and token
+  bool halves;
 
   __device__ void operator()(std::int64_t n) const {
-    const std::int64_t row = n / Job::packed_channels, i = n % Job::packed_channels, tokens = job.from.cosine.extent(1);
-    const bool has = i < job.from.cosine.extent(2);
-    const float16 c{has ? job.from.cosine(row / tokens, row % tokens, i) : 1.0F};
-    const float16 s{has ? job.from.sine(row / tokens, row % tokens, i) : 0.0F};
-    to[n] = c.bits() | static_cast<std::uint32_t>(s.bits()) << 16;
+    const std::int64_t row = n / Job::packed_words % rows, i = n % Job::packed_words;
+    const auto pair = [&](float first, float second) {
+      return float16{first}.bits() | static_cast<std::uint32_t>(float16{second}.bits()) << 16;
+    };
+    if (!halves) {
+      to[n] = pair(angle(job.from.cosine, row, i, 1.0F), angle(job.from.sine, row, i, 0.0F));
+    } else if (n < rows * Job::packed_words) {
+      to[n] = pair(angle(job.from.cosine, row, 2 * i, 1.0F), angle(job.from.cosine, row, 2 * i + 1, 1.0F));
+    } else {
+      to[n] = pair(angle(job.from.sine, row, 2 * i, 0.0F), angle(job.from.sine, row, 2 * i + 1, 0.0F));
+    }
+  }
+
+ private:
+  template <class Table>
+  __device__ static float angle(const Table& table, std::int64_t row, std::int64_t i, float otherwise) {
+    const std::int64_t tokens = table.extent(1);
+    return i < table.extent(2) ? table(row / tokens, row % tokens, i) : otherwise;
   }
 };
 template <class Job>
 void take_packed_angles(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation, Job& job) {
-  const std::int64_t count = job.from.cosine.extent(0) * job.from.cosine.extent(1) * Job::packed_channels;
+  const bool halves = takes_halves(job);
+  const std::int64_t rows = job.from.cosine.extent(0) * job.from.cosine.extent(1);
+  const std::int64_t count = (halves ? 2 : 1) * rows * Job::packed_words;
   auto* const packed = scratch.take<std::uint32_t>(count);
-  for_each(on, operation, count, pack_angles<Job>{job, packed});
+  for_each(on, operation, count, pack_angles<Job>{job, packed, rows, halves});
   job.packed_angles = packed;
 }
 
@@ -109,11 +131,12 @@ auto maps_of(const Job& job, const Outputs& outputs) {
   return maps;
 }
 
-/// Puts a walk on the stream, in the smallest of its tiles: heads of up to 128 keys and values.
+/// Puts a walk on the stream, in the smallest of its tiles: heads of up to 128 keys and values. Of those that are encoded by
+/// halves it is two walks, of which the second adds to what the first one has left.
 template <walk_for What, class Job, class Outputs>
 void walk_lines(execution<cuda>& on, const char* operation, const Job& job, const Outputs& outputs,
                 const line_stretches& stretches, const gradient_memory& kept = {}) {
-  const auto run = [&]<int D>() {
+  const auto run = [&]<int D>(const Job& job) {
     using plan = walk_plan<What, Job, D>;
     constexpr std::size_t bytes = sizeof(walk_memory<plan, D>) + 1024, most = 228 * 1024;
     static_assert((bytes + 1024) * plan::blocks_of_processor <= most,
@@ -122,10 +145,14 @@ void walk_lines(execution<cuda>& on, const char* operation, const Job& job, cons
            line_walk_kernel<What, Job, Outputs, D>, job, outputs, kept, stretches,
            maps_of<What, Job, Outputs, D>(job, outputs));
   };
-  if (Job::position::encodes || (job.from.keys <= 64 && job.from.values <= 64)) {
-    run.template operator()<64>();
+  if (job.from.keys <= 64 && job.from.values <= 64) {
+    run.template operator()<64>(job);
   } else if constexpr (!Job::position::encodes) {
-    run.template operator()<128>();
+    run.template operator()<128>(job);
+  } else if constexpr (Job::keys_are_weights && walk_plan<What, Job, 64>::weighs) {
+    Job of_half = job;
+    for (; of_half.taken_half < (What == walk_for::factors ? 1 : 2); ++of_half.taken_half)
+      run.template operator()<128>(of_half);
   }
 }
 
@@ -157,7 +184,11 @@ void run_lines(execution<cuda>& on, execution<cuda>::scope& scratch, const char*
     each_row_of_states(on, operation, job, add_stretches{job, totals, between});
     job.between = between.states;
   }
-  if (on.takes_hopper()) return walk_lines<walk_for::outputs>(on, operation, job, outputs, stretches);
+  if (on.takes_hopper()) {
+    gradient_memory kept;
+    if (takes_halves(job)) kept.take_halves(scratch, job);
+    return walk_lines<walk_for::outputs>(on, operation, job, outputs, stretches, kept);
+  }
   if constexpr (!Job::position::encodes) run_causal_tiles<true>(on, operation, job, outputs, stretches);
 }
 
@@ -175,6 +206,7 @@ const unsigned* walk_gradients(execution<cuda>& on, execution<cuda>::scope& scra
   constexpr bool of_heads = walk_plan<walk_for::queries, Job, 64>::of_heads;
   const std::int64_t channels = of_heads ? 1 : from.keys <= 64 && from.values <= 64 ? 64 : 128;
   gradient_memory kept = gradient_memory::of<!of_heads>(scratch, job, channels);
+  if (takes_halves(job)) kept.take_halves(scratch, job);
   kept.known = gradients.accumulate;  // else lines that turn out to be left over are written anew
   check_cuda(operation, "cudaMemsetAsync",
              cudaMemsetAsync(kept.redo, 0, static_cast<std::size_t>(from.items() + 1) * sizeof(unsigned), on.stream()));

@@ -102,7 +102,7 @@ void linear_recurrence_forward(execution<cuda>& on, const recurrence_arguments<R
   if constexpr (takes_encoding_walks<Recurrence, Position, T>) {
     execution<cuda>::scope scratch{on};
     auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
-    if (fits_encoding_walks(on, job)) {
+    if (fits_encoding_walks(on, job, true)) {
       take_packed_angles(on, scratch, operation, job);
       return run_lines(on, scratch, operation, job, outputs);
     }

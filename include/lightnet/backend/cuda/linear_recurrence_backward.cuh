@@ -186,7 +186,7 @@ void linear_recurrence_backward(execution<cuda>& on, const recurrence_arguments<
   if constexpr (takes_encoding_walks<Recurrence, Position, T> && has_weights_to_pull<Recurrence> &&
                 Recurrence::normaliser == normaliser_of::sum) {
     auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
-    if (fits_encoding_walks(on, job) && !gradients.state && !gradients.final_state && !gradients.theta) {
+    if (fits_encoding_walks(on, job, true) && !gradients.state && !gradients.final_state && !gradients.theta) {
       take_packed_angles(on, scratch, operation, job);
       left_over = walk_gradients(on, scratch, operation, job, gradients);
     }

@@ -253,7 +253,7 @@ void linear_reduction_forward(execution<cuda>& on, const recurrence_arguments<Re
   }
   if constexpr (takes_encoding_walks<Recurrence, Position, T>) {
     auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
-    if (fits_encoding_walks(on, job)) {
+    if (fits_encoding_walks(on, job, false)) {
       job.global = true;
       take_line_memory(on, scratch, operation, job);
       take_packed_angles(on, scratch, operation, job);
@@ -282,7 +282,8 @@ void linear_reduction_backward(execution<cuda>& on, const recurrence_arguments<R
   const unsigned* left_over = nullptr;
   if constexpr (takes_reduction_gradients<Recurrence, Position, T>) {
     auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
-    const bool fits = Position::encodes ? fits_encoding_walks(on, job) : on.takes_hopper() && fits_causal_tiles(job);
+    const bool fits =
+        Position::encodes ? fits_encoding_walks(on, job, false) : on.takes_hopper() && fits_causal_tiles(job);
     if (fits && !gradients.state && !gradients.final_state && !gradients.theta) {
       if constexpr (Position::encodes) take_packed_angles(on, scratch, operation, job);
       left_over = walk_reduction_gradients(on, scratch, operation, job, gradients);

@@ -98,9 +98,12 @@ struct recurrence_job {
   unsigned long long *bad_token = nullptr, *bad_column = nullptr;  // [items], [items, e]: where NaN begins in a line
   unsigned* poisoned = nullptr;                                    // [items + 1]: whether it begins at all, in any
   const unsigned* wanted = nullptr;  // [items + 1]: lines that are worked on, where not all are, and whether any is
-  const std::uint32_t* packed_angles = nullptr;  // [1 or H, N, 64]: cosine and sine, in float16, where walks encode
-  unsigned* bad_content = nullptr;               // of the execution: a decay of a head is out of range
-  bool global = false;  // factors are those of the whole line: 1 / Z of its end, w in the frame of its end
+  // Where walks encode, in float16: [1 or H, N, 64] cosine and sine, or, of wide heads, [2, 1 or H, N, 64] two cosines or two
+  // sines, that is one half or the other.
+  const std::uint32_t* packed_angles = nullptr;
+  int taken_half = 0;               // of an encoding, by a walk of wide heads
+  unsigned* bad_content = nullptr;  // of the execution: a decay of a head is out of range
+  bool global = false;              // factors are those of the whole line: 1 / Z of its end, w in the frame of its end
 
   __device__ line_of_head line(std::int64_t item) const noexcept {
     line_of_head at{from.lines[item / from.heads], item % from.heads, item, wanted != nullptr && wanted[item] == 0};
@@ -320,11 +323,11 @@ struct recurrence_job {
     };
   }
 
-  /// The packed angles of a token.
-  static constexpr std::int64_t packed_channels = 64;
+  /// The packed angles of a token; of wide heads, of the half that is taken.
+  static constexpr std::int64_t packed_words = 64;
   __device__ const std::uint32_t* packed(const line_of_head& at, std::int64_t token) const noexcept {
-    const std::int64_t head = from.cosine.extent(0) == 1 ? 0 : at.head;
-    return packed_angles + (head * from.cosine.extent(1) + token - at.line.origin) * packed_channels;
+    const std::int64_t heads = from.cosine.extent(0), head = taken_half * heads + (heads == 1 ? 0 : at.head);
+    return packed_angles + (head * from.cosine.extent(1) + token - at.line.origin) * packed_words;
   }
   __device__ const A* cosine(const line_of_head& at, std::int64_t token) const noexcept {
     return angles(from.cosine, at, token);

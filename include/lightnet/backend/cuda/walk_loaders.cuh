@@ -24,7 +24,7 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
   __device__ static void look(const part& given) {
     if (threadIdx.x == 0) {
       given.look_for_bulk();
-      if constexpr (plan::keeps)
+      if constexpr (plan::keeps || plan::takes_half)
         given.shared_.kept = given.kept_.line(given.line_.at, given.job_.width, plan::terms_of_token);
     }
     static_assert((plan::tiles + 2) * 32 <= plan::threads || What == walk_for::factors);

@@ -41,16 +41,18 @@ struct walk_plan {
   static constexpr bool adds_up = What == walk_for::totals || What == walk_for::sums || What == walk_for::incoming_sums;
   static constexpr bool reads = multiplies && !adds_up;  // there is a y
   static constexpr bool keyed = Job::recurrence::kappa == kappa_of::key;
-  static constexpr bool encodes = Job::position::encodes;
+  /// An encoding doubles the channels of the keys. A tile has both halves, those of the cosines and of the sines, of narrow
+  /// heads. Of wide ones a walk takes one of them (Job::taken_half): factors are turned, times cosines or sines, as they are made.
+  static constexpr bool encodes = Job::position::encodes && D == 64, takes_half = Job::position::encodes && D == 128;
+  static_assert(!takes_half || (weighs && Job::keys_are_weights));
   /// All channels of a token decay alike: tiles are multiplied as they are, and what comes out is weighed (walk_spacers).
-  static constexpr bool of_heads = weighs && Job::decays && !Job::per_channel && !encodes;
+  static constexpr bool of_heads = weighs && Job::decays && !Job::per_channel && !Job::position::encodes;
   static constexpr bool spaced = of_heads && Job::recurrence::logits != logits_from::none;
   /// Each token's queries or keys are multiplied with their gradients, for that of its decay.
   static constexpr bool sums_terms = spaced && (What == walk_for::queries || What == walk_for::keys);
   static constexpr int terms_of_token = of_heads ? 1 : D;  // R, which the walk for the keys is given
   /// The channels of khat, of qhat and of the state: with an encoding, those of the cosines and then those of the sines.
   static constexpr int stored = encodes ? 2 * D : D;
-  static_assert(!encodes || D == 64);
   static constexpr bool encodes_k =
       encodes && (What == walk_for::outputs || What == walk_for::totals || What == walk_for::queries ||
                   What == walk_for::values || What == walk_for::key_readings);
@@ -81,7 +83,8 @@ struct walk_plan {
   static constexpr bool in_bulk = multiplies && (weighs || What == walk_for::sums);
   static constexpr bool cleans_values = loads_v && !goes_back;  // a gradient has no lines that are bad
   static constexpr bool has_weights = What == walk_for::keys && (keyed || Job::complement);
-  static constexpr bool has_extra = !of_heads && (What == walk_for::queries || has_weights);
+  static constexpr bool turns_gradients = takes_half && (What == walk_for::queries || What == walk_for::keys);
+  static constexpr bool has_extra = !of_heads && (What == walk_for::queries || has_weights || turns_gradients);
   /// X is [channels of the key, of the value], not its transpose: what scales a channel scales a row.
   static constexpr bool scales_rows =
       What == walk_for::queries || What == walk_for::keys || What == walk_for::query_readings;
@@ -94,6 +97,9 @@ struct walk_plan {
       .rests_of_queries = encodes && What == walk_for::keys,
       .inverses = What == walk_for::queries,
       .weights = has_weights,
+      .turned_keys = takes_half && multiplies && What != walk_for::keys,
+      .turned_queries = takes_half && reads && What != walk_for::queries,
+      .turns = turns_gradients,
   };
 
   /// Factors that are encoded come with their rests, so that they are rounded once: differences are made of what comes out.

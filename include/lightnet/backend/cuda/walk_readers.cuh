@@ -77,6 +77,7 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
         if constexpr (What == walk_for::outputs && sums_passes) {
           if (out_.accumulate) rows_.ask_for_rows(0, part::first_of(turn));
         }
+        if constexpr (plan::takes_half) ask_for_halves(part::first_of(turn) / rows + (plan::backwards ? -1 : 1));
         bool bad;
         if constexpr (plan::of_heads) {
           bad = multiply_as_they_are(stage, part::first_of(turn), y);
@@ -513,6 +514,9 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     if constexpr (plan::joins_halves) {
       if (!base::template join_halves<true>(y)) return;
     }
+    if constexpr (plan::takes_half) {
+      if (!add_halves(stage, run, y)) return;
+    }
     if constexpr (plan::sums_terms) sum_terms(stage, turn, y);
     if constexpr (What == walk_for::outputs) {
       rows_.store(out_.o, 0, job_.from.values, run, y, run.odd, out_.accumulate);
@@ -529,6 +533,50 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
     }
   }
 
+  // --- Halves of an encoding
+
+  /// Where what came out for the cosines of a tile is for this thread, as R is.
+  __device__ float4* halves_of(int index) const { return of_tile(shared_.kept.halves, index); }
+  __device__ void ask_for_halves(int index) const {
+    if (job_.taken_half != 0 && index >= 0 && index * rows < line_.length) ask_for(halves_of(index));
+  }
+  /// Keeps y of the first half, turned where it is a gradient, or adds it to that of the second. Whether this is the whole.
+  __device__ __forceinline__ bool add_halves(int stage, const run_of_rows& run, float (&y)[32]) const {
+    if constexpr (plan::turns_gradients) {
+      const float* const turns = extra_of(stage);
+#pragma unroll
+      for (int t = 0; t < rows; t += 16) {
+#pragma unroll
+        for (int n = 0; n < 8; ++n) y[t / 2 + n] *= turns[in_extra(t, n)];
+      }
+    }
+    float4* const kept = halves_of(run.first / rows);
+    if (job_.taken_half != 0) {
+#pragma unroll
+      for (int n = 0; n < rows / 8; ++n) {
+        const float4 first = kept[n * next_reads];
+        y[4 * n] += first.x;
+        y[4 * n + 1] += first.y;
+        y[4 * n + 2] += first.z;
+        y[4 * n + 3] += first.w;
+      }
+      return true;
+    }
+    if (!plan::forward_call || run.start == 0) {
+#pragma unroll
+      for (int n = 0; n < rows / 8; ++n) {
+        kept[n * next_reads] = float4{y[4 * n], y[4 * n + 1], y[4 * n + 2], y[4 * n + 3]};
+      }
+    } else {  // the rows before are there
+#pragma unroll
+      for (int n = 0; n < 32; ++n) {
+        const int r = n / 4 * 8 + base::lane() % 4 * 2 + n % 2;
+        if (r >= run.start) reinterpret_cast<float*>(kept + n / 4 * next_reads)[n % 4] = y[n];
+      }
+    }
+    return false;
+  }
+
   /// Where this thread has 1 / Z, or the weights, of a tile; from there to place n of the eight from token t on.
   __device__ const float* extra_of(int stage) const {
     return &shared_.extra(stage).at(base::lane() % 4 * 2, base::row());
@@ -536,14 +584,19 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
   __device__ static int in_extra(int t, int n) { return (t + n / 4 * 8 + n % 2) * plan::extra_stride + n / 2 % 2 * 8; }
   /// Has R of a tile, if there is one, brought nearer: memory is far.
   __device__ void ask_for_reads(int index) const {
-    if (threadIdx.x == 0 && index >= 0) prefetch_bytes(reads_of(index), D * rows * static_cast<int>(sizeof(float)));
+    if (index >= 0) ask_for(reads_of(index));
+  }
+  /// Has such a tile, of which this thread has the first part, brought nearer.
+  __device__ static void ask_for(const float4* of_thread) {
+    if (threadIdx.x == 0) prefetch_bytes(of_thread, D * rows * static_cast<int>(sizeof(float)));
     __syncwarp();
   }
   /// Where R of a tile is for this thread: that of y[4 n .. 4 n + 3] in the nth of places that are so far apart.
   static constexpr int next_reads = 2 * D;
-  __device__ float4* reads_of(int index) const {
-    float* const of_tile = shared_.kept.reads + static_cast<std::int64_t>(index) * (D * rows);
-    return reinterpret_cast<float4*>(of_tile) + group_ * 128 + thread_;
+  __device__ float4* reads_of(int index) const { return of_tile(shared_.kept.reads, index); }
+  __device__ float4* of_tile(float* of_line, int index) const {
+    float* const first = of_line + static_cast<std::int64_t>(index) * (D * rows);
+    return reinterpret_cast<float4*>(first) + group_ * 128 + thread_;
   }
 
   __device__ void write_queries(int stage, const run_of_rows& run, float (&y)[32]) {
@@ -558,7 +611,8 @@ class walk_readers : walk_state<What, Job, Outputs, D> {
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
           float& dq = y[t / 2 + n + e];
-          const float inverse = inverses[in_extra(t, n + e)];
+          const float inverse =
+              plan::takes_half ? 1.0F : inverses[in_extra(t, n + e)];  // that both halves are times already
           r[e] = q[n + e] * dq * (Job::sums ? inverse : 1.0F);
           dq *= inverse;
         }
