@@ -76,7 +76,8 @@ LIGHTNET_HOST_DEVICE T square_root(T x) noexcept {
 ///   x = scale g + coupled_decay p,   m = beta1 m + (1 - beta1) x,   v = beta2 v + (1 - beta2) x^2,
 ///   p = p - (rate m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon) - decoupled_decay p
 ///
-/// In Adam coupled_decay is the weight decay, in AdamW decoupled_decay is the rate times it, and the other is 0. The gradient may be of a narrower type; then so is a copy of p, rounded.
+/// In Adam coupled_decay is the weight decay, in AdamW decoupled_decay is the rate times it, and the other is 0. The gradient
+/// may be of a narrower type; then so is a copy of p, rounded.
 template <class T>
 struct adam_element {
   T scale, beta1, rest1, beta2, rest2, rate, root_correction, epsilon, coupled_decay, decoupled_decay;

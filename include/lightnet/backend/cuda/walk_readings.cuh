@@ -134,9 +134,8 @@ class walk_readings : walk_state<What, Job, Outputs, D> {
   __device__ __forceinline__ void each_rows_read(const float* from, bool divides, const Take& take) const {
     const tile staged{shared_.outputs.data};
     const int keys = static_cast<int>(job_.from.keys), values = static_cast<int>(job_.from.values);
-    const float *const state = from + line_.at.item * job_.from.stored_keys * values, *const inverse =
-                                                                                          job_.inverse +
-                                                                                          line_.at.item * job_.width;
+    const float* const state = from + line_.at.item * job_.from.stored_keys * values;
+    const float* const inverse = job_.inverse + line_.at.item * job_.width;
 #pragma unroll
     for (int first = 0; first < plan::stored; first += rows) {
 #pragma unroll 4
