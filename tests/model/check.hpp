@@ -129,6 +129,26 @@ void masked_tokens(Question q) {
   CHECK(numbers::largest_difference(again.parameters, d.parameters) == 0);
 }
 
+// The gradients `d` by each of the first `parts` parameters, by finite differences of `loss()`, which reads these.
+template <class Loss>
+void parameter_gradients(ln::parameter_block<double>& parameters, const std::string& name, const list<double>& d,
+                         const oracle::gradient_options& some, std::size_t parts, const Loss& loss) {
+  const auto& index = std::as_const(parameters).index();
+  for (std::size_t n = 0; n < parts; ++n) {
+    const ln::parameter& part = index[n];
+    CAPTURE(part.name);
+    double* const to = parameters.view().data() + part.offset;
+    const list<double> values(to, to + part.size());
+    const list<double> dpart(d.begin() + part.offset, d.begin() + part.offset + part.size());
+    const auto moved = [&](const list<double>& from) {
+      std::copy(from.begin(), from.end(), to);
+      return loss();
+    };
+    CHECK(oracle::check_gradient(name + " " + part.name, moved, values, dpart, some) <= 1e-7);
+    std::copy(values.begin(), values.end(), to);
+  }
+}
+
 // Checks one model on one question; `expected` is what forward should give. Errors of gradients are relative to at least
 // `smallest_scale`, for questions whose gradients are nothing but noise somewhere.
 template <class Question>
@@ -155,20 +175,8 @@ void model(Question& q, const std::string& name, const list<double>& expected, s
             },
             x, d.x, some) <= 1e-7);
   q.x = x;
-  const auto& index = std::as_const(q.parameters).index();
-  for (std::size_t n = 0; n < often(index.size()); ++n) {
-    const ln::parameter& part = index[n];
-    double* const to = q.parameters.view().data() + part.offset;
-    const list<double> values(to, to + part.size());
-    const list<double> dpart(d.parameters.begin() + part.offset, d.parameters.begin() + part.offset + part.size());
-    const auto loss = [&](const list<double>& from) {
-      std::copy(from.begin(), from.end(), to);
-      return numbers::weighted_sum(forward<ln::infer>(q), dy);
-    };
-    CAPTURE(part.name);
-    CHECK(oracle::check_gradient(name + " " + part.name, loss, values, dpart, some) <= 1e-7);
-    std::copy(values.begin(), values.end(), to);
-  }
+  parameter_gradients(q.parameters, name, d.parameters, some, often(q.parameters.index().size()),
+                      [&] { return numbers::weighted_sum(forward<ln::infer>(q), dy); });
 
   const gradients added = backward<ln::write::add>(q, dy, start);
   double size = 0;

@@ -58,20 +58,8 @@ void language_model(Question& q, const std::string& name) {
   const list<double> dy = numbers::normal(q.rows * q.vocabulary, 2), d = q.ask(dy);
   CHECK(numbers::same_bits(q.ask(), y));
   CHECK(numbers::same_bits(q.ask(dy), d));
-  const auto& index = std::as_const(q.parameters).index();
-  for (std::size_t n = 0; n < often(index.size()); ++n) {
-    const ln::parameter& part = index[n];
-    CAPTURE(part.name);
-    double* const to = q.parameters.view().data() + part.offset;
-    const list<double> values(to, to + part.size());
-    const list<double> dpart(d.begin() + part.offset, d.begin() + part.offset + part.size());
-    const auto loss = [&](const list<double>& from) {
-      std::copy(from.begin(), from.end(), to);
-      return numbers::weighted_sum(q.ask(), dy);
-    };
-    CHECK(oracle::check_gradient(name + " " + part.name, loss, values, dpart, {.samples = 3, .step = 0x1p-12}) <= 1e-7);
-    std::copy(values.begin(), values.end(), to);
-  }
+  parameter_gradients(q.parameters, name, d, {.samples = 3, .step = 0x1p-12}, often(q.parameters.index().size()),
+                      [&] { return numbers::weighted_sum(q.ask(), dy); });
 }
 
 }  // namespace check

@@ -81,19 +81,8 @@ void check_model() {
 
   const list<double> dy = numbers::normal(rows * classes, 2);
   const list<double> d = q.backward(dy);
-  for (const ln::parameter& part : std::as_const(q.parameters).index()) {
-    CAPTURE(part.name);
-    double* const to = q.parameters.view().data() + part.offset;
-    const list<double> values(to, to + part.size());
-    const list<double> dpart(d.begin() + part.offset, d.begin() + part.offset + part.size());
-    const auto loss = [&](const list<double>& from) {
-      std::copy(from.begin(), from.end(), to);
-      return numbers::weighted_sum(q.forward(), dy);
-    };
-    CHECK(oracle::check_gradient("masked_language_model " + part.name, loss, values, dpart,
-                                 {.samples = 4, .step = 0x1p-12}) <= 1e-7);
-    std::copy(values.begin(), values.end(), to);
-  }
+  check::parameter_gradients(q.parameters, "masked_language_model", d, {.samples = 4, .step = 0x1p-12},
+                             q.parameters.index().size(), [&] { return numbers::weighted_sum(q.forward(), dy); });
   q.threads = 2;
   CHECK(numbers::same_bits(q.template forward<ln::train>(), y));
   CHECK(numbers::same_bits(q.backward(dy), d));

@@ -15,6 +15,7 @@
 #include "../oracle/recurrence.hpp"
 #include "cases.hpp"
 #include "random_question.hpp"
+#include "relative_error.hpp"
 
 namespace {
 
@@ -88,20 +89,11 @@ errors errors_of(const operation& op, const question& x, generator& random) {
   const gradients expected = find(op.name.substr(0, op.name.rfind(' ')) + " double").backward(x, to);
   const gradients came = op.backward(x, to);
   CHECK_FALSE(came.outside);
-  const auto roundings = [&](const numbers& a, const numbers& b, double scale) {
-    REQUIRE(a.size() == b.size());
-    double worst = 0;
-    for (std::size_t n = 0; n < a.size(); ++n) {
-      const double apart = std::abs(a[n] - b[n]);
-      worst = std::isfinite(apart) ? std::max(worst, apart) : inf;
-      scale = std::max(scale, std::abs(b[n]));
-    }
-    return worst == 0 ? 0 : worst / scale / op.storage_epsilon();
+  const auto roundings = [&](const numbers& a, const numbers& b, double scale = 0) {
+    return relative_error(a, b, scale) / op.storage_epsilon();
   };
-  double terms = 0;
-  for (std::size_t n = 0; n < expected.q.size(); ++n) terms = std::max(terms, std::abs(expected.q[n] * x.p.q[n]));
-  return {op.output_error(whole.o, right.o_long, right.unit), roundings(came.q, expected.q, 0),
-          roundings(came.k, expected.k, terms), roundings(came.v, expected.v, 0)};
+  return {op.output_error(whole.o, right.o_long, right.unit), roundings(came.q, expected.q),
+          roundings(came.k, expected.k, largest_product(x.p.q, expected.q)), roundings(came.v, expected.v)};
 }
 
 void check(const operation& op, const question& x, generator& random) {

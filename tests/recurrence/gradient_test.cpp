@@ -8,6 +8,7 @@
 #include "../oracle/gradient.hpp"
 #include "cases.hpp"
 #include "random_question.hpp"
+#include "relative_error.hpp"
 
 using namespace cases;
 
@@ -149,18 +150,6 @@ void check_sums(const operation& op, const question& x, const incoming& to, cons
       CHECK(std::abs(sum - expected) <= 1e-12 * scale);
     }
   }
-}
-
-// The largest |a - b| over the largest |b| or, where that is larger, `scale`.
-double relative_error(const numbers& a, const numbers& b, double scale) {
-  REQUIRE(a.size() == b.size());
-  double difference = 0;
-  for (std::size_t n = 0; n < a.size(); ++n) {
-    const double apart = std::abs(a[n] - b[n]);
-    difference = std::isfinite(apart) ? std::max(difference, apart) : inf;
-    scale = std::max(scale, std::abs(b[n]));
-  }
-  return difference == 0 ? 0 : difference / scale;
 }
 
 // The largest sum of |q dq| over a sequence and head: gradients of logits, decays and angles are differences of such

@@ -6,6 +6,7 @@
 #include "../oracle/recurrence.hpp"
 #include "cases.hpp"
 #include "random_question.hpp"
+#include "relative_error.hpp"
 
 using namespace cases;
 
@@ -16,24 +17,6 @@ std::vector<std::int64_t> long_grid(int dims) {
   std::vector<std::int64_t> grid = {dims == 1 ? 130 : 13, 5, 2, 1};
   grid.resize(static_cast<std::size_t>(dims));
   return grid;
-}
-
-// The largest |a - b| over the largest |b|, or over what b is a sum of, which may cancel.
-double relative_error(const numbers& a, const numbers& b, double largest = 0) {
-  REQUIRE(a.size() == b.size());
-  double difference = 0;
-  for (std::size_t n = 0; n < a.size(); ++n) {
-    if (!(a[n] == b[n])) difference = std::isfinite(a[n] - b[n]) ? std::max(difference, std::abs(a[n] - b[n])) : inf;
-    largest = std::max(largest, std::abs(b[n]));
-  }
-  return difference == 0 ? 0 : difference / largest;
-}
-
-// The largest of x times its gradient, which the gradients of logits and of theta are sums of.
-double largest_product(const numbers& x, const numbers& dx) {
-  double largest = 0;
-  for (std::size_t n = 0; n < std::min(x.size(), dx.size()); ++n) largest = std::max(largest, std::abs(x[n] * dx[n]));
-  return largest;
 }
 
 // Sequences of the batch one after the other: token arrays [B, first part, ..] and [B, second part, ..] as one.
