@@ -11,6 +11,7 @@
 #include "../oracle/recurrence.hpp"
 #include "cases.hpp"
 #include "random_question.hpp"
+#include "relative_error.hpp"
 
 namespace {
 
@@ -112,14 +113,8 @@ double error_against_double(const operation& op, const question& x, generator& r
   const numbers* const got[] = {&came.q, &came.k, &came.v, &came.logits, &came.z0, &came.s0};
   const numbers* const wanted[] = {&expected.q, &expected.k, &expected.v, &expected.logits, &expected.z0, &expected.s0};
   for (std::size_t part = 0; part < std::size(got); ++part) {
-    const numbers &a = *got[part], &b = *wanted[part];
-    REQUIRE(a.size() == b.size());
-    double difference = 0, scale = over_sums ? 1 + reads : 1e-30;
-    for (std::size_t n = 0; n < a.size(); ++n) {
-      difference = std::isfinite(a[n]) ? std::max(difference, std::abs(a[n] - b[n])) : inf;
-      scale = std::max(scale, std::abs(b[n]));
-    }
-    worst = std::max(worst, difference / scale / op.storage_epsilon());
+    const double error = relative_error(*got[part], *wanted[part], over_sums ? 1 + reads : 0);
+    worst = std::max(worst, error / op.storage_epsilon());
   }
   return worst;
 }
