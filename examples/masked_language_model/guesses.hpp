@@ -18,8 +18,8 @@
 
 namespace masked_language_model {
 
-using model = lightnet::masked_language_model<model_options, 1, float, device>;
-using trainer = lightnet::trainer<model, float, device>;
+using model = lightnet::masked_language_model<model_options, 1, number, device>;
+using trainer = lightnet::trainer<model, number, device>;
 
 /// The text with the likeliest byte at every place that is hidden.
 inline std::string guessed(lightnet::execution<device>& on, trainer& trained, std::string text,
@@ -33,7 +33,7 @@ inline std::string guessed(lightnet::execution<device>& on, trainer& trained, st
   device::copy(tokens.data(), values.data(), values.size() * sizeof values[0]);
   const auto logits = trained.predict(on, std::as_const(tokens).view(), 1, length);
   on.check();
-  std::vector<float> row(model::vocabulary);
+  std::vector<number> row(model::vocabulary);
   for (std::size_t i = 0; i < text.size(); ++i) {
     if (!hidden[i]) continue;
     device::copy(row.data(), logits.data() + i * row.size(), row.size() * sizeof row[0]);
@@ -51,8 +51,8 @@ inline std::string line_of(std::string text) {
 
 /// Prints a piece of text with hidden places, the guesses, and the text itself.
 inline void show_guesses(lightnet::execution<device>& on, trainer& trained, const std::string& text, double mask_rate,
-                         std::uint32_t number) {
-  const auto random = lightnet::stream_for(lightnet::stream_purpose::sampling, trained.options().seed, number);
+                         std::uint32_t index) {
+  const auto random = lightnet::stream_for(lightnet::stream_purpose::sampling, trained.options().seed, index);
   std::vector<bool> hidden;
   std::string seen = line_of(text);
   for (std::size_t i = 0; i < text.size(); ++i) {

@@ -14,7 +14,7 @@
 
 namespace masked_language_model {
 
-using examples::device, examples::machine;
+using examples::device, examples::machine, examples::number;
 
 struct settings : examples::text_settings {
   double mask_rate = 0.15;         // share of the bytes that are to be guessed
