@@ -83,7 +83,7 @@ sanitize_one() {
   local tool=$1 folder=$2 log=$build/sanitize_$1_$2.txt status result
   local flags=(--error-exitcode 99 --print-limit 20)
   [ "$tool" != memcheck ] || flags+=(--leak-check no)
-  LIGHTNET_TEST_FEW=1 LIGHTNET_TEST_CASES='( float| bfloat16|^additive (causal|global) .* double)$' timeout "${SANITIZE_SECONDS:-400}" \
+  LIGHTNET_TEST_FEW=1 LIGHTNET_TEST_CASES='( float| bfloat16|^additive (causal|global) .* double|(decay|hgrn2) (causal|bidirectional) none 1 double)$' timeout "${SANITIZE_SECONDS:-400}" \
     compute-sanitizer --tool "$tool" "${flags[@]}" "$build/tests/cuda/test_${folder}_cuda" "$(arguments_of "$folder")" \
     >"$log" 2>&1
   status=$?

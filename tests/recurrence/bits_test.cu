@@ -18,7 +18,7 @@ namespace {
 namespace ln = lightnet;
 using numbers::list;
 
-constexpr std::int64_t batch = 3, heads = 5, keys = 19, values = 37;
+constexpr std::int64_t batch = 3, heads = 5;
 
 template <int Rank, class T>
 class device_tensor {
@@ -43,9 +43,11 @@ class device_tensor {
   ln::tensor<ln::rank<Rank>, T, ln::cuda> memory_;
 };
 
-// Everything that a recurrence may be given, forward and back; states or not, for without them faster kernels may do it.
-template <class R, class V, class P, int Dims, class T, bool States = V::stateful>
+// Everything that a recurrence may be given, forward and back; states or not, for without them faster kernels may do it. With a
+// Width: heads of so many keys and values without a mask, as the copy engine reads them.
+template <class R, class V, class P, int Dims, class T, bool States = V::stateful, std::int64_t Width = 0>
 struct everything {
+  static constexpr std::int64_t keys = Width > 0 ? Width : 19, values = Width > 0 ? Width : 37;
   using sum_type = ln::accumulator<T>;
   static constexpr bool of_tokens = R::logits == ln::logits_from::tokens;
   static constexpr std::int64_t stored = ln::state_keys<P>(keys);
@@ -81,7 +83,9 @@ struct everything {
       theta = {of_theta, 6, same};
       dtheta = device_tensor<2, sum_type>(of_theta);
     }
-    mask = numbers::mask_of<ln::cuda>(batch, tokens, [](std::int64_t i) { return (i * i + 3) % 7 != 0; });
+    if (Width == 0) {
+      mask = numbers::mask_of<ln::cuda>(batch, tokens, [](std::int64_t i) { return (i * i + 3) % 7 != 0; });
+    }
     o = device_tensor<4, T>(of_values);
     dq = device_tensor<4, T>(of_keys);
     dk = device_tensor<4, T>(of_keys);
@@ -123,7 +127,7 @@ struct everything {
     in.q = q.view();
     in.k = k.view();
     in.v = v.view();
-    in.mask = mask.view();
+    if (Width == 0) in.mask = mask.view();
     in.grid = where;
     ln::scan_outputs<R, Dims, T, ln::cuda> out;
     out.o = o.view();
@@ -169,6 +173,14 @@ TEST_CASE("cuda bits: additive, causal") {
   constexpr std::array<std::int64_t, 1> tokens{213};
   same_bits::check<everything<ln::additive, ln::causal, ln::no_position, 1, ln::bfloat16>>(tokens);
   same_bits::check<everything<ln::additive, ln::causal, ln::no_position, 1, ln::bfloat16, false>>(tokens);
+}
+
+TEST_CASE("cuda bits: additive in heads of 64 and 128, causal and global") {
+  constexpr std::array<std::int64_t, 1> tokens{213};
+  same_bits::check<everything<ln::additive, ln::causal, ln::no_position, 1, ln::bfloat16, false, 64>>(tokens);
+  same_bits::check<everything<ln::additive, ln::causal, ln::no_position, 1, ln::bfloat16, false, 128>>(tokens);
+  same_bits::check<everything<ln::additive, ln::global, ln::no_position, 1, ln::bfloat16, false, 64>>(tokens);
+  same_bits::check<everything<ln::additive, ln::global, ln::no_position, 1, ln::bfloat16, false, 128>>(tokens);
 }
 
 TEST_CASE("cuda bits: additive, global, with MD-LRPE") {

@@ -83,6 +83,13 @@ question dense_question(const operation& op, generator& random, std::int64_t key
 // gradients in roundings of the largest number of each, of those of keys, which are differences, of their terms.
 struct errors {
   double o = 0, q = 0, k = 0, v = 0;
+
+  void take_in(const errors& other) {
+    o = std::max(o, other.o);
+    q = std::max(q, other.q);
+    k = std::max(k, other.k);
+    v = std::max(v, other.v);
+  }
 };
 
 errors errors_of(const operation& op, const question& x, generator& random) {
@@ -103,18 +110,25 @@ errors errors_of(const operation& op, const question& x, generator& random) {
           roundings(came.k, expected.k, largest_product(x.p.q, expected.q)), roundings(came.v, expected.v)};
 }
 
-void check(const operation& op, const question& x, generator& random) {
+errors check(const operation& op, const question& x, generator& random) {
   const errors of = errors_of(op, x, random);
-  const double allowed = op.is_half() ? 8 : 128;
+  const double allowed = op.is_half() ? 8 : x.p.tokens > 300 ? 256 : 128;  // as of other long lines
   CHECK(of.o <= op.tolerance());
   CHECK(of.q <= allowed);
   CHECK(of.k <= allowed);
   CHECK(of.v <= allowed);
+  return of;
+}
+
+void tell(const operation& op, const errors& worst) {
+  MESSAGE(op.name, ": outputs ", worst.o, " of ", op.tolerance(), ", gradients ", worst.q, ", ", worst.k, ", ",
+          worst.v);
 }
 
 }  // namespace
 
 TEST_CASE("dense heads: the copy engine reads those of 64 and 128 channels that lie in whole words of it") {
+  if (!ln::execution<ln::cuda>{}.takes_hopper()) return;
   for (const std::int64_t channels : {64, 128}) {
     const ln::tensor<ln::rank<4>, ln::bfloat16, ln::cuda> memory{{{2, 300, 3, channels + 8}}};
     const auto whole = memory.view();
@@ -144,18 +158,59 @@ TEST_CASE("dense heads: outputs are the oracle's, gradients those of double, wha
     if (!asked_here(op)) continue;
     generator random(91, op);
     std::size_t turn = 0;
+    errors worst;
     for (const auto& [keys, values] : sizes) {
       for (const std::int64_t tokens : few ? list{300} : list{1, 63, 64, 65, 129, 300, 2049}) {
-        const bool one_kind = few || tokens > 300;
+        const bool one_kind = few || tokens > 300 || keys > 128;
         for (std::size_t n = 0; n < (one_kind ? 1 : kinds.size()); ++n) {
-          const auto& [name, of] = kinds[one_kind ? turn++ % kinds.size() : n];
+          // Of few those whose frame jumps.
+          const auto& [name, of] = kinds[few ? (turn++ % 2 == 0 ? 2 : 6) : one_kind ? turn++ % kinds.size() : n];
           // Few numbers alone may all happen to be small sums of large terms.
           const std::int64_t heads = tokens == 1 ? 8 : 2;
           const question x = dense_question(op, random, keys, values, tokens, tokens > 300 ? 1 : 2, heads, of);
           INFO(describe(op, x), ", logits ", name);
-          check(op, x, random);
+          worst.take_in(check(op, x, random));
         }
       }
+    }
+    tell(op, worst);
+  }
+}
+
+TEST_CASE("dense heads: every number of tokens from 1 to 300") {
+  if (few_will_do()) return;
+  const auto& kinds = kinds_of_logits();
+  for (const operation& op : operations()) {
+    if (!asked_here(op) || !op.is_half()) continue;
+    generator random(93, op);
+    errors worst;
+    for (std::int64_t tokens = 1; tokens <= 300; ++tokens) {
+      const auto& [name, of] = kinds[static_cast<std::size_t>(tokens) % kinds.size()];
+      const std::int64_t width = tokens % 3 == 0 ? 128 : 64, heads = tokens < 16 ? 16 / tokens : 1;
+      const question x = dense_question(op, random, width, width, tokens, 1, heads, of);
+      INFO(describe(op, x), ", logits ", name);
+      worst.take_in(check(op, x, random));
+    }
+    tell(op, worst);
+  }
+}
+
+TEST_CASE("dense heads: the same bits in a hundred runs") {
+  for (const operation& op : operations()) {
+    if (!asked_here(op)) continue;
+    generator random(94, op);
+    for (const std::int64_t width : {64, 128}) {
+      const question x = dense_question(op, random, width, width, 213, 2, 3, kinds_of_logits()[1].second);
+      INFO(describe(op, x));
+      incoming to;
+      for (std::size_t n = 0; n < x.p.v.size(); ++n) to.o.push_back(op.rounded(normal(random)));
+      const answer expected = op.forward(x);
+      const gradients gradient = op.backward(x, to);
+      bool kept = true;
+      for (int run = 1; run < often(100); ++run) {
+        kept = kept && same(op.forward(x).o, expected.o) && same(op.backward(x, to), gradient);
+      }
+      CHECK(kept);
     }
   }
 }
@@ -166,6 +221,6 @@ TEST_CASE("dense heads: 65537 tokens of a head of 128") {
     generator random(92, op);
     const question x = dense_question(op, random, 128, 128, 65537, 1, 1, kinds_of_logits().front().second);
     INFO(describe(op, x));
-    check(op, x, random);
+    tell(op, check(op, x, random));
   }
 }
