@@ -39,6 +39,8 @@ def accuracy(name, member, type_, d):
     ours = with_gradients(member.ours, inputs, d_o)
     peers = [with_gradients_if_any(peer, inputs, d_o) for peer in member.fla.values()]
     failures = 0
+    if name == "additive":  # whose gradients fla has to give, or nothing is compared
+        failures += report(all(len(peer) > 1 for peer in peers), f"additive, {type_}, d {d}: fla gave gradients")
     for of, expected in right.items():
         far = distance(ours[of], expected, expected)
         of_peers = [distance(peer[of], expected, expected) for peer in peers if of in peer]
