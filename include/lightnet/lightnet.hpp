@@ -7,6 +7,7 @@
 // core: what everything is written in
 #include <lightnet/core/concepts.hpp>
 #include <lightnet/core/config.hpp>
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/core/error.hpp>
 #include <lightnet/core/execution.hpp>
 #include <lightnet/core/extents.hpp>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/core/half.hpp>
 #include <lightnet/core/math.hpp>
 #include <lightnet/core/view.hpp>
@@ -24,7 +25,7 @@ struct adam_options {
   /// Throws value_error for numbers that make no optimiser.
   void check() const {
     const auto need = [](bool good, const char* argument, const char* expected, double came) {
-      if (!good) throw value_error("adam", argument, expected, std::to_string(came));
+      if (!good) throw value_error("adam", argument, expected, detail::decimal(came));
     };
     need(beta1 >= 0 && beta1 < 1, "beta1", "zero or more, less than one", beta1);
     need(beta2 >= 0 && beta2 < 1, "beta2", "zero or more, less than one", beta2);

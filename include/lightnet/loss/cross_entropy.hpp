@@ -2,6 +2,7 @@
 #pragma once
 
 #include <lightnet/backend/cross_entropy.hpp>
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/core/layer_check.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -53,7 +54,7 @@ void check_cross_entropy(const cross_entropy_inputs<T, Device>& in, const cross_
     dense_rows("dlogits", out.dlogits);
   }
   if (!(in.smoothing >= 0 && in.smoothing < 1)) {
-    throw value_error("cross_entropy", "smoothing", "0 or more, less than 1", std::to_string(in.smoothing));
+    throw value_error("cross_entropy", "smoothing", "0 or more, less than 1", detail::decimal(in.smoothing));
   }
 }
 

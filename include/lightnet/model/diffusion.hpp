@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/core/error.hpp>
 
 #include <cmath>
@@ -23,7 +24,7 @@ struct diffusion_options {
     }
     if (!(first_beta > 0 && first_beta <= last_beta && last_beta < 1)) {
       throw value_error("diffusion", "first_beta, last_beta", "above 0, growing, below 1",
-                        std::to_string(first_beta) + ", " + std::to_string(last_beta));
+                        detail::decimal(first_beta) + ", " + detail::decimal(last_beta));
     }
   }
 };

@@ -4,6 +4,7 @@
 #include <lightnet/backend/for_each.hpp>
 #include <lightnet/backend/map.hpp>
 #include <lightnet/backend/shards.hpp>
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/core/modes.hpp>
 #include <lightnet/model/diffusion.hpp>
 #include <lightnet/model/image_generator.hpp>
@@ -29,8 +30,8 @@ struct ddim_options {
     };
     need(steps >= 1 && steps <= steps_of_diffusion, "steps", "1 to " + std::to_string(steps_of_diffusion),
          std::to_string(steps));
-    need(std::isfinite(guidance), "guidance", "a finite number", std::to_string(guidance));
-    need(std::isfinite(limit) && limit >= 0, "limit", "a finite number, zero or more", std::to_string(limit));
+    need(std::isfinite(guidance), "guidance", "a finite number", detail::decimal(guidance));
+    need(std::isfinite(limit) && limit >= 0, "limit", "a finite number, zero or more", detail::decimal(limit));
     need(shard >= 1, "shard", "one or more", std::to_string(shard));
   }
 };

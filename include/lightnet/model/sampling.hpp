@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/core/error.hpp>
 #include <lightnet/core/random.hpp>
 
@@ -26,9 +27,9 @@ struct sampling_options {
     const auto need = [](bool good, const char* argument, const char* expected, const std::string& came) {
       if (!good) throw value_error("sampling", argument, expected, came);
     };
-    need(std::isfinite(temperature) && temperature >= 0, "temperature", "zero or more", std::to_string(temperature));
+    need(std::isfinite(temperature) && temperature >= 0, "temperature", "zero or more", detail::decimal(temperature));
     need(top_k >= 0, "top_k", "zero or more", std::to_string(top_k));
-    need(top_p > 0 && top_p <= 1, "top_p", "more than zero, at most one", std::to_string(top_p));
+    need(top_p > 0 && top_p <= 1, "top_p", "more than zero, at most one", detail::decimal(top_p));
   }
 };
 

@@ -3,6 +3,7 @@
 
 #include <lightnet/backend/angles.hpp>
 #include <lightnet/backend/for_each.hpp>
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/core/error.hpp>
 #include <lightnet/core/located.hpp>
 #include <lightnet/core/reach.hpp>
@@ -289,7 +290,7 @@ struct scan_checker {
         const bool good = Recurrence::with_sign ? x >= A(-1) && x <= A(1) : x <= A(0);
         if (!good) {
           fail_value(argument, Recurrence::with_sign ? "numbers from -1 to 1" : "zero or less",
-                     std::to_string(x) + " at head " + std::to_string(h));
+                     detail::decimal(x) + " at head " + std::to_string(h));
         }
       }
     }

@@ -3,6 +3,7 @@
 
 #include <lightnet/backend/adam.hpp>
 #include <lightnet/backend/for_each.hpp>
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/train/master_parameters.hpp>
 #include <lightnet/train/schedule.hpp>
 
@@ -41,7 +42,7 @@ class adam {
   /// Throws value_error unless it is finite and zero or more.
   void set_learning_rate(double rate) {
     if (!(std::isfinite(rate) && rate >= 0)) {
-      throw value_error("adam", "learning rate", "a finite number, zero or more", std::to_string(rate));
+      throw value_error("adam", "learning rate", "a finite number, zero or more", detail::decimal(rate));
     }
     Device::copy(&state_.data()->learning_rate, &rate, sizeof rate);
   }

@@ -3,6 +3,7 @@
 
 #include <lightnet/backend/for_each.hpp>
 #include <lightnet/backend/letter.hpp>
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/core/reach.hpp>
 #include <lightnet/train/data_order.hpp>
 
@@ -23,7 +24,7 @@ struct image_options {
   void check() const {
     if (!std::isfinite(mean) || !std::isfinite(deviation) || deviation == 0) {
       throw value_error("image_batches", "mean, deviation", "finite numbers, the deviation not zero",
-                        std::to_string(mean) + ", " + std::to_string(deviation));
+                        detail::decimal(mean) + ", " + detail::decimal(deviation));
     }
     if (shift < 0 || shift > 0x3FFFFFFF) {
       throw value_error("image_batches", "shift", "zero to 2^30 - 1", std::to_string(shift));

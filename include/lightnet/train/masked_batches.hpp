@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/train/text_batches.hpp>
 
 #include <string>
@@ -25,9 +26,9 @@ struct masking {
       if (!good) throw value_error("masking", argument, expected, came);
     };
     need(mask_token >= 1, "mask_token", "one or more, above the tokens of the text", std::to_string(mask_token));
-    need(rate > 0 && rate <= 1, "rate", "more than zero, at most one", std::to_string(rate));
+    need(rate > 0 && rate <= 1, "rate", "more than zero, at most one", detail::decimal(rate));
     need(hidden >= 0 && replaced >= 0 && hidden + replaced <= 1, "hidden, replaced", "shares, together at most one",
-         std::to_string(hidden) + ", " + std::to_string(replaced));
+         detail::decimal(hidden) + ", " + detail::decimal(replaced));
   }
 
   LIGHTNET_HOST_DEVICE void operator()(const std::int32_t* text, const random_stream& random, std::uint64_t place,

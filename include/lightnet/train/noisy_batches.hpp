@@ -3,6 +3,7 @@
 
 #include <lightnet/backend/for_each.hpp>
 #include <lightnet/backend/letter.hpp>
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/core/random.hpp>
 #include <lightnet/model/diffusion.hpp>
 #include <lightnet/model/image_generator.hpp>
@@ -25,7 +26,7 @@ struct noisy_options {
   void check() const {
     noising.check();
     if (!(label_dropout >= 0 && label_dropout <= 1)) {
-      throw value_error("noisy_batches", "label_dropout", "0 to 1", std::to_string(label_dropout));
+      throw value_error("noisy_batches", "label_dropout", "0 to 1", detail::decimal(label_dropout));
     }
   }
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/core/error.hpp>
 
 #include <cmath>
@@ -50,13 +51,14 @@ struct learning_rate_schedule {
 
   /// Throws value_error for numbers that make no schedule.
   void check() const {
-    const auto need = [](bool good, const char* argument, const char* expected, const std::string& came) {
+    const auto need = [](bool good, const char* argument, const std::string& expected, const std::string& came) {
       if (!good) throw value_error("learning_rate_schedule", argument, expected, came);
     };
-    need(std::isfinite(peak) && peak >= 0, "peak", "a finite number, zero or more", std::to_string(peak));
-    need(floor >= 0 && floor <= peak, "floor", "zero to the peak", std::to_string(floor));
+    need(std::isfinite(peak) && peak >= 0, "peak", "a finite number, zero or more", detail::decimal(peak));
+    need(floor >= 0 && floor <= peak, "floor", "zero to the peak " + detail::decimal(peak), detail::decimal(floor));
     need(warmup >= 0, "warmup", "zero or more", std::to_string(warmup));
-    need(shape != shapes::cosine || total > warmup, "total", "more updates than the warm-up", std::to_string(total));
+    need(shape != shapes::cosine || total > warmup, "total",
+         "more updates than the warm-up of " + std::to_string(warmup), std::to_string(total));
   }
 
   friend bool operator==(const learning_rate_schedule&, const learning_rate_schedule&) = default;

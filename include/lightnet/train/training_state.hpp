@@ -2,6 +2,7 @@
 #pragma once
 
 #include <lightnet/backend/adam.hpp>
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/train/schedule.hpp>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -28,7 +29,7 @@ struct trainer_options {
     need(shard >= 1, "shard", "one or more", std::to_string(shard));
     need(epochs >= 0 && epochs <= 0xFFFFFFFF, "epochs", "zero to 2^32 - 1", std::to_string(epochs));
     need(patience >= 1, "patience", "one or more", std::to_string(patience));
-    need(smoothing >= 0 && smoothing < 1, "smoothing", "zero or more, less than one", std::to_string(smoothing));
+    need(smoothing >= 0 && smoothing < 1, "smoothing", "zero or more, less than one", detail::decimal(smoothing));
   }
 
   friend bool operator==(const trainer_options&, const trainer_options&) = default;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <lightnet/backend/for_each.hpp>
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/core/parameters.hpp>
 
 #include <string>
@@ -20,7 +21,7 @@ class weight_average {
   explicit weight_average(const parameter_block<T, Device>& parameters, double decay = 0.9999)
       : decay_{decay}, weights_{parameters} {
     if (!(decay >= 0 && decay < 1)) {
-      throw value_error("weight_average", "decay", "0 or more, less than 1", std::to_string(decay));
+      throw value_error("weight_average", "decay", "0 or more, less than 1", detail::decimal(decay));
     }
     updates_.resize({{1}});
   }
