@@ -193,7 +193,7 @@ TEST_CASE("fla's LightNet: weights of bfloat16, and in several files") {
         std::string::npos);
   CHECK(refused(R"({"weight_map": {"x": "../a.safetensors"}})")
             .ends_with("index.json: weight_map names '../a.safetensors', not a file beside it"));
-  CHECK(refused(R"({"weight_map": {"x": 3}})").ends_with("weight_map holds what is not a string"));
+  CHECK(refused(R"({"weight_map": {"x": 3}})").ends_with("weight_map holds number, expected strings"));
   CHECK(refused(R"({"weight_map": []})").ends_with("weight_map is not a JSON object"));
   CHECK(refused("[").ends_with("index.json: is not a JSON object"));
 }
@@ -261,8 +261,8 @@ TEST_CASE("fla's LightNet: the configuration of another model is named") {
   CHECK(refused("\"num_heads\": 2, \"expand_ratio\": null", "\"expand_ratio\": 10") == "num_heads is 3, expected 2");
   CHECK(refused("\"expand_ratio\": null", "\"expand_ratio\": 30") == "expand_ratio is 30, expected 15");
   CHECK(refused("\"expand_ratio\": null, ", "") == "expand_ratio is 128, expected 15");
-  CHECK(refused("\"hidden_size\": 30", "\"hidden_size\": \"30\"") == "hidden_size is '30'");
-  CHECK(refused("\"hidden_size\": 30", "\"hidden_size\": [[3]]") == "hidden_size is array");
+  CHECK(refused("\"hidden_size\": 30", "\"hidden_size\": \"30\"") == "hidden_size is '30', expected a whole number");
+  CHECK(refused("\"hidden_size\": 30", "\"hidden_size\": [[3]]") == "hidden_size is array, expected a whole number");
   CHECK(refused("\"num_hidden_layers\": 3, ", "") == "num_hidden_layers is 24, expected 3");
   CHECK(refused("\"vocab_size\": 53", "\"vocab_size\": 54") == "vocab_size is 54, expected 53");
   CHECK(refused("\"swish\"", "\"powlu\"") == "hidden_act is 'powlu', expected 'swish'");

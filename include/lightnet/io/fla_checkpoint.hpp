@@ -39,11 +39,13 @@ class json_file {
   [[nodiscard]] Value get(const char* key, Value otherwise) const {
     const auto found = object_.find(key);
     if (found == object_.end() || found->is_null()) return otherwise;
-    const bool good = std::is_same_v<Value, bool>           ? found->is_boolean()
-                      : std::is_same_v<Value, std::int64_t> ? found->is_number_integer()
-                      : std::is_same_v<Value, double>       ? found->is_number()
-                                                            : found->is_string();
-    if (!good) fail(std::string{key} + " is " + text_of(*found));
+    const auto need = [&](bool good, const char* expected) {
+      if (!good) fail(std::string{key} + " is " + text_of(*found) + ", expected " + expected);
+    };
+    if constexpr (std::is_same_v<Value, bool>) need(found->is_boolean(), "true or false");
+    if constexpr (std::is_same_v<Value, std::int64_t>) need(found->is_number_integer(), "a whole number");
+    if constexpr (std::is_same_v<Value, double>) need(found->is_number(), "a number");
+    if constexpr (std::is_same_v<Value, std::string>) need(found->is_string(), "a string");
     return found->template get<Value>();
   }
 
@@ -93,7 +95,7 @@ inline std::vector<safetensors_file> fla_weight_files(const std::filesystem::pat
     if (map == index.object().end() || !map->is_object()) index.fail("weight_map is not a JSON object");
     std::set<std::string> names;
     for (const auto& value : *map) {
-      if (!value.is_string()) index.fail("weight_map holds what is not a string");
+      if (!value.is_string()) index.fail(std::string{"weight_map holds "} + value.type_name() + ", expected strings");
       const auto name = value.get<std::string>();
       if (name.empty() || std::filesystem::path(name).filename() != name) {
         index.fail("weight_map names " + printable(name) + ", not a file beside it");

@@ -58,8 +58,7 @@ inline std::string misfit(const stored_tensor& came, const expected_tensor& expe
 /// Throws file_error unless `tensors`, which `path` holds, are those expected: lists what is missing, what is left over, and
 /// what has another type or shape. Names that begin with one of `beside` may be there, too.
 inline void require_tensors(const std::filesystem::path& path, std::span<const stored_tensor> tensors,
-                            std::span<const expected_tensor> expected,
-                            std::initializer_list<std::string_view> beside = {}) {
+                            std::span<const expected_tensor> expected, std::span<const std::string_view> beside = {}) {
   std::map<std::string_view, const expected_tensor*> wanted;
   for (const auto& each : expected) wanted.emplace(each.name, &each);
   std::vector<std::string> left_over, misfits, missing;
@@ -142,7 +141,7 @@ void convert_numbers(const stored_tensor& from, std::span<T> to) {
 template <class T, class Device, class NameOf>
 void read_weights(const std::filesystem::path& path, std::span<const stored_tensor> tensors,
                   parameter_block<T, Device>& to, const NameOf& name_of,
-                  std::initializer_list<std::string_view> beside = {}) {
+                  std::span<const std::string_view> beside = {}) {
   const std::vector<stored_type> types{stored_type::f32, stored_type::bf16, stored_type::f16, stored_type::f64};
   std::vector<expected_tensor> expected;
   std::map<std::string_view, const stored_tensor*> found;
@@ -184,8 +183,8 @@ template <class T, class Device>
 void read_weights(const std::filesystem::path& path, parameter_block<T, Device>& to,
                   std::initializer_list<std::string_view> beside = {}) {
   const safetensors_file file(path);
-  io_detail::read_weights(
-      path, file.tensors(), to, [](const std::string& name) { return name; }, beside);
+  io_detail::read_weights(path, file.tensors(), to, [](const std::string& name) { return name; },
+                          {beside.begin(), beside.size()});
 }
 
 LIGHTNET_END_NAMESPACE
