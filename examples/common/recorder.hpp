@@ -83,9 +83,10 @@ class recorder {
     lightnet::save_checkpoint(path, trainer, extras);
   }
 
-  /// Goes on from a checkpoint. Throws lightnet::file_error where it was made by something else or from other data, and then
-  /// changes nothing.
-  void restore(const lightnet::checkpoint& saved, const std::string& description) {
+  /// Goes on from a checkpoint, and the trainer with it; the names of the caller's other tensors begin with `others`. Throws
+  /// lightnet::file_error where it was made by something else or from other data, and then changes nothing.
+  template <class Trainer, class... Others>
+  void restore(const lightnet::checkpoint& saved, Trainer& trainer, const std::string& description, Others... others) {
     const auto fail = [&saved](const std::string& reason) {
       throw lightnet::file_error(saved.path().string(), reason);
     };
@@ -111,11 +112,14 @@ class recorder {
     const auto values = numbers("curve", [](const shape& extents) {
       return extents.size() == 2 && extents[1] == static_cast<std::int64_t>(curve_point::size);
     });
+    std::vector<curve_point> curve;
     try {
-      curve_ = curve_from_values(values);
+      curve = curve_from_values(values);
     } catch (const lightnet::error& wrong) {
       fail(wrong.what());
     }
+    saved.load(trainer, {"curve", "window", others...});
+    curve_ = std::move(curve);
     std::ranges::copy(window, window_.begin());
   }
 

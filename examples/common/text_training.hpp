@@ -40,10 +40,7 @@ class text_training {
         trainer_{{}, saved ? options_of(*saved, given, pieces) : options_for(chosen, pieces)},
         updates_{trainer_.options().epochs * lightnet::updates_of_epoch(pieces, trainer_.options().batch)},
         record_{updates_ / chosen.points, "additive", learned.fingerprint()} {
-    if (saved) {
-      record_.restore(*saved, description_);
-      saved->load(trainer_);
-    }
+    if (saved) record_.restore(*saved, trainer_, description_);
     folder_ = output_folder(given.output);
   }
 

@@ -114,10 +114,7 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
   auto& on = used.on;
   detail::trainer_of<Options> trainer{{}, options};
   recorder record{updates / standard.curve_points, which.name, data.train.fingerprint(images)};
-  if (saved) {
-    record.restore(*saved, description);
-    saved->load(trainer);
-  }
+  if (saved) record.restore(*saved, trainer, description);
   const auto folder = output_folder(given.output);
   const auto checkpoint_path = folder / "fashion_mnist.safetensors";
   const auto parameters = grouped(trainer.parameters().size());

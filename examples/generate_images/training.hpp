@@ -133,8 +133,7 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
   detail::average_type average{trainer.parameters(), chosen.average_decay};
   recorder record{updates / chosen.curve_points, which.name, data.train.fingerprint(images), false};
   if (saved) {
-    record.restore(*saved, description);
-    saved->load(trainer);
+    record.restore(*saved, trainer, description, "average");
     lightnet::load_average(*saved, average);
   }
   const auto folder = output_folder(given.output);

@@ -100,10 +100,7 @@ int run(const arguments& given) {
   auto& on = used.on;
   trainer_type trainer{{}, options};
   recorder record{updates / chosen.curve_points, "additive", fingerprint(brain.left.grey, brain.left.classes)};
-  if (saved) {
-    record.restore(*saved, description);
-    saved->load(trainer);
-  }
+  if (saved) record.restore(*saved, trainer, description);
   const auto folder = output_folder(given.output);
   const auto checkpoint_path = folder / "segment_volume.safetensors";
 

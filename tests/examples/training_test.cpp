@@ -100,16 +100,17 @@ TEST_CASE("recorder: a curve that survives a stop") {
   before.save(path, first, "a test");
   {
     const ln::checkpoint saved{path};
-    CHECK_THROWS_AS(after.restore(saved, "another test"), ln::file_error);
-    CHECK(after.curve().empty());
-    CHECK_THROWS_WITH_AS(other.restore(saved, "a test"), doctest::Contains("made with the mixer 'one'"),
-                         ln::file_error);
-    CHECK_THROWS_WITH_AS(elsewhere.restore(saved, "a test"), doctest::Contains("was trained on other data"),
-                         ln::file_error);
-    CHECK(elsewhere.curve().empty());
+    const auto untouched = tiny::snapshot(second);
+    const auto refuses = [&](examples::recorder& record, const char* description, const char* message) {
+      CHECK_THROWS_WITH_AS(record.restore(saved, second, description), doctest::Contains(message), ln::file_error);
+      CHECK(record.curve().empty());
+      CHECK(tiny::snapshot(second) == untouched);
+    };
+    refuses(after, "another test", "made with other settings");
+    refuses(other, "a test", "made with the mixer 'one'");
+    refuses(elsewhere, "a test", "was trained on other data");
     CHECK(examples::recorder::mixer_of(saved) == "one");
-    after.restore(saved, "a test");
-    saved.load(second);
+    after.restore(saved, second, "a test");
   }
   run(second, after, 0);
   CHECK(examples::curve_text(after.curve()) == examples::curve_text(expected.curve()));
@@ -117,22 +118,24 @@ TEST_CASE("recorder: a curve that survives a stop") {
   CHECK(after.seconds() == 39 * 0.25);
 
   ln::save_checkpoint(path, first);
-  CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, "a test"), doctest::Contains("not made by this program"),
-                       ln::file_error);
+  CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, second, "a test"),
+                       doctest::Contains("not made by this program"), ln::file_error);
   ln::checkpoint_extras extras;
   extras.metadata["description"] = "a test";
   ln::save_checkpoint(path, first, extras);
-  CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, "a test"), doctest::Contains("not made by this program"),
-                       ln::file_error);
+  CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, second, "a test"),
+                       doctest::Contains("not made by this program"), ln::file_error);
   extras.metadata["mixer"] = "one";
   extras.metadata["data"] = "these";
   ln::save_checkpoint(path, first, extras);
-  CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, "a test"), doctest::Contains("window"), ln::file_error);
+  CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, second, "a test"), doctest::Contains("window"),
+                       ln::file_error);
   std::vector<double> numbers(8, -1.0);
   extras.tensors.push_back(ln::store("curve", {1, 8}, std::span<const double>(numbers)));
   extras.tensors.push_back(ln::store("window", {4}, std::span<const double>(numbers).first(4)));
   ln::save_checkpoint(path, first, extras);
-  CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, "a test"), doctest::Contains("counts"), ln::file_error);
+  CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, second, "a test"), doctest::Contains("counts"),
+                       ln::file_error);
   CHECK(after.curve().size() == 3 * 4);
 }
 

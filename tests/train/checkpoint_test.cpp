@@ -233,6 +233,18 @@ TEST_CASE("checkpoint: tensors that do not belong to the model") {
       p.tensors.back().name = "outer.scale";
     });
     CHECK(text.find("left over: 'outer.scale'") != std::string::npos);
+    CHECK(changed([&](parts& p) {
+            for (const char* name : {"extra.curve", "extra.window"}) {
+              p.tensors.push_back(p["outer.bias"]);
+              p.tensors.back().name = name;
+            }
+          }).find("left over: 'extra.curve', 'extra.window'") != std::string::npos);
+    trainer into = begun(2);
+    const auto before = tiny::snapshot(into);
+    CHECK_THROWS_WITH_AS(ln::checkpoint{path}.load(into, {"curve"}), doctest::Contains("left over: 'extra.window'"),
+                         ln::file_error);
+    CHECK(tiny::snapshot(into) == before);
+    CHECK_NOTHROW(ln::checkpoint{path}.load(into, {"curve", "window"}));
   }
   SUBCASE("of another shape") {
     const auto text = changed([&](parts& p) { p["inner.weight"].shape = {3, 5}; });
@@ -249,9 +261,11 @@ TEST_CASE("checkpoint: tensors that do not belong to the model") {
       return changed([&](parts& p) { p[name] = ln::store(name, {4}, std::span<const double>(numbers)); });
     };
     CHECK(text("outer.bias", 7).empty());
-    CHECK(text("outer.bias", static_cast<double>(NAN)).find("'outer.bias' holds nan") != std::string::npos);
+    CHECK(text("outer.bias", static_cast<double>(NAN)).find("'outer.bias' holds nan, expected finite numbers") !=
+          std::string::npos);
     CHECK(text("optimizer.first.outer.bias", -static_cast<double>(INFINITY)).find("holds -inf") != std::string::npos);
-    CHECK(text("optimizer.second.outer.bias", -1).find("holds -1") != std::string::npos);
+    CHECK(text("optimizer.second.outer.bias", -1).find("holds -1, expected finite numbers, zero or more") !=
+          std::string::npos);
   }
   SUBCASE("of a larger model") {
     trainer into = begun(2);
@@ -295,14 +309,43 @@ TEST_CASE("checkpoint: metadata that say something else") {
   CHECK(with("format.version", "2").find("expected '1'") != std::string::npos);
   CHECK(with("colour", "blue").find("unknown metadata 'colour'") != std::string::npos);
   CHECK(with("options.batch", "0").find("batch") != std::string::npos);
-  CHECK(with("options.batch", "32").find("settings differ") != std::string::npos);
-  CHECK(with("options.schedule.shape", "constant").find("settings differ") != std::string::npos);
-  CHECK(with("options.optimizer.decoupled_weight_decay", "false").find("settings differ") != std::string::npos);
-  CHECK(with("options.optimizer.decoupled_weight_decay", "1").find("not what it should be") != std::string::npos);
+  const auto says = [&](const std::string& name, const std::string& value, const std::string& part) {
+    const std::string text = with(name, value);
+    CAPTURE(text);
+    CHECK(text.find(part) != std::string::npos);
+  };
+  says("options.batch", "32", "as a checkpoint: its settings differ: batch: 32 in the checkpoint, 16 here");
+  says("options.schedule.shape", "constant", "schedule.shape: constant in the checkpoint, cosine here");
+  says("options.optimizer.decoupled_weight_decay", "false",
+       "optimizer.decoupled_weight_decay: false in the checkpoint, true here");
+  says("options.optimizer.decoupled_weight_decay", "1", "is '1', expected true or false");
+  says("options.schedule.shape", "linear", "is 'linear', expected constant, cosine or inverse_square_root");
+  says("options.batch", "1.5", "metadata options.batch is '1.5', expected a whole number");
+  says("options.smoothing", "x", "metadata options.smoothing is 'x', expected a finite number in hexadecimal");
+  says("optimizer.skipped", "1", "20 steps, of which 20 updated, 1 were skipped and 0 of these came last");
   CHECK(with("state.position", "9223372036854775807").find("position") != std::string::npos);
   CHECK_FALSE(with("state.step", "99999999999999999999").empty());
   CHECK(with("state.step", "-9223372036854775808").find("step") != std::string::npos);
   CHECK(with("optimizer.updates", "-1").find("counters") != std::string::npos);
+
+  // Each setting that differs, and no other.
+  ln::trainer_options changed = tiny::options();
+  changed.schedule.peak = 0.1;
+  changed.optimiser.beta2 = 0.98;
+  changed.epochs = 4;
+  changed.seed = 6;
+  good.write(path);
+  trainer other{model{}, changed};
+  const auto before = tiny::snapshot(other);
+  CHECK_THROWS_WITH_AS(
+      ln::checkpoint{path}.load(other),
+      ("lightnet: " + path.string() +
+       ": as a checkpoint: its settings differ: seed: 5 in the checkpoint, 6 here; epochs: 3 in the "
+       "checkpoint, 4 here; optimizer.beta2: 0.999 in the checkpoint, 0.98 here; schedule.peak: 0.05 in "
+       "the checkpoint, 0.1 here")
+          .c_str(),
+      ln::file_error);
+  CHECK(tiny::snapshot(other) == before);
 
   parts none = good;
   none.metadata.clear();

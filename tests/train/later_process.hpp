@@ -34,7 +34,7 @@ class training {
 
   void load(const std::filesystem::path& path) {
     const ln::checkpoint saved{path};
-    saved.load(trainer_);
+    saved.load(trainer_, {"average"});
     ln::load_average(saved, average_);
   }
 

@@ -253,7 +253,9 @@ TEST_CASE("weight average: a checkpoint keeps it, and training goes on bit for b
   ln::save_checkpoint(path, first, extras);
 
   const ln::checkpoint from{path};
-  from.load(second);
+  CHECK_THROWS_WITH_AS(from.load(second),
+                       doctest::Contains("left over: 'extra.average.weight', 'extra.average_updates'"), ln::file_error);
+  from.load(second, {"average"});
   ln::load_average(from, after);
   CHECK(after.updates() == 31);
   CHECK(tiny::values(after.weights()) == tiny::values(before.weights()));
@@ -263,7 +265,21 @@ TEST_CASE("weight average: a checkpoint keeps it, and training goes on bit for b
 
   ln::save_checkpoint(path, first);
   CHECK_THROWS_WITH_AS(ln::load_average(ln::checkpoint{path}, after),
-                       doctest::Contains("no 'average.weight' [2, 3, 4] of an average of this model"), ln::file_error);
+                       doctest::Contains("missing: 'extra.average.weight', 'extra.average_updates'"), ln::file_error);
+  auto updates = std::int64_t{-1};
+  std::vector<double> numbers(24);
+  const auto changed = [&](const std::vector<std::int64_t>& shape) {
+    extras.tensors = {ln::store("average.weight", shape, std::span<const double>(numbers)),
+                      ln::store("average_updates", {1}, std::span<const std::int64_t>(&updates, 1))};
+    ln::save_checkpoint(path, first, extras);
+    return ln::checkpoint{path};
+  };
+  CHECK_THROWS_WITH_AS(ln::load_average(changed({24}), after), doctest::Contains("of shape [24], expected [2, 3, 4]"),
+                       ln::file_error);
+  CHECK_THROWS_WITH_AS(ln::load_average(changed({2, 3, 4}), after), doctest::Contains("-1 updates"), ln::file_error);
+  numbers[7] = NAN;
+  CHECK_THROWS_WITH_AS(ln::load_average(changed({2, 3, 4}), after),
+                       doctest::Contains("'weight' holds nan, expected finite numbers"), ln::file_error);
   CHECK(tiny::values(after.weights()) == tiny::values(expected.weights()));
 }
 #endif

@@ -4,6 +4,7 @@
 // The average of a training's weights, in its checkpoint: every parameter as "extra.average." and its name, and how many
 // updates the average has seen.
 
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/train/checkpoint.hpp>
 #include <lightnet/train/weight_average.hpp>
 
@@ -44,30 +45,41 @@ class saved_average {
   std::int64_t updates_;
 };
 
-/// Brings an average to where it was saved. Throws file_error where a tensor is missing, of another type or shape, or holds
-/// what is not finite; then the average is as it was.
+/// Brings an average to where it was saved. Throws file_error where tensors are missing or of another type or shape, which it
+/// lists, or hold what is not finite; then the average is as it was.
 template <class T, class Device>
 void load_average(const checkpoint& from, weight_average<T, Device>& to) {
-  const auto copy = [&](const std::string& name, const std::vector<std::int64_t>& shape, auto* values) {
-    using number = std::remove_reference_t<decltype(*values)>;
-    const stored_tensor* const tensor = from.extra(name);
-    if (!tensor || tensor->type != stored_type_of<number>::value || tensor->shape != shape) {
-      throw file_error(from.path().string(), "as a checkpoint: no " + io_detail::printable(name) + " " +
-                                                 io_detail::shape_text(shape) + " of an average of this model");
-    }
-    if (!tensor->data.empty()) std::memcpy(values, tensor->data.data(), tensor->data.size());
-  };
   auto weights = to.weights();
+  const std::vector<parameter>& parts = std::as_const(weights).index();
+  std::vector<expected_tensor> expected;
+  std::vector<stored_tensor> found;
+  const auto need = [&](const std::string& name, const std::vector<std::int64_t>& shape, stored_type type) {
+    expected.push_back({std::string{detail::extra_prefix} + name, shape, {type}});
+    if (const stored_tensor* const tensor = from.extra(name)) found.push_back(*tensor);
+  };
+  for (const parameter& part : parts) {
+    need(io_detail::average_prefix + part.name, part.shape, stored_type_of<T>::value);
+  }
+  need(io_detail::average_updates, {1}, stored_type_of<std::int64_t>::value);
+  require_tensors(from.path(), found, expected);
+
+  const auto fail = [&from](const std::string& reason) {
+    throw file_error(from.path().string(), "as a checkpoint: its average " + reason);
+  };
   std::vector<T> values(static_cast<std::size_t>(weights.size()));
   Device::copy(values.data(), weights.view().data(), values.size() * sizeof(T));  // what no parameter describes stays
-  for (const parameter& part : weights.index()) {
-    copy(io_detail::average_prefix + part.name, part.shape, values.data() + part.offset);
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const std::span<T> numbers{values.data() + parts[i].offset, static_cast<std::size_t>(parts[i].size())};
+    if (!numbers.empty()) std::memcpy(numbers.data(), found[i].data.data(), numbers.size_bytes());
+    for (const T number : numbers) {
+      if (std::isfinite(number)) continue;
+      fail("of " + io_detail::printable(parts[i].name) + " holds " + detail::decimal(number) +
+           ", expected finite numbers");
+    }
   }
   std::int64_t updates = 0;
-  copy(io_detail::average_updates, {1}, &updates);
-  bool good = updates >= 0;
-  for (const T value : values) good = good && std::isfinite(value);
-  if (!good) throw file_error(from.path().string(), "as a checkpoint: its average holds what is not finite");
+  std::memcpy(&updates, found.back().data.data(), sizeof updates);
+  if (updates < 0) fail("has seen " + std::to_string(updates) + " updates, expected zero or more");
   Device::copy(weights.view().data(), values.data(), values.size() * sizeof(T));
   to.restore(std::move(weights), updates);
 }

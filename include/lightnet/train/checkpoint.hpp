@@ -6,6 +6,7 @@
 // the metadata: whole numbers in decimal, others in hexadecimal (as C's %a, without the 0x), so that they come back bit
 // for bit. Needs the component io.
 
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/io/safetensors.hpp>
 #include <lightnet/io/weights.hpp>
 #include <lightnet/train/trainer.hpp>
@@ -14,10 +15,12 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <initializer_list>
 #include <map>
 #include <set>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 LIGHTNET_BEGIN_NAMESPACE
@@ -80,14 +83,32 @@ inline std::string number_text(learning_rate_schedule::shapes value) {
   return std::string{shape_names[static_cast<int>(value)]};
 }
 
+/// What the text of a value must be.
+template <class Value>
+constexpr const char* form_of() {
+  if (std::is_same_v<Value, bool>) return "true or false";
+  if (std::is_enum_v<Value>) return "constant, cosine or inverse_square_root";
+  return std::is_integral_v<Value> ? "a whole number" : "a finite number in hexadecimal";
+}
+
+/// A value for people.
+template <class Value>
+std::string readable(const Value& value) {
+  if constexpr (std::is_floating_point_v<Value>) {
+    return decimal(value);
+  } else {
+    return number_text(value);
+  }
+}
+
 /// Everything of a checkpoint that is no tensor: one list of fields for writing and reading.
 struct checkpoint_numbers {
   trainer_options options;
   training_state state;
   adam_state optimiser;
 
-  template <class Visit>
-  void visit(const Visit& field) {
+  template <class Options, class Visit>
+  static void visit_options(Options& options, const Visit& field) {
     field("options.seed", options.seed);
     field("options.batch", options.batch);
     field("options.epochs", options.epochs);
@@ -105,6 +126,11 @@ struct checkpoint_numbers {
     field("options.schedule.warmup", options.schedule.warmup);
     field("options.schedule.total", options.schedule.total);
     field("options.schedule.floor", options.schedule.floor);
+  }
+
+  template <class Visit>
+  void visit(const Visit& field) {
+    visit_options(options, field);
     field("state.step", state.step);
     field("state.epoch", state.epoch);
     field("state.position", state.position);
@@ -115,6 +141,22 @@ struct checkpoint_numbers {
     field("optimizer.updates", optimiser.updates);
     field("optimizer.skipped", optimiser.skipped);
     field("optimizer.skipped_in_row", optimiser.skipped_in_row);
+  }
+
+  /// Every setting that is another one here, as "schedule.peak: 0.001 in the checkpoint, 0.002 here; ...".
+  std::string differences(const trainer_options& here) const {
+    std::vector<std::string> values;
+    visit_options(here, [&](const char*, const auto& value) { values.push_back(readable(value)); });
+    std::string all;
+    std::size_t at = 0;
+    visit_options(options, [&](std::string_view name, const auto& saved) {
+      const std::string& value = values[at++];
+      if (readable(saved) == value) return;
+      name.remove_prefix(std::string_view{"options."}.size());
+      all.append(all.empty() ? "" : "; ").append(name).append(": ").append(readable(saved));
+      all.append(" in the checkpoint, ").append(value).append(" here");
+    });
+    return all;
   }
 };
 
@@ -157,7 +199,9 @@ class checkpoint {
     std::set<std::string, std::less<>> known{"format", "format.version"};
     numbers_.visit([&](const char* name, auto& value) {
       known.insert(name);
-      if (!detail::parse_number(text(name), value)) fail(std::string{"metadata "} + name + " is not what it should be");
+      if (!detail::parse_number(text(name), value)) {
+        wrong_text(name, detail::form_of<std::remove_cvref_t<decltype(value)>>());
+      }
     });
     for (const auto& [name, value] : file_.metadata()) {
       if (name.starts_with(detail::extra_prefix)) {
@@ -170,7 +214,9 @@ class checkpoint {
     const std::int64_t steps = state().step;
     if (optimiser.updates < 0 || optimiser.skipped_in_row < 0 || optimiser.skipped < optimiser.skipped_in_row ||
         steps < optimiser.updates || steps - optimiser.updates != optimiser.skipped) {
-      fail("the counters of the optimizer and its steps contradict each other");
+      fail("the counters contradict each other: " + std::to_string(steps) + " steps, of which " +
+           std::to_string(optimiser.updates) + " updated, " + std::to_string(optimiser.skipped) + " were skipped and " +
+           std::to_string(optimiser.skipped_in_row) + " of these came last");
     }
     explain([&] { options().check(); });
   }
@@ -188,10 +234,11 @@ class checkpoint {
   }
 
   /// Brings the trainer to where it was saved. Throws file_error where tensors are missing, left over, or of another type or
-  /// shape, which it lists, or hold what is not finite, and where the settings differ; then the trainer is as it was.
+  /// shape, or settings differ, all of which it lists, and for numbers that are not finite; then the trainer is as it was. Of
+  /// the caller's tensors those are not left over whose names begin with one of `extras`.
   template <class Model, class T, class Device>
-  void load(trainer<Model, T, Device>& to) const {
-    if (to.options() != options()) fail("its settings differ from those of this training");
+  void load(trainer<Model, T, Device>& to, std::initializer_list<std::string_view> extras = {}) const {
+    if (to.options() != options()) fail("its settings differ: " + numbers_.differences(to.options()));
     constexpr auto type = stored_type_of<accumulator<T>>::value;
     std::vector<expected_tensor> expected;
     for (const std::string_view prefix :
@@ -200,7 +247,9 @@ class checkpoint {
         expected.push_back({std::string{prefix} + part.name, part.shape, {type}});
       }
     }
-    require_tensors(file_.path(), file_.tensors(), expected, {detail::extra_prefix});
+    std::vector<std::string> names;
+    for (const std::string_view extra : extras) names.push_back(std::string{detail::extra_prefix}.append(extra));
+    require_tensors(file_.path(), file_.tensors(), expected, std::vector<std::string_view>(names.begin(), names.end()));
     for (const expected_tensor& each : expected) {
       check_values<accumulator<T>>(*file_.find(each.name), each.name.starts_with(detail::second_moment_prefix));
     }
@@ -236,11 +285,11 @@ class checkpoint {
   }
 
   void need_text(const char* name, std::string_view expected) const {
-    const std::string& came = text(name);
-    if (came != expected) {
-      fail(std::string{"metadata "} + name + " is " + io_detail::printable(came) + ", expected " +
-           io_detail::printable(expected));
-    }
+    if (text(name) != expected) wrong_text(name, io_detail::printable(expected));
+  }
+
+  [[noreturn]] void wrong_text(const char* name, const std::string& expected) const {
+    fail(std::string{"metadata "} + name + " is " + io_detail::printable(text(name)) + ", expected " + expected);
   }
 
   /// What training can go on with: finite numbers, means of squares not negative.
@@ -250,7 +299,8 @@ class checkpoint {
     for (std::size_t at = 0; at < tensor.data.size(); at += sizeof value) {
       std::memcpy(&value, tensor.data.data() + at, sizeof value);
       if (!std::isfinite(value) || (squares && value < T(0))) {
-        fail("tensor " + io_detail::printable(tensor.name) + " holds " + std::to_string(value));
+        fail("tensor " + io_detail::printable(tensor.name) + " holds " + detail::decimal(value) +
+             ", expected finite numbers" + (squares ? ", zero or more" : ""));
       }
     }
   }
