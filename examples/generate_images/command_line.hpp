@@ -27,15 +27,15 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
                                   .largest_batch = 60'000});
   app.add_option("--mixer", given.mixer, "additive (the default), retnet or hgrn2");
   app.add_option("--steps", given.steps, "Steps from noise to an image, of the 1000 that the network knows")
-      ->check(CLI::Range(1, 1000));
+      ->check(examples::within(1, 1000));
   app.add_option("--guidance", given.guidance, "How far to go towards the class; 1 takes the network as it is")
-      ->check(CLI::Range(0.0, 100.0));
+      ->check(examples::within(0.0, 100.0));
   app.add_option("--drawing-seed", given.drawing_seed, "Seed of the noise that images are drawn from, if another")
-      ->check(CLI::NonNegativeNumber);
+      ->check(examples::within(std::uint64_t{0}));
   app.add_option("--judged", given.judged,
                  "Images that are drawn for the Frechet distance to the held-out ones, 2 or more; 0: it is left out")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
+      ->check(examples::within(std::int64_t{0}));
   app.add_option("--classifier", given.classifier,
                  "The classifier whose features are compared, a checkpoint of the demonstration; without it a short "
                  "training makes one")
@@ -43,7 +43,7 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
   app.add_option("--data", given.data, "Folder of the gzipped IDX files")->type_name("DIR");
   app.add_option("--limit", given.limit, "Train on the first N images only")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(examples::within(std::int64_t{1}));
   exit_code = examples::parse(app, count, values);
   return given;
 }

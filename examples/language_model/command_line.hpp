@@ -26,24 +26,23 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
        .output = "Folder of the checkpoint and the curve"});
   app.add_option("--limit", given.limit, "Read the first N bytes of the text only")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(examples::within(std::int64_t{1}));
   app.add_option("--data", given.data, "A text to learn from, in place of the Bible of the Debian package bible-kjv")
       ->type_name("FILE");
   app.add_option(
          "--tokenizer", given.tokenizer,
          "Learn pieces of words in place of bytes: a BPE model of SentencePiece; made from the text where missing")
       ->type_name("FILE");
-  app.add_option("--prompt", given.prompt, "What the model goes on from, one byte or more")
-      ->check([](const std::string& text) { return std::string{text.empty() ? "must not be empty" : ""}; });
-  app.add_option("--count", given.count, "Tokens that it writes")->check(CLI::Range(0, 100'000'000));
+  app.add_option("--prompt", given.prompt, "What the model goes on from, one byte or more")->check(examples::not_empty);
+  app.add_option("--count", given.count, "Tokens that it writes")->check(examples::within(0, 100'000'000));
   app.add_option("--temperature", given.sampling.temperature, "Divides the logits; 0 takes the likeliest token")
-      ->check(CLI::Range(0.0, 1e6));
+      ->check(examples::within(0.0, 1e6));
   app.add_option("--top-k", given.sampling.top_k, "Takes one of the K likeliest tokens; 0: of all")
       ->type_name("K")
-      ->check(CLI::NonNegativeNumber);
+      ->check(examples::within(std::int64_t{0}));
   app.add_option("--top-p", given.sampling.top_p, "Takes one of the likeliest tokens that together have this share")
       ->type_name("P")
-      ->check(CLI::Range(1e-6, 1.0));
+      ->check(examples::within(1e-6, 1.0));
   exit_code = examples::parse(app, count, values);
   return given;
 }

@@ -25,20 +25,20 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
        .resume = "A checkpoint to go on from, with its settings and the same --length and --mask-rate; a finished one "
                  "is tested and guesses",
        .output = "Folder of the checkpoint and the curve"});
-  app.add_option("--length", given.length, "Bytes of a piece of text")->check(CLI::Range(1, 1 << 20));
+  app.add_option("--length", given.length, "Bytes of a piece of text")->check(examples::within(1, 1 << 20));
   app.add_option("--mask-rate", given.mask_rate, "Share of the bytes that are to be guessed")
-      ->check(CLI::Range(0.001, 1.0));
+      ->check(examples::within(0.001, 1.0));
   app.add_option("--limit", given.limit, "Learn from N bytes only, from all over the text")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(examples::within(std::int64_t{1}));
   app.add_option("--test", given.test, "Test on N bytes only, from all over what is held out")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(examples::within(std::int64_t{1}));
   app.add_option("--data", given.data, "A text, gzipped or not; the default is that of the Debian package dict-gcide")
       ->type_name("FILE");
   app.add_option("--fill", given.fill, "A text whose every _ is guessed, too")
       ->type_name("TEXT")
-      ->check([](const std::string& text) { return std::string{text.empty() ? "must not be empty" : ""}; });
+      ->check(examples::not_empty);
   exit_code = examples::parse(app, count, values);
   return given;
 }

@@ -31,7 +31,7 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
                                   .output = "Folder of the checkpoint, the picture and the curve",
                                   .largest_batch = 1024});
   app.add_option("--items", given.items, "Times that a round shows the half, each time moved differently")
-      ->check(CLI::Range(1, 1'000'000));
+      ->check(examples::within(1, 1'000'000));
   app.add_option("--data", given.data, "Folder of ch2.nii.gz and aal.nii.gz, as mricron-data has them")
       ->type_name("DIR");
   exit_code = examples::parse(app, count, values);

@@ -31,7 +31,11 @@ data=$here/elsewhere mistake "$saved: was trained on other data" --resume "$save
 mistake "--epochs" --resume "$saved" --epochs 3
 mistake "--seed" --resume "$saved" --seed 2
 mistake "--limit" --resume "$saved" --limit 701
-mistake "--epochs" --epochs 0
+mistake "--epochs: expected a whole number from 1 to 100000, got 0" --epochs 0
+mistake "--seed: expected a whole number from 0 to 18446744073709551615, got -1" --seed -1
+mistake "--limit: expected a whole number from 1 to 9223372036854775807, got -5" --limit -5
+mistake "--pictures: expected a whole number from 0 to 10000, got -1" --pictures -1
+mistake "--rate: expected a number from 0 to 1, got -0.1" --rate -0.1
 mistake "--mixer: expected additive" --resume "$saved" --mixer retnet
 mistake "got retro" --mixer retro
 

@@ -40,11 +40,12 @@ mistake "pieces of text, of" --resume "$saved" --limit 20000
 mistake "pieces of text, and this one has" --resume "$saved" --data "$here/longer"
 sed 's/sons/suns/' "$here/text" >"$here/other"
 mistake "$saved: was trained on other data" --resume "$saved" --data "$here/other"
-mistake "--prompt" --prompt ""
-mistake "--temperature" --temperature -1
-mistake "--top-k" --top-k -1
-mistake "--top-p" --top-p 0
-mistake "--count" --count -1
+mistake "--prompt: expected one byte or more, got none" --prompt ""
+mistake "--temperature: expected a number from 0 to 1e+06, got -1" --temperature -1
+mistake "--top-k: expected a whole number from 0 to 9223372036854775807, got -1" --top-k -1
+mistake "--top-p: expected a number from 1e-06 to 1, got 0" --top-p 0
+mistake "--count: expected a whole number from 0 to 100000000, got -1" --count -1
+mistake "--seed: expected a whole number from 0 to 18446744073709551615, got -1" --seed -1
 # Pieces of words: made from the text once, and the same text and curve from the file; the package may be missing.
 awk 'BEGIN { for (i = 1; i <= 12000; ++i) { x = (i * i * 7919 + i) % 4001; w = ""; while (x > 0) { w = w sprintf("%c", 97 + x % 23); x = int(x / 3) } printf "%s%s", w, i % 9 ? " " : "\n" } }' >"$here/words"
 pieces=(--data "$here/words" --tokenizer)

@@ -49,5 +49,6 @@ mistake "$saved: was trained on other data" --resume "$saved" --data "$here/othe
 mistake "trains on 485 pieces of text, of 199" --resume "$saved" --limit 10000
 mistake "--mask-rate" --mask-rate 0
 mistake "--length" --length 0
-mistake "--fill" --fill ""
+mistake "--fill: expected one byte or more, got none" --fill ""
+mistake "--seed: expected a whole number from 0 to 18446744073709551615, got -1" --seed -1
 echo "the masked language model keeps its promises"

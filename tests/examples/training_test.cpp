@@ -139,6 +139,25 @@ TEST_CASE("recorder: a curve that survives a stop") {
   CHECK(after.curve().size() == 3 * 4);
 }
 
+TEST_CASE("arguments: numbers out of range, and what is no number") {
+  const auto seed = examples::within(std::uint64_t{0});
+  for (const char* good : {"0", "7", "18446744073709551615"}) CHECK(seed(good).empty());
+  for (const std::string bad : {"-1", "1.5", "x", "", "010", "0x10", "+1", " 1", "1 ", "18446744073709551616"}) {
+    CHECK(seed(bad) == "expected a whole number from 0 to 18446744073709551615, got " + bad);
+  }
+  const auto few = examples::within(1, 5);
+  CHECK(few("1").empty());
+  CHECK(few("5").empty());
+  for (const std::string bad : {"0", "6", "-3", "99999999999"}) {
+    CHECK(few(bad) == "expected a whole number from 1 to 5, got " + bad);
+  }
+  const auto share = examples::within(1e-6, 0.99);
+  for (const char* good : {"1e-06", "0.99", ".5"}) CHECK(share(good).empty());
+  for (const std::string bad : {"0", "1", "-0.5", "nan", "inf", "x", "0.5x"}) {
+    CHECK(share(bad) == "expected a number from 1e-06 to 0.99, got " + bad);
+  }
+}
+
 TEST_CASE("arguments: what is not given stays open") {
   std::optional<int> code;
   const auto none = parsed({}, code);
