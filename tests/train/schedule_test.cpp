@@ -2,7 +2,6 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <lightnet/train/presets.hpp>
 #include <lightnet/train/schedule.hpp>
 
 namespace ln = lightnet;
@@ -55,29 +54,4 @@ TEST_CASE("schedule: refuses what is none") {
   refused([](auto& s) { s.floor = NAN; });
   refused([](auto& s) { s.warmup = -1; });
   refused([](auto& s) { s.total = 3; });
-}
-
-TEST_CASE("presets: the settings of the paper") {
-  const auto text = ln::paper_language_model(230'000);
-  CHECK_NOTHROW(text.check());
-  CHECK(text.schedule(3'999) == 5e-4);
-  CHECK(text.epochs * ln::updates_of_epoch(230'000, text.batch) >= 50'000);
-  CHECK(text.optimiser ==
-        ln::adam_options{
-            .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0.1, .decoupled_weight_decay = false});
-
-  const auto classes = ln::paper_image_classification(1'281'167);
-  CHECK_NOTHROW(classes.check());
-  CHECK(classes.schedule.warmup == 20 * 626);
-  CHECK(classes.schedule.total == 300 * 626);
-  CHECK(classes.optimiser.clip_norm == 5);
-  CHECK(classes.optimiser.decoupled_weight_decay);
-  CHECK(classes.optimiser.weight_decay == 0.05);
-  CHECK(ln::paper_image_classification(1'281'167, true).optimiser.weight_decay == 0.1);
-
-  const auto images = ln::paper_image_generation(1'281'167);
-  CHECK_NOTHROW(images.check());
-  CHECK(images.schedule(123'456) == 1e-4);
-  CHECK(images.optimiser.weight_decay == 0);
-  CHECK(images.optimiser.decoupled_weight_decay);
 }
