@@ -24,8 +24,9 @@ inline void write_png(const std::filesystem::path& path, int width, int height, 
   if (width < 1 || height < 1 || !known ||
       pixels.size() !=
           static_cast<std::size_t>(width) * static_cast<std::size_t>(height) * static_cast<std::size_t>(channels)) {
-    throw lightnet::shape_error("write_png", "pixels", "width times height times 1 or 3 bytes",
-                                std::to_string(pixels.size()));
+    throw lightnet::shape_error("write_png", "pixels", "width times height times 1 or 3 bytes, of none zero",
+                                std::to_string(pixels.size()) + " bytes for " + std::to_string(width) + " times " +
+                                    std::to_string(height) + " times " + std::to_string(channels));
   }
   png_image image{};
   image.version = PNG_IMAGE_VERSION;

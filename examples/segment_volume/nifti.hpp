@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <lightnet/core/decimal.hpp>
 #include <string>
 #include <vector>
 
@@ -92,8 +93,8 @@ inline volume load_nifti(const std::filesystem::path& path) {
   }
   const double slope = header.slope(), shift = header.shift();
   if (!(slope == 0 || (slope == 1 && shift == 0))) {
-    reader.fail("scales its numbers by " + std::to_string(slope) + " and " + std::to_string(shift) +
-                ", expected 1 and 0");
+    reader.fail("scales its numbers by " + lightnet::detail::decimal(slope) + " and " +
+                lightnet::detail::decimal(shift) + ", expected 1 and 0");
   }
   if (!header.places()) reader.fail("does not say where left and right are");
   const double step = header.across(0), middle = -header.across(3) / step;
@@ -105,7 +106,8 @@ inline volume load_nifti(const std::filesystem::path& path) {
   read.middle = static_cast<std::int64_t>(middle);
   const double first = header.data_offset();
   if (!(first >= 352 && first <= 65536 && first == std::floor(first))) {
-    reader.fail("says that its data begin at byte " + std::to_string(first));
+    reader.fail("says that its data begin at byte " + lightnet::detail::decimal(first) +
+                ", expected a whole number from 352 to 65536");
   }
   std::vector<std::uint8_t> between(static_cast<std::size_t>(first) - detail::nifti_header::size);
   if (reader.read(between) < between.size()) reader.fail("contents end in front of the data");

@@ -198,7 +198,7 @@ TEST_CASE("safetensors: hostile files are refused by name and reason") {
   header(R"({"a":{}})", "tensor 'a': dtype is missing");
   header(R"({"a":{"dtype":"F32","data_offsets":[0,4]}})", "tensor 'a': shape is missing");
   header(R"({"a":{"dtype":"F32","shape":[1]}})", "tensor 'a': data_offsets is missing");
-  header(R"({"a":{"dtype":"F31","shape":[1],"data_offsets":[0,4]}})", "unknown dtype 'F31'");
+  header(R"({"a":{"dtype":"F31","shape":[1],"data_offsets":[0,4]}})", "unknown dtype 'F31', expected one of BOOL U8");
   header(R"({"a":{"dtype":7,"shape":[1],"data_offsets":[0,4]}})", "'dtype' is the number 7");
   header(R"({"a":{"dtype":["F32"],"shape":[1],"data_offsets":[0,4]}})", "'dtype' is an array");
   header(R"({"a":{"dtype":"F32","shape":1,"data_offsets":[0,4]}})", "'shape' is the number 1");
@@ -217,7 +217,8 @@ TEST_CASE("safetensors: hostile files are refused by name and reason") {
   header(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0]}})", "data_offsets are not two numbers");
   header(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4,4]}})", "data_offsets are not two numbers");
   header(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,-4]}})", "data_offsets are not two numbers");
-  header(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1}})", "tensor 'a': unknown key 'x'");
+  header(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1}})",
+         "tensor 'a': unknown key 'x', expected dtype, shape or data_offsets");
   header(R"({"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
          "tensor 'a': duplicate key 'dtype'");
   const std::string one = R"({"dtype":"U8","shape":[2],"data_offsets":)";

@@ -31,8 +31,7 @@ inline constexpr std::size_t largest_header = 100'000'000;  // as the reference 
 inline constexpr std::string_view metadata_key = "__metadata__";
 
 /// Text of unknown origin made fit for a message: short, printable ASCII, in quotes.
-inline std::string printable(std::string_view text) {
-  constexpr std::size_t longest = 80;
+inline std::string printable(std::string_view text, std::size_t longest = 80) {
   constexpr std::string_view digits = "0123456789abcdef";
   std::string result = "'";
   for (const char c : text.substr(0, longest)) {
@@ -138,7 +137,7 @@ class header_reader {
       metadata_.insert_or_assign(key_, std::move(value));
     } else if (place_ == place::tensor && key_ == "dtype") {
       const auto type = stored_type_named(value);
-      if (!type) fail(subject() + "unknown dtype " + printable(value));
+      if (!type) fail(subject() + "unknown dtype " + printable(value) + ", expected one of" + type_names());
       entry_.type = *type;
     } else {
       unexpected("the string " + printable(value));
@@ -150,7 +149,7 @@ class header_reader {
     auto& seen = keys_[place_ == place::file ? 0 : 1];
     if (!seen.insert(value).second) fail(subject() + "duplicate key " + printable(value));
     if (place_ == place::tensor && value != "dtype" && value != "shape" && value != "data_offsets") {
-      fail(subject() + "unknown key " + printable(value));
+      fail(subject() + "unknown key " + printable(value) + ", expected dtype, shape or data_offsets");
     }
     (place_ == place::file ? name_ : key_) = std::move(value);
     return true;
@@ -217,6 +216,12 @@ class header_reader {
       default:
         fail(printable(name_) + " is " + what + ", not an object");
     }
+  }
+
+  static std::string type_names() {
+    std::string names;
+    for (const auto& type : stored_types) names.append(" ").append(type.name);
+    return names;
   }
 
   [[nodiscard]] std::string subject() const {
