@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "common/text.hpp"
 #include "picture.hpp"
 
 namespace fashion_mnist {
@@ -24,10 +25,17 @@ struct trial {
 
 /// A row of the table: a mixer and its trainings, one a seed.
 struct comparison_row {
-  std::string mixer;
+  std::string name, mixer;
   int scans;
   std::vector<trial> trials;
 };
+
+/// The mean accuracy of trainings, one or more: a share.
+inline double mean_accuracy(std::span<const trial> trials) {
+  double sum = 0;
+  for (const auto& one : trials) sum += one.accuracy;
+  return sum / static_cast<double>(trials.size());
+}
 
 /// The one in the middle, or the mean of the two there.
 inline double median(std::vector<double> values) {
@@ -49,19 +57,27 @@ inline std::string comparison_table(std::span<const comparison_row> rows) {
       "|---|---|---|---|---|---|\n";
   for (const auto& row : rows) {
     std::vector<double> accuracies, rates, calls;
-    double sum = 0;
     for (const auto& one : row.trials) {
       accuracies.push_back(100 * one.accuracy);
       rates.push_back(one.images_per_second);
       calls.push_back(one.milliseconds);
-      sum += accuracies.back();
     }
     const auto [lowest, highest] = std::ranges::minmax(accuracies);
     table += "| " + row.mixer + " | " + std::to_string(row.scans) + " | " + grouped(row.trials.front().parameters) +
-             " | " + text("%.2f %% (%.2f to %.2f)", sum / static_cast<double>(accuracies.size()), lowest, highest) +
-             " | " + text("%.0f", median(rates)) + " | " + text("%.3f", median(calls)) + " |\n";
+             " | " + text("%.2f %% (%.2f to %.2f)", 100 * mean_accuracy(row.trials), lowest, highest) + " | " +
+             text("%.0f", median(rates)) + " | " + text("%.3f", median(calls)) + " |\n";
   }
   return table;
+}
+
+/// The mean accuracies as pairs, "accuracy_of_additive=0.8750 ...".
+inline std::string comparison_pairs(std::span<const comparison_row> rows) {
+  std::string pairs;
+  for (const auto& row : rows) {
+    pairs += (pairs.empty() ? "accuracy_of_" : " accuracy_of_") + row.name + "=" +
+             examples::text("%.4f", mean_accuracy(row.trials));
+  }
+  return pairs;
 }
 
 }  // namespace fashion_mnist

@@ -13,6 +13,7 @@
 #include "arguments.hpp"
 #include "command_line.hpp"
 #include "common/chosen_mixer.hpp"
+#include "common/seconds.hpp"
 #include "comparison.hpp"
 #include "idx.hpp"
 #include "mixer.hpp"
@@ -26,11 +27,12 @@ namespace {
 /// Trains every mixer with every seed, and prints the table. Seeds are the outer loop, so that a disturbance of the machine
 /// meets all mixers.
 int compare(const arguments& given) {
+  const auto start = examples::steady_clock::now();
   auto chosen = settings_of(given);
   const auto data = load_fashion_mnist(given.data);
   const auto images = std::min(data.train.count, given.limit.value_or(data.train.count));
   std::vector<comparison_row> rows;
-  for (const mixer* one : mixers) rows.push_back({one->description, one->scans, {}});
+  for (const mixer* one : mixers) rows.push_back({one->name, one->description, one->scans, {}});
   const auto first = chosen.seed;
   for (std::int64_t round = 0; round < given.seeds; ++round) {
     chosen.seed = first + static_cast<std::uint64_t>(round);
@@ -49,6 +51,9 @@ int compare(const arguments& given) {
       comparison_table(rows).c_str(), static_cast<unsigned long long>(first),
       static_cast<unsigned long long>(chosen.seed), static_cast<long long>(chosen.epochs), grouped(images).c_str(),
       machine{given.threads}.name().c_str(), static_cast<long long>(chosen.batch), machine{1}.name().c_str());
+  std::printf("%s seeds=%lld images=%lld parameters=%lld seconds=%.1f\n", comparison_pairs(rows).c_str(),
+              static_cast<long long>(given.seeds), static_cast<long long>(images),
+              static_cast<long long>(rows.front().trials.front().parameters), examples::seconds_since(start));
   return 0;
 }
 

@@ -50,6 +50,9 @@ train axial --resume "$saved" --threads 2 || fail "--resume after hgrn2-axial en
 mistake "--mixer: expected hgrn2-axial" --resume "$saved" --mixer additive
 train table --compare --seeds 1 --epochs 1 --limit 130 --threads 2 || fail "--compare ends with $?"
 [ "$(grep -c '^| .* | [124] | 94,378 | ' "$here/log")" -eq 4 ] || fail "not four rows of mixers"
+pairs='accuracy_of_additive=0\.[0-9]{4} accuracy_of_retnet=0\.[0-9]{4} accuracy_of_hgrn2=0\.[0-9]{4} '
+pairs+='accuracy_of_hgrn2-axial=0\.[0-9]{4} seeds=1 images=130 parameters=94378 seconds=[0-9.]+'
+tail -n 1 "$here/log" | grep -Eq "^$pairs\$" || fail "the last line of --compare"
 
 data=/no/such/folder
 mistake "$data/train-images"
