@@ -8,7 +8,6 @@
 #include <filesystem>
 #include <lightnet/core/error.hpp>
 #include <lightnet/io/replace_file.hpp>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,6 +18,7 @@
 #include <sentencepiece_trainer.h>
 #endif
 
+#include "arguments.hpp"
 #include "common/bytes.hpp"
 
 namespace language_model {
@@ -28,7 +28,7 @@ struct byte_tokenizer {
   static constexpr int vocabulary = 256;
   static constexpr const char* items = "bytes";
 
-  byte_tokenizer(const std::optional<std::string>&, std::string_view) {}
+  byte_tokenizer(const arguments&, std::string_view) {}
 
   [[nodiscard]] static std::vector<std::int32_t> encode(std::string_view text) { return examples::byte_tokens(text); }
   [[nodiscard]] static std::string decode(std::int32_t token) { return {static_cast<char>(token)}; }
@@ -43,10 +43,13 @@ class piece_tokenizer {
   static constexpr int vocabulary = 2048;
   static constexpr const char* items = "pieces";
 
-  /// The pieces in a file; where there is none, it is made from a text. Throws lightnet::file_error for a file of no or other
-  /// pieces, or a text that gives too few.
-  piece_tokenizer(const std::optional<std::string>& file, std::string_view text) : path_{file.value()} {
-    if (!std::filesystem::exists(path_)) learn(text);
+  /// The pieces in the file that was asked for; where there is none, a training that begins makes it from a text. Throws
+  /// lightnet::file_error for a file of no or other pieces, or a text that gives too few.
+  piece_tokenizer(const arguments& given, std::string_view text) : path_{given.tokenizer.value()} {
+    if (!std::filesystem::exists(path_)) {
+      if (given.resume) throw lightnet::file_error(path_, "does not exist, expected the pieces of " + *given.resume);
+      learn(text);
+    }
     succeed(pieces_.LoadFromSerializedProto(examples::file_text(path_)));
     if (pieces_.GetPieceSize() != vocabulary) {
       throw lightnet::file_error(

@@ -53,7 +53,7 @@ int demonstrate(const arguments& given) {
   if (given.resume) saved.emplace(*given.resume);
   const auto chosen = settings_of(given);
   const auto all = load_corpus(given, chosen.length + 1);
-  const Tokenizer tokenizer{given.tokenizer, all.learned()};
+  const Tokenizer tokenizer{given, all.learned()};
   const examples::tokens learned{tokenizer.encode(all.learned())}, held_out{tokenizer.encode(all.held_out())};
   const auto bytes = static_cast<std::int64_t>(all.learned().size()),
              bytes_held_out = static_cast<std::int64_t>(all.held_out().size());

@@ -62,7 +62,9 @@ if train made "${pieces[@]}" "$here/model"; then
   mistake "sentencepiece: " --tokenizer "$here/text"
   mistake "sentencepiece: " --tokenizer "$here/none" --limit 30000
   [ "$(cksum <"$here/model")" = "$before" ] || fail "the pieces were written again"
-  [ ! -e "$here/none" ] || fail "pieces of too little text were written"
+  mistake "$here/none: does not exist, expected the pieces of" --data "$here/words" \
+    --resume "$here/made/language_model.safetensors" --tokenizer "$here/none"
+  [ ! -e "$here/none" ] || fail "pieces of too little text, or of a training that goes on, were written"
 else
   grep -q 'install the Debian package libsentencepiece-dev' "$here/log" || fail "pieces: nothing said about the package"
   mistake "libsentencepiece-dev" --tokenizer "$here/model"
