@@ -28,7 +28,11 @@ const Mixer& chosen_mixer(const std::array<const Mixer*, Count>& mixers, const s
     if (name == one->name) return *one;
     names.append(names.empty() ? "" : ", ").append(one->name);
   }
-  if (saved) throw lightnet::file_error(saved->path().string(), "was made with a mixer that this program lacks");
+  if (saved) {
+    throw lightnet::file_error(
+        saved->path().string(),
+        "was made with the mixer " + lightnet::io_detail::printable(name) + ", expected one of " + names);
+  }
   throw lightnet::value_error("chosen_mixer", "--mixer", "one of " + names, name);
 }
 

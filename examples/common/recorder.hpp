@@ -10,6 +10,7 @@
 #include <lightnet/train/checkpoint.hpp>
 #include <limits>
 #include <span>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,24 +22,27 @@ namespace examples {
 /// Points of the curve, each the mean of the updates since the last, and the seconds of training so far.
 class recorder {
  public:
-  /// A point every `interval` updates, and at the end of an epoch; `mixer` is the name of what is trained, and `data` the
-  /// fingerprint of what it is trained on. Where that gives no answers that are right or wrong, there is no accuracy.
-  recorder(std::int64_t interval, std::string mixer, std::string data, bool answers = true)
+  /// A point every `interval` updates, and at the end of an epoch; `program` trains, `mixer` is the name of what is trained,
+  /// and `data` the fingerprint of what it is trained on. Where that gives no answers that are right or wrong, there is no
+  /// accuracy.
+  recorder(std::int64_t interval, std::string program, std::string mixer, std::string data, bool answers = true)
       : interval_(std::max<std::int64_t>(interval, 1)),
+        program_(std::move(program)),
         mixer_(std::move(mixer)),
         data_(std::move(data)),
         answers_(answers) {}
 
-  /// The name of the mixer that a checkpoint was made with. Throws lightnet::file_error where it was made by something
-  /// else.
-  static const std::string& mixer_of(const lightnet::checkpoint& saved) {
-    const auto& extras = saved.extras();
-    if (extras.size() != 3 || !extras.contains("description") || !extras.contains("mixer") ||
-        !extras.contains("data")) {
-      throw lightnet::file_error(saved.path().string(), "was not made by this program");
-    }
-    return extras.at("mixer");
+  /// Throws lightnet::file_error for a checkpoint that another program made.
+  static void check_program(const lightnet::checkpoint& saved, const std::string& program) {
+    const auto& maker = said(saved, "program");
+    if (maker == program) return;
+    throw lightnet::file_error(saved.path().string(), "was made by the program " +
+                                                          lightnet::io_detail::printable(maker) + ", expected " +
+                                                          lightnet::io_detail::printable(program));
   }
+
+  /// The name of the mixer that a checkpoint was made with. Throws lightnet::file_error where it does not say.
+  static const std::string& mixer_of(const lightnet::checkpoint& saved) { return said(saved, "mixer"); }
 
   [[nodiscard]] std::span<const curve_point> curve() const noexcept { return curve_; }
   [[nodiscard]] double seconds() const noexcept { return window_[3]; }
@@ -75,6 +79,7 @@ class recorder {
     const auto values = curve_values(curve_);
     const std::vector<std::int64_t> shape{static_cast<std::int64_t>(curve_.size()), curve_point::size};
     lightnet::checkpoint_extras extras{{}, std::move(others)};
+    extras.metadata["program"] = program_;
     extras.metadata["description"] = description;
     extras.metadata["mixer"] = mixer_;
     extras.metadata["data"] = data_;
@@ -90,14 +95,17 @@ class recorder {
     const auto fail = [&saved](const std::string& reason) {
       throw lightnet::file_error(saved.path().string(), reason);
     };
+    const auto printable = [](const std::string& text) { return lightnet::io_detail::printable(text); };
+    check_program(saved, program_);
     const auto& mixer = mixer_of(saved);
-    if (mixer != mixer_) fail("was made with the mixer " + lightnet::io_detail::printable(mixer));
-    const auto& made_by = saved.extras().at("description");
-    if (made_by != description) {
+    if (mixer != mixer_) fail("was made with the mixer " + printable(mixer) + ", expected " + printable(mixer_));
+    const auto& before = said(saved, "description");
+    if (before != description) {
       fail("was made with other settings, or by another version of this program: " +
-           lightnet::io_detail::printable(made_by));
+           printable(words_beyond(before, description)) + ", expected " + printable(words_beyond(description, before)));
     }
-    if (saved.extras().at("data") != data_) fail("was trained on other data");
+    const auto& data = said(saved, "data");
+    if (data != data_) fail("was trained on other data, of fingerprint " + printable(data) + ", expected " + data_);
     const auto numbers = [&](const char* name, auto fits) {
       const auto* tensor = saved.extra(name);
       if (tensor == nullptr || tensor->type != lightnet::stored_type::f64 || !fits(tensor->shape)) {
@@ -124,8 +132,29 @@ class recorder {
   }
 
  private:
+  static const std::string& said(const lightnet::checkpoint& saved, const char* what) {
+    const auto found = saved.extras().find(what);
+    if (found == saved.extras().end()) {
+      throw lightnet::file_error(saved.path().string(), std::string{"does not say its "} + what +
+                                                            ", expected a checkpoint of a program of the examples");
+    }
+    return found->second;
+  }
+
+  /// The words of a text that another lacks.
+  static std::string words_beyond(const std::string& text, const std::string& other) {
+    const std::string surrounded = ' ' + other + ' ';
+    std::istringstream words(text);
+    std::string beyond;
+    for (std::string word; words >> word;) {
+      if (surrounded.find(' ' + word + ' ') != std::string::npos) continue;
+      beyond.append(beyond.empty() ? "" : " ").append(word);
+    }
+    return beyond;
+  }
+
   std::int64_t interval_;
-  std::string mixer_, data_;
+  std::string program_, mixer_, data_;
   bool answers_;
   std::vector<curve_point> curve_;
   std::array<double, 4> window_{};  // since the last point: loss added up, right, counted; seconds since the start

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Whether a checkpoint and a command line go together.
+// The checkpoint that a command line names, and whether the two go together.
 
 #include <algorithm>
 #include <cstdint>
@@ -9,16 +9,27 @@
 #include <optional>
 #include <string>
 
+#include "recorder.hpp"
 #include "training_arguments.hpp"
 
 namespace examples {
+
+/// The checkpoint to go on from, where there is one. Throws lightnet::file_error where it cannot be read, or another program
+/// made it.
+inline std::optional<lightnet::checkpoint> saved_training(const training_arguments& given, const std::string& program) {
+  std::optional<lightnet::checkpoint> saved;
+  if (!given.resume) return saved;
+  saved.emplace(*given.resume);
+  recorder::check_program(*saved, program);
+  return saved;
+}
 
 /// What a checkpoint says and an argument contradicts is a mistake.
 template <class Number>
 void agree(const char* name, const std::optional<Number>& given, Number saved, const std::string& file) {
   if (!given || *given == saved) return;
-  throw lightnet::value_error("--resume", name, std::to_string(saved) + " as in " + file + ", or nothing",
-                              std::to_string(*given));
+  using lightnet::detail::readable;
+  throw lightnet::value_error("--resume", name, readable(saved) + " as in " + file + ", or nothing", readable(*given));
 }
 
 /// The same of all arguments that trainings share.
@@ -38,11 +49,14 @@ inline void check_progress(const lightnet::checkpoint& saved, std::int64_t items
   const auto file = saved.path().string();
   if (state.items < 1 || state.items > items) {
     throw lightnet::file_error(
-        file, "trains on " + std::to_string(state.items) + " " + unit + ", of " + std::to_string(items));
+        file, "trains on " + std::to_string(state.items) + " " + unit + ", expected 1 to " + std::to_string(items));
   }
   const auto updates = lightnet::updates_of_epoch(state.items, saved.options().batch);
   if (state.step != state.epoch * updates + state.position / saved.options().batch) {
-    throw lightnet::file_error(file, "its step and its epoch contradict each other");
+    throw lightnet::file_error(file, "stands at step " + std::to_string(state.step) + ", expected epoch " +
+                                         std::to_string(state.epoch) + " times " + std::to_string(updates) +
+                                         " updates and " + std::to_string(state.position) + " items in batches of " +
+                                         std::to_string(saved.options().batch));
   }
 }
 

@@ -39,7 +39,7 @@ class text_training {
         machine_{given.threads},
         trainer_{{}, saved ? options_of(*saved, given, pieces) : options_for(chosen, pieces)},
         updates_{trainer_.options().epochs * lightnet::updates_of_epoch(pieces, trainer_.options().batch)},
-        record_{updates_ / chosen.points, "additive", learned.fingerprint()} {
+        record_{updates_ / chosen.points, name_, "additive", learned.fingerprint()} {
     if (saved) record_.restore(*saved, trainer_, description_);
     folder_ = output_folder(given.output);
   }
@@ -94,7 +94,7 @@ class text_training {
     check_progress(saved, pieces, "pieces of text");
     if (saved.state().items != pieces) {
       throw lightnet::file_error(file, "learns from " + std::to_string(saved.state().items) +
-                                           " pieces of text, and this one has " + std::to_string(pieces));
+                                           " pieces of text, expected " + std::to_string(pieces));
     }
     return saved.options();
   }

@@ -13,6 +13,7 @@
 #include "arguments.hpp"
 #include "command_line.hpp"
 #include "common/chosen_mixer.hpp"
+#include "common/resume.hpp"
 #include "common/seconds.hpp"
 #include "comparison.hpp"
 #include "idx.hpp"
@@ -59,8 +60,7 @@ int compare(const arguments& given) {
 
 int run(const arguments& given) {
   if (given.compare) return compare(given);
-  std::optional<ln::checkpoint> saved;
-  if (given.resume) saved.emplace(*given.resume);
+  const auto saved = examples::saved_training(given, program);
   const auto& which = examples::chosen_mixer(mixers, given.mixer, saved);
   return which.demonstrate(which, given, saved);
 }

@@ -11,6 +11,8 @@
 
 namespace fashion_mnist {
 
+inline constexpr const char* program = "fashion_mnist";  // as checkpoints call it
+
 /// The ten classes, in the order of the labels.
 inline constexpr std::array<const char*, 10> class_names{"T-shirt", "Trouser", "Pullover", "Dress", "Coat",
                                                          "Sandal",  "Shirt",   "Sneaker",  "Bag",   "Boot"};

@@ -113,7 +113,7 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
   machine used{given.threads};
   auto& on = used.on;
   detail::trainer_of<Options> trainer{{}, options};
-  recorder record{updates / standard.curve_points, which.name, data.train.fingerprint(images)};
+  recorder record{updates / standard.curve_points, program, which.name, data.train.fingerprint(images)};
   if (saved) record.restore(*saved, trainer, description);
   const auto folder = output_folder(given.output);
   const auto checkpoint_path = folder / "fashion_mnist.safetensors";

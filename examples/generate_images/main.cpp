@@ -8,13 +8,14 @@
 
 #include "command_line.hpp"
 #include "common/chosen_mixer.hpp"
+#include "common/resume.hpp"
 #include "mixer.hpp"
+#include "settings.hpp"
 
 namespace {
 
 int run(const generate_images::arguments& given) {
-  std::optional<lightnet::checkpoint> saved;
-  if (given.resume) saved.emplace(*given.resume);
+  const auto saved = examples::saved_training(given, generate_images::program);
   const auto& which = examples::chosen_mixer(generate_images::mixers, given.mixer, saved);
   return which.demonstrate(which, given, saved);
 }

@@ -5,6 +5,7 @@
 // trains in some five minutes.
 
 #include <cstdint>
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/model/image_generator.hpp>
 #include <lightnet/train/noisy_batches.hpp>
 #include <lightnet/train/training_state.hpp>
@@ -17,6 +18,8 @@
 namespace generate_images {
 
 using examples::device, examples::number;
+
+inline constexpr const char* program = "generate_images";  // as checkpoints call it
 
 struct settings {
   std::uint64_t seed = 1;
@@ -93,8 +96,9 @@ inline lightnet::trainer_options options_for(const settings& chosen, std::int64_
 inline std::string description_of(const settings& chosen) {
   return "image_generator width=" + std::to_string(model_options::width) +
          " heads=" + std::to_string(model_options::heads) + " layers=" + std::to_string(model_options::layers) +
-         " patch=" + std::to_string(model_options::patch) + " average_decay=" + std::to_string(chosen.average_decay) +
-         " label_dropout=" + std::to_string(chosen.label_dropout);
+         " patch=" + std::to_string(model_options::patch) +
+         " average_decay=" + lightnet::detail::decimal(chosen.average_decay) +
+         " label_dropout=" + lightnet::detail::decimal(chosen.label_dropout);
 }
 
 }  // namespace generate_images

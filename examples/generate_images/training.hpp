@@ -131,7 +131,7 @@ int demonstrate(const mixer& which, const arguments& given, const std::optional<
   auto& on = used.on;
   trainer_type trainer{{}, options};
   detail::average_type average{trainer.parameters(), chosen.average_decay};
-  recorder record{updates / chosen.curve_points, which.name, data.train.fingerprint(images), false};
+  recorder record{updates / chosen.curve_points, program, which.name, data.train.fingerprint(images), false};
   if (saved) {
     record.restore(*saved, trainer, description, "average");
     lightnet::load_average(*saved, average);

@@ -16,6 +16,8 @@ namespace language_model {
 
 using examples::device, examples::machine, examples::number;
 
+inline constexpr const char* program = "language_model";  // as checkpoints call it
+
 struct settings : examples::text_settings {
   settings() { peak_rate = 8e-3; }
 };

@@ -49,8 +49,7 @@ void write_sample(lightnet::execution<device>& on, const trainer_of<Tokenizer>& 
 /// Trains, or goes on from a checkpoint, tests and writes. Gives the exit code.
 template <class Tokenizer>
 int demonstrate(const arguments& given) {
-  std::optional<lightnet::checkpoint> saved;
-  if (given.resume) saved.emplace(*given.resume);
+  const auto saved = examples::saved_training(given, program);
   const auto chosen = settings_of(given);
   const auto all = load_corpus(given, chosen.length + 1);
   const Tokenizer tokenizer{given, all.learned()};
@@ -66,7 +65,7 @@ int demonstrate(const arguments& given) {
   cut.shift = true;
   const auto pieces = lightnet::token_batches<device>{learned.view(), cut}.size();
   examples::text_training<trainer_of<Tokenizer>> course{
-      "language_model", description_of(chosen, Tokenizer::vocabulary), chosen, given, saved, learned, pieces};
+      program, description_of(chosen, Tokenizer::vocabulary), chosen, given, saved, learned, pieces};
   cut.seed = course.trainer().options().seed;
   lightnet::token_batches<device> training{learned.view(), cut};
 

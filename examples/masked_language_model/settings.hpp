@@ -5,6 +5,7 @@
 // trains in a few minutes.
 
 #include <cstdint>
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/model/paper_language_models.hpp>
 #include <string>
 
@@ -15,6 +16,8 @@
 namespace masked_language_model {
 
 using examples::device, examples::machine, examples::number;
+
+inline constexpr const char* program = "masked_language_model";  // as checkpoints call it
 
 struct settings : examples::text_settings {
   double mask_rate = 0.15;         // share of the bytes that are to be guessed
@@ -65,9 +68,10 @@ inline settings settings_of(const arguments& given) {
 /// What a checkpoint must share with this program beside the trainer's options and the shapes of the parameters.
 inline std::string description_of(const settings& chosen) {
   return "masked_language_model length=" + std::to_string(chosen.length) +
-         " mask_rate=" + std::to_string(chosen.mask_rate) + " width=" + std::to_string(model_options::width) +
-         " heads=" + std::to_string(model_options::heads) + " layers=" + std::to_string(model_options::layers) +
-         " inner=" + std::to_string(model_options::inner) + " modes=" + std::to_string(model_options::modes);
+         " mask_rate=" + lightnet::detail::decimal(chosen.mask_rate) +
+         " width=" + std::to_string(model_options::width) + " heads=" + std::to_string(model_options::heads) +
+         " layers=" + std::to_string(model_options::layers) + " inner=" + std::to_string(model_options::inner) +
+         " modes=" + std::to_string(model_options::modes);
 }
 
 }  // namespace masked_language_model

@@ -20,8 +20,7 @@ namespace masked_language_model {
 
 /// Trains, or goes on from a checkpoint, tests and guesses. Gives the exit code.
 inline int demonstrate(const arguments& given) {
-  std::optional<lightnet::checkpoint> saved;
-  if (given.resume) saved.emplace(*given.resume);
+  const auto saved = examples::saved_training(given, program);
   const auto chosen = settings_of(given);
   const auto text = load_corpus(given.data, chosen.limit, chosen.test, 2 * chosen.length);
   const examples::bytes learned{text.learned}, held_out{text.held_out};
@@ -35,8 +34,7 @@ inline int demonstrate(const arguments& given) {
   lightnet::masked_batches<device> testing_some{held_out.view().slice(0, 0, few), cut, question};
   cut.shift = true;
   const auto pieces = lightnet::masked_batches<device>{learned.view(), cut, lesson}.size();
-  examples::text_training<trainer> course{
-      "masked_language_model", description_of(chosen), chosen, given, saved, learned, pieces};
+  examples::text_training<trainer> course{program, description_of(chosen), chosen, given, saved, learned, pieces};
   cut.seed = course.trainer().options().seed;
   lightnet::masked_batches<device> training{learned.view(), cut, lesson};
 

@@ -88,8 +88,7 @@ std::vector<std::uint8_t> predict(trainer_type& trained, ln::execution<device>& 
 }
 
 int run(const arguments& given) {
-  std::optional<ln::checkpoint> saved;
-  if (given.resume) saved.emplace(*given.resume);
+  const auto saved = saved_training(given, program);
   const auto chosen = settings_for(given, saved);
   const auto description = description_of(chosen);
   const auto brain = load_halves(given.data, regions);
@@ -99,7 +98,7 @@ int run(const arguments& given) {
   machine used{given.threads};
   auto& on = used.on;
   trainer_type trainer{{}, options};
-  recorder record{updates / chosen.curve_points, "additive", fingerprint(brain.left.grey, brain.left.classes)};
+  recorder record{updates / chosen.curve_points, program, "additive", fingerprint(brain.left.grey, brain.left.classes)};
   if (saved) record.restore(*saved, trainer, description);
   const auto folder = output_folder(given.output);
   const auto checkpoint_path = folder / "segment_volume.safetensors";

@@ -5,6 +5,7 @@
 // trains in a few minutes.
 
 #include <cstdint>
+#include <lightnet/core/decimal.hpp>
 #include <lightnet/model/segmenter.hpp>
 #include <lightnet/train/training_state.hpp>
 #include <string>
@@ -16,6 +17,8 @@
 namespace segment_volume {
 
 using examples::device, examples::machine, examples::number;
+
+inline constexpr const char* program = "segment_volume";  // as checkpoints call it
 
 struct settings {
   std::uint64_t seed = 1;
@@ -91,9 +94,9 @@ inline std::string description_of(const settings& chosen) {
   return "segmenter width=" + std::to_string(model_options::width) + " heads=" + std::to_string(model_options::heads) +
          " layers=" + std::to_string(model_options::layers) + " inner=" + std::to_string(model_options::inner) +
          " patch=" + std::to_string(model_options::patch) + " modes=" + std::to_string(model_options::modes) +
-         " factor=" + std::to_string(chosen.factor) + " mean=" + std::to_string(chosen.mean) +
-         " deviation=" + std::to_string(chosen.deviation) + " shift=" + std::to_string(chosen.shift) +
-         " contrast=" + std::to_string(chosen.contrast);
+         " factor=" + std::to_string(chosen.factor) + " mean=" + lightnet::detail::decimal(chosen.mean) +
+         " deviation=" + lightnet::detail::decimal(chosen.deviation) + " shift=" + std::to_string(chosen.shift) +
+         " contrast=" + lightnet::detail::decimal(chosen.contrast);
 }
 
 }  // namespace segment_volume

@@ -70,8 +70,8 @@ mistake "--limit" --resume "$saved" --limit 301
 mistake "--mixer: expected additive" --resume "$saved" --mixer retnet
 mistake "--mixer: expected hgrn2" --resume "$here/other/generate_images.safetensors" --mixer additive
 mistake "got retro" --mixer retro
-mistake "$judge: " --resume "$judge"
-mistake "$saved: holds the parameters of another model" --classifier "$saved"
+mistake "$judge: was made by the program 'fashion_mnist', expected 'generate_images'" --resume "$judge"
+mistake "$saved: has as its program 'generate_images', expected 'fashion_mnist'" --classifier "$saved"
 mistake "$here/none: " --classifier "$here/none"
 mistake "--judged: expected 0, or 2 to 10000" --judged 1
 mistake "--steps" --steps 1001

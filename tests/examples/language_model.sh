@@ -34,10 +34,12 @@ mistake "is too short: 1000 bytes" --limit 1000
 mistake "$here/none: cannot be opened" --data "$here/none"
 mistake "$here: cannot be read" --data "$here"
 mistake "$here/short: " --resume "$here/short"
+sed 's/"extra.program":"language_model"/"extra.program":"another__model"/' "$saved" >"$here/foreign"
+mistake "$here/foreign: was made by the program 'another__model', expected 'language_model'" --resume "$here/foreign" --limit 20000
 mistake "--seed" --resume "$saved" --seed 2
 cat "$here/text" "$here/text" >"$here/longer"
-mistake "pieces of text, of" --resume "$saved" --limit 20000
-mistake "pieces of text, and this one has" --resume "$saved" --data "$here/longer"
+mistake "trains on" --resume "$saved" --limit 20000
+mistake "pieces of text, expected" --resume "$saved" --data "$here/longer"
 sed 's/sons/suns/' "$here/text" >"$here/other"
 mistake "$saved: was trained on other data" --resume "$saved" --data "$here/other"
 mistake "--prompt: expected one byte or more, got none" --prompt ""
@@ -58,7 +60,7 @@ if train made "${pieces[@]}" "$here/model"; then
   train read --data "$here/words" --resume "$here/made/language_model.safetensors" --tokenizer "$here/model" ||
     fail "pieces of a checkpoint: ends with $?"
   [ "$(sample)" = "$text" ] || fail "another text with the pieces of a checkpoint"
-  mistake "and this one has" --data "$here/words" --resume "$here/made/language_model.safetensors"
+  mistake "pieces of text, expected" --data "$here/words" --resume "$here/made/language_model.safetensors"
   mistake "sentencepiece: " --tokenizer "$here/text"
   mistake "sentencepiece: " --tokenizer "$here/none" --limit 30000
   [ "$(cksum <"$here/model")" = "$before" ] || fail "the pieces were written again"

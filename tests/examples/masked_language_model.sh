@@ -43,10 +43,10 @@ mistake "$here: cannot be read" --data "$here"
 mistake "$here/short.gz: the gzip stream is cut short" --data "$here/short.gz"
 mistake "$here/short: " --resume "$here/short"
 mistake "--seed" --resume "$saved" --seed 2
-mistake "mask_rate=0.150000" --resume "$saved" --mask-rate 0.2
+mistake "'mask_rate=0.15', expected 'mask_rate=0.2'" --resume "$saved" --mask-rate 0.2
 sed 's/sons/suns/' "$here/text" >"$here/other"
 mistake "$saved: was trained on other data" --resume "$saved" --data "$here/other"
-mistake "trains on 485 pieces of text, of 199" --resume "$saved" --limit 10000
+mistake "trains on 485 pieces of text, expected 1 to 199" --resume "$saved" --limit 10000
 mistake "--mask-rate" --mask-rate 0
 mistake "--length" --length 0
 mistake "--fill: expected one byte or more, got none" --fill ""

@@ -24,7 +24,9 @@ saved=$here/whole/segment_volume.safetensors
 head -c 300000 "$saved" >"$here/short"
 mistake "$here/short: " --resume "$here/short"
 sed 's/segmenter width/classifier width/' "$saved" >"$here/other"
-mistake "$here/other: " --resume "$here/other"
+mistake "'classifier', expected 'segmenter'" --resume "$here/other"
+sed 's/"extra.program":"segment_volume"/"extra.program":"classify_image"/' "$saved" >"$here/other"
+mistake "$here/other: was made by the program 'classify_image', expected 'segment_volume'" --resume "$here/other"
 change "$data" ch2.nii.gz 352
 data=$here/elsewhere mistake "$saved: was trained on other data" --resume "$saved"
 mistake "--items" --resume "$saved" --items 4

@@ -14,6 +14,7 @@
 #include "command_line.hpp"
 #include "common/fingerprint.hpp"
 #include "common/recorder.hpp"
+#include "common/resume.hpp"
 #include "train/tiny_model.hpp"
 
 namespace ln = lightnet;
@@ -93,11 +94,13 @@ TEST_CASE("recorder: a curve that survives a stop") {
     });
   };
   trainer whole{{}, tiny::options()}, first{{}, tiny::options()}, second{{}, tiny::options()};
-  examples::recorder expected{4, "one", "these"}, before{4, "one", "these"}, after{4, "one", "these"};
-  examples::recorder other{4, "another", "these"}, elsewhere{4, "one", "those"};
+  examples::recorder expected{4, "learner", "one", "these"}, before{4, "learner", "one", "these"},
+      after{4, "learner", "one", "these"};
+  examples::recorder other{4, "learner", "another", "these"}, elsewhere{4, "learner", "one", "those"};
+  examples::recorder foreign{4, "painter", "one", "these"};
   run(whole, expected, 0);
   run(first, before, 18);
-  before.save(path, first, "a test");
+  before.save(path, first, "width=5 rate=0.1");
   {
     const ln::checkpoint saved{path};
     const auto untouched = tiny::snapshot(second);
@@ -106,36 +109,48 @@ TEST_CASE("recorder: a curve that survives a stop") {
       CHECK(record.curve().empty());
       CHECK(tiny::snapshot(second) == untouched);
     };
-    refuses(after, "another test", "made with other settings");
-    refuses(other, "a test", "made with the mixer 'one'");
-    refuses(elsewhere, "a test", "was trained on other data");
+    refuses(after, "width=5 rate=0.2 depth=3",
+            "made with other settings, or by another version of this program: 'rate=0.1', expected 'rate=0.2 depth=3'");
+    refuses(other, "width=5 rate=0.1", "made with the mixer 'one', expected 'another'");
+    refuses(elsewhere, "width=5 rate=0.1", "was trained on other data, of fingerprint 'these', expected those");
+    refuses(foreign, "width=6 rate=0.1", "was made by the program 'learner', expected 'painter'");
     CHECK(examples::recorder::mixer_of(saved) == "one");
-    after.restore(saved, second, "a test");
+    after.restore(saved, second, "width=5 rate=0.1");
+
+    examples::training_arguments given;
+    CHECK_FALSE(examples::saved_training(given, "learner"));
+    given.resume = path.string();
+    CHECK(examples::saved_training(given, "learner")->state() == first.state());
+    CHECK_THROWS_WITH_AS(examples::saved_training(given, "painter"), doctest::Contains("expected 'painter'"),
+                         ln::file_error);
   }
   run(second, after, 0);
   CHECK(examples::curve_text(after.curve()) == examples::curve_text(expected.curve()));
   CHECK(after.curve().size() == 3 * 4);  // updates 4, 8, 12 and 13 of the first epoch, and so on
   CHECK(after.seconds() == 39 * 0.25);
 
-  ln::save_checkpoint(path, first);
-  CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, second, "a test"),
-                       doctest::Contains("not made by this program"), ln::file_error);
   ln::checkpoint_extras extras;
-  extras.metadata["description"] = "a test";
-  ln::save_checkpoint(path, first, extras);
-  CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, second, "a test"),
-                       doctest::Contains("not made by this program"), ln::file_error);
+  const auto lacks = [&](const char* message) {
+    ln::save_checkpoint(path, first, extras);
+    CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, second, "a test"), doctest::Contains(message),
+                         ln::file_error);
+  };
+  lacks("does not say its program");
+  extras.metadata["program"] = "learner";
+  lacks("does not say its mixer");
   extras.metadata["mixer"] = "one";
+  lacks("does not say its description");
+  extras.metadata["description"] = "a test";
+  lacks("does not say its data");
   extras.metadata["data"] = "these";
-  ln::save_checkpoint(path, first, extras);
-  CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, second, "a test"), doctest::Contains("window"),
-                       ln::file_error);
+  lacks("window");
   std::vector<double> numbers(8, -1.0);
   extras.tensors.push_back(ln::store("curve", {1, 8}, std::span<const double>(numbers)));
   extras.tensors.push_back(ln::store("window", {4}, std::span<const double>(numbers).first(4)));
-  ln::save_checkpoint(path, first, extras);
-  CHECK_THROWS_WITH_AS(after.restore(ln::checkpoint{path}, second, "a test"), doctest::Contains("counts"),
-                       ln::file_error);
+  lacks("counts");
+  std::ranges::fill(numbers, 1.0);
+  extras.tensors.push_back(ln::store("average.weight", {4}, std::span<const double>(numbers).first(4)));
+  lacks("left over: 'extra.average.weight'");
   CHECK(after.curve().size() == 3 * 4);
 }
 
