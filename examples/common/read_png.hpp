@@ -17,7 +17,10 @@ namespace examples {
 inline std::vector<std::uint8_t> read_grey_png(const std::string& path, int width, int height) {
   png_image image{};
   image.version = PNG_IMAGE_VERSION;
-  if (!png_image_begin_read_from_file(&image, path.c_str())) throw lightnet::file_error(path, image.message);
+  const auto fail = [&] {
+    throw lightnet::file_error(path, std::string{"cannot be read as a PNG file: "} + image.message);
+  };
+  if (!png_image_begin_read_from_file(&image, path.c_str())) fail();
   const auto size = [](auto w, auto h) { return std::to_string(w) + " x " + std::to_string(h); };
   if (size(image.width, image.height) != size(width, height)) {
     png_image_free(&image);
@@ -26,9 +29,7 @@ inline std::vector<std::uint8_t> read_grey_png(const std::string& path, int widt
   }
   image.format = PNG_FORMAT_GRAY;
   std::vector<std::uint8_t> pixels(PNG_IMAGE_SIZE(image));
-  if (!png_image_finish_read(&image, nullptr, pixels.data(), 0, nullptr)) {
-    throw lightnet::file_error(path, image.message);
-  }
+  if (!png_image_finish_read(&image, nullptr, pixels.data(), 0, nullptr)) fail();
   return pixels;
 }
 

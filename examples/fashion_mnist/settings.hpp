@@ -70,7 +70,7 @@ inline lightnet::trainer_options options_for(const settings& chosen, std::int64_
 
 /// What a checkpoint must share with this program beside the trainer's options and the shapes of the parameters.
 inline std::string description_of(const settings& chosen) {
-  return network_description() + " flip=" + std::to_string(static_cast<int>(chosen.flip)) +
+  return network_description<model_options>() + " flip=" + std::to_string(static_cast<int>(chosen.flip)) +
          " shift=" + std::to_string(chosen.shift);
 }
 

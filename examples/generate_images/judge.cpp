@@ -15,9 +15,11 @@
 
 namespace generate_images {
 
-using network = fashion_mnist::network<device>;
+using network = fashion_mnist::network<fashion_mnist::model_options, device>;
 
-judge judge::loaded(const std::string& path) { return judge{fashion_mnist::load_network<device>(path)}; }
+judge judge::loaded(const std::string& path) {
+  return judge{fashion_mnist::load_network<fashion_mnist::model_options, device>(lightnet::safetensors_file{path})};
+}
 
 judge judge::trained(lightnet::execution<device>& on, const fashion_mnist::data_set& data, std::int64_t images,
                      std::int64_t epochs) {
