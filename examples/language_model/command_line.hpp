@@ -29,9 +29,9 @@ inline arguments parse(int count, char** values, std::optional<int>& exit_code) 
       ->check(examples::within(std::int64_t{1}));
   app.add_option("--data", given.data, "A text to learn from, in place of the Bible of the Debian package bible-kjv")
       ->type_name("FILE");
-  app.add_option(
-         "--tokenizer", given.tokenizer,
-         "Learn pieces of words in place of bytes: a BPE model of SentencePiece; made from the text where missing")
+  app.add_option("--tokenizer", given.tokenizer,
+                 "Learn pieces of words in place of bytes: a BPE model of SentencePiece; made from the text where "
+                 "missing, but not with --resume")
       ->type_name("FILE");
   app.add_option("--prompt", given.prompt, "What the model goes on from, one byte or more")->check(examples::not_empty);
   app.add_option("--count", given.count, "Tokens that it writes")->check(examples::within(0, 100'000'000));
