@@ -6,11 +6,13 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <lightnet/core/error.hpp>
 #include <lightnet/core/tensor.hpp>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "fingerprint.hpp"
@@ -18,8 +20,15 @@
 
 namespace examples {
 
-/// The contents of a file. Throws lightnet::file_error where it cannot be read.
+/// The contents of a regular file: what else there is may never end, or not be there a second time. Throws lightnet::file_error
+/// where it cannot be read.
 inline std::string file_text(const std::string& path) {
+  std::error_code failed;
+  const auto status = std::filesystem::status(path, failed);
+  if (exists(status) && !is_regular_file(status)) {
+    const char* const what = is_directory(status) ? "a folder" : is_fifo(status) ? "a pipe" : "a device or a socket";
+    throw lightnet::file_error(path, std::string{"is "} + what + ", expected a regular file");
+  }
   std::ifstream file(path, std::ios::binary);
   if (!file) throw lightnet::file_error(path, "cannot be opened");
   std::string text;

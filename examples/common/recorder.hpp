@@ -22,9 +22,9 @@ namespace examples {
 /// Points of the curve, each the mean of the updates since the last, and the seconds of training so far.
 class recorder {
  public:
-  /// A point every `interval` updates, and at the end of an epoch; `program` trains, `mixer` is the name of what is trained,
-  /// and `data` the fingerprint of what it is trained on. Where that gives no answers that are right or wrong, there is no
-  /// accuracy.
+  /// A point every `interval` updates, at a test, and at the end of an epoch; `program` trains, `mixer` is the name of what is
+  /// trained, and `data` the fingerprint of what it is trained on. Where that gives no answers that are right or wrong, there
+  /// is no accuracy.
   recorder(std::int64_t interval, std::string program, std::string mixer, std::string data, bool answers = true)
       : interval_(std::max<std::int64_t>(interval, 1)),
         program_(std::move(program)),
@@ -48,12 +48,13 @@ class recorder {
   [[nodiscard]] double seconds() const noexcept { return window_[3]; }
   [[nodiscard]] bool answers() const noexcept { return answers_; }
 
-  void add(const lightnet::training_progress& now, double seconds, double items_per_second) {
+  /// What an update gave; a test may follow it.
+  void add(const lightnet::training_progress& now, double seconds, double items_per_second, bool tested) {
     window_[0] += now.update.loss * static_cast<double>(now.update.counted);
     window_[1] += static_cast<double>(now.update.correct);
     window_[2] += static_cast<double>(now.update.counted);
     window_[3] += seconds;
-    if (now.step % interval_ != 0 && !now.epoch_finished) return;
+    if (now.step % interval_ != 0 && !tested && !now.epoch_finished) return;
     curve_point point;
     point.epoch = now.epoch + 1;
     point.step = now.step;
@@ -65,7 +66,7 @@ class recorder {
     std::fill_n(window_.begin(), 3, 0.0);
   }
 
-  /// What a test after the last update gave: to the point at it, where there is one.
+  /// What a test after the last update gave: to the point at it.
   void add_test(const lightnet::evaluation& result) {
     if (curve_.empty()) return;
     curve_.back().test_loss = result.loss;

@@ -44,8 +44,9 @@ bool run_training(lightnet::execution<device>& on, Trainer& trainer, Source& sou
     finished = trainer.run(on, source, stop, [&](const lightnet::training_progress& now) {
       follow();
       bar.update(now.step, now.loss, shown(now.accuracy));
-      record.add(now, seconds_since(last), bar.items_per_second() / static_cast<double>(plan.parts_of_item));
-      if (now.step * plan.tests / updates != (now.step - 1) * plan.tests / updates) {
+      const bool tested = now.step * plan.tests / updates != (now.step - 1) * plan.tests / updates;
+      record.add(now, seconds_since(last), bar.items_per_second() / static_cast<double>(plan.parts_of_item), tested);
+      if (tested) {
         const lightnet::evaluation result = test();
         record.add_test(result);
         save();

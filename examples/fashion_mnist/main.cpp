@@ -60,6 +60,7 @@ int compare(const arguments& given) {
 
 int run(const arguments& given) {
   if (given.compare) return compare(given);
+  examples::check_output(given.output, program, {".safetensors", ".csv", ".png", "_curve.png"});
   const auto saved = examples::saved_training(given, program);
   const auto& which = examples::chosen_mixer(mixers, given.mixer, saved);
   return which.demonstrate(which, given, saved);

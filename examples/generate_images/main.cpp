@@ -15,6 +15,7 @@
 namespace {
 
 int run(const generate_images::arguments& given) {
+  examples::check_output(given.output, generate_images::program, {".safetensors", ".csv", ".png", "_curve.png"});
   const auto saved = examples::saved_training(given, generate_images::program);
   const auto& which = examples::chosen_mixer(generate_images::mixers, given.mixer, saved);
   return which.demonstrate(which, given, saved);

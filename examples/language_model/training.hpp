@@ -49,6 +49,7 @@ void write_sample(lightnet::execution<device>& on, const trainer_of<Tokenizer>& 
 /// Trains, or goes on from a checkpoint, tests and writes. Gives the exit code.
 template <class Tokenizer>
 int demonstrate(const arguments& given) {
+  examples::check_output(given.output, program, {".safetensors", ".csv", "_curve.png"});
   const auto saved = examples::saved_training(given, program);
   const auto chosen = settings_of(given);
   const auto all = load_corpus(given, chosen.length + 1);

@@ -20,6 +20,7 @@ namespace masked_language_model {
 
 /// Trains, or goes on from a checkpoint, tests and guesses. Gives the exit code.
 inline int demonstrate(const arguments& given) {
+  examples::check_output(given.output, program, {".safetensors", ".csv", "_curve.png"});
   const auto saved = examples::saved_training(given, program);
   const auto chosen = settings_of(given);
   const auto text = load_corpus(given.data, chosen.limit, chosen.test, 2 * chosen.length);

@@ -88,6 +88,7 @@ std::vector<std::uint8_t> predict(trainer_type& trained, ln::execution<device>& 
 }
 
 int run(const arguments& given) {
+  check_output(given.output, program, {".safetensors", ".csv", ".png", "_curve.png"});
   const auto saved = saved_training(given, program);
   const auto chosen = settings_for(given, saved);
   const auto description = description_of(chosen);

@@ -22,6 +22,7 @@ saved=$here/whole/fashion_mnist.safetensors
 head -c 300000 "$saved" >"$here/short"
 printf '\xff\xff\xff\xff\xff\xff\xff\x7f{}' >"$here/hostile"
 sed 's/"state.position":"0"/"state.position":"7"/' "$saved" >"$here/changed"
+refuse_places
 mistake "$here/short: " --resume "$here/short"
 mistake "$here/hostile: " --resume "$here/hostile"
 mistake "$here/changed: " --resume "$here/changed"

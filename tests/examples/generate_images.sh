@@ -59,6 +59,7 @@ train threads --resume "$here/other/generate_images.safetensors" || fail "--resu
 unjudged=()
 head -c 300000 "$saved" >"$here/short"
 sed 's/average.tpe.gamma/average.tpe.gamme/' "$saved" >"$here/changed"
+refuse_places
 mistake "$here/short: " --resume "$here/short"
 mistake "$here/changed: " --resume "$here/changed"
 mistake "$here/none: " --resume "$here/none"

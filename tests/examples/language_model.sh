@@ -29,10 +29,13 @@ sample | grep -q '^Behold' || fail "a text that does not begin with the prompt"
 
 : >"$here/empty"
 head -c 200000 "$saved" >"$here/short"
+refuse_places
 mistake "$here/empty: is too short: 0 bytes" --data "$here/empty"
 mistake "is too short: 1000 bytes" --limit 1000
 mistake "$here/none: cannot be opened" --data "$here/none"
-mistake "$here: cannot be read" --data "$here"
+mkfifo "$here/pipe"
+mistake "$here: is a folder, expected a regular file" --data "$here"
+mistake "$here/pipe: is a pipe, expected a regular file" --data "$here/pipe"
 mistake "$here/short: " --resume "$here/short"
 sed 's/"extra.program":"language_model"/"extra.program":"another__model"/' "$saved" >"$here/foreign"
 mistake "$here/foreign: was made by the program 'another__model', expected 'language_model'" --resume "$here/foreign" --limit 20000

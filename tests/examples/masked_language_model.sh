@@ -36,10 +36,13 @@ grep -Eq '^guessed  the so[^_]s of [^_]$' "$here/log" || fail "a text was not fi
 : >"$here/empty"
 head -c 3000 "$here/text.gz" >"$here/short.gz"
 head -c 200000 "$saved" >"$here/short"
+refuse_places
 mistake "$here/empty: is too short: of its 0 bytes" --data "$here/empty"
 mistake "is too short: of its" --length 2000
 mistake "$here/none: is not there; the dictionary is in the Debian package dict-gcide" --data "$here/none"
-mistake "$here: cannot be read" --data "$here"
+mkfifo "$here/pipe"
+mistake "$here: is a folder, expected a regular file" --data "$here"
+mistake "$here/pipe: is a pipe, expected a regular file" --data "$here/pipe"
 mistake "$here/short.gz: the gzip stream is cut short" --data "$here/short.gz"
 mistake "$here/short: " --resume "$here/short"
 mistake "--seed" --resume "$saved" --seed 2

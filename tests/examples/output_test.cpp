@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <png.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,7 +20,9 @@
 #include <vector>
 
 #include "../temporary_folder.hpp"
+#include "common/bytes.hpp"
 #include "common/curve_picture.hpp"
+#include "common/program.hpp"
 #include "common/progress.hpp"
 #include "common/text.hpp"
 #include "picture.hpp"
@@ -141,6 +144,57 @@ TEST_CASE("picture: every share of the heat map is lighter than the one before")
   CHECK(examples::grouped(999) == "999");
   CHECK(examples::grouped(-123456) == "-123,456");
   CHECK(examples::grouped(1234567) == "1,234,567");
+}
+
+TEST_CASE("output: places where nothing can be left are known before, and stay as they are") {
+  const folder here;
+  const auto check = [](const fs::path& place) { examples::check_output(place, "a", {".csv", "_curve.png"}); };
+  const auto refuses = [&](const fs::path& place, const std::string& message) {
+    CAPTURE(place);
+    CHECK_THROWS_WITH_AS(check(place), doctest::Contains(message.c_str()), lightnet::file_error);
+  };
+  std::ofstream(here / "file") << "old";
+  fs::create_directories(here / "taken" / "a_curve.png");
+  fs::create_directories(here / "full");
+  std::ofstream(here / "full" / "a.csv") << "old";
+  fs::create_symlink("nowhere", here / "link");
+  check(here / "full");
+  check(here / "new" / "and" / "newer");
+  check(here / "new/");
+  refuses(here / "file", (here / "file").string() + ": is no folder");
+  refuses(here / "link", "link: is no folder");
+  refuses(here / "file" / "below" / "it", "Not a directory");
+  refuses(here / "taken", "a_curve.png: cannot be written: it is a directory");
+  refuses("/proc", "/proc/a.csv: cannot create");
+  refuses("/proc/new/newer", "/proc/new: cannot create");
+  if (::geteuid() != 0) {
+    fs::permissions(here / "full", fs::perms::owner_read | fs::perms::owner_exec);
+    refuses(here / "full", "a.csv: cannot create");
+    refuses(here / "full" / "new", "new: cannot create");
+    fs::permissions(here / "full", fs::perms::owner_all);
+  }
+  CHECK(here.files() == 4);
+  CHECK(files_in(here / "full") == 1);
+  CHECK(files_in(here / "taken") == 1);
+  CHECK(contents(here / "full" / "a.csv") == "old");
+}
+
+TEST_CASE("texts: a regular file, or nothing is read") {
+  const folder here;
+  const auto pipe = here / "pipe", file = here / "file";
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  std::ofstream(file) << "a text";
+  fs::create_symlink("file", here / "link");
+  CHECK(examples::file_text(file) == "a text");
+  CHECK(examples::file_text(here / "link") == "a text");
+  const auto refuses = [](const std::string& path, const std::string& message) {
+    CHECK_THROWS_WITH_AS((void)examples::file_text(path), doctest::Contains((path + ": " + message).c_str()),
+                         lightnet::file_error);
+  };
+  refuses(pipe, "is a pipe, expected a regular file");
+  refuses(here.path, "is a folder, expected a regular file");
+  refuses("/dev/null", "is a device or a socket, expected a regular file");
+  refuses(here / "none", "cannot be opened");
 }
 
 TEST_CASE("curve: text, and numbers that lead back") {

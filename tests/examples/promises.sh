@@ -55,6 +55,20 @@ mistake() { # a part of the message, then arguments
   [ "$(cat "$here"/whole/* | cksum)" = "$before" ] || fail "${*:2}: something was overwritten"
 }
 
+# Where nothing can be left, nothing is read and nothing is begun.
+refuse_places() {
+  mkdir -p "$here/taken/$name.csv"
+  : >"$here/file"
+  local place
+  for place in taken file file/below; do
+    train "$place" --resume "$here/none"
+    local code=$?
+    [ $code -eq 2 ] || fail "--output $place: ends with $code"
+    grep -q "^$here/$place.*: " "$here/log" || fail "--output $place: is not named"
+  done
+  [ "$(ls "$here/taken")" = "$name.csv" ] || fail "--output taken: something was written"
+}
+
 # A text of 700 lines.
 some_text() {
   for i in $(seq 700); do echo "$i: the $((i * i % 97)) sons of $((i * 7 % 31)) went up unto $((i % 13))."; done

@@ -22,6 +22,7 @@ stop_and_go_on --epochs 2 --items 3
 
 saved=$here/whole/segment_volume.safetensors
 head -c 300000 "$saved" >"$here/short"
+refuse_places
 mistake "$here/short: " --resume "$here/short"
 sed 's/segmenter width/classifier width/' "$saved" >"$here/other"
 mistake "'classifier', expected 'segmenter'" --resume "$here/other"

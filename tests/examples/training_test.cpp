@@ -15,6 +15,7 @@
 #include "common/fingerprint.hpp"
 #include "common/recorder.hpp"
 #include "common/resume.hpp"
+#include "common/training_loop.hpp"
 #include "train/tiny_model.hpp"
 
 namespace ln = lightnet;
@@ -89,7 +90,7 @@ TEST_CASE("recorder: a curve that survives a stop") {
     tiny::points<> source{200};
     std::atomic<bool> stop{false};
     training.run(on, source, stop, [&](const ln::training_progress& now) {
-      record.add(now, 0.25, 100);
+      record.add(now, 0.25, 100, false);
       stop = now.step == until;
     });
   };
@@ -170,6 +171,42 @@ TEST_CASE("arguments: numbers out of range, and what is no number") {
   for (const char* good : {"1e-06", "0.99", ".5"}) CHECK(share(good).empty());
   for (const std::string bad : {"0", "1", "-0.5", "nan", "inf", "x", "0.5x"}) {
     CHECK(share(bad) == "expected a number from 1e-06 to 0.99, got " + bad);
+  }
+}
+
+TEST_CASE("training loop: a test stands at the update that it follows, of a whole training and of one in two parts") {
+  const folder here;
+  const auto path = here / "a.safetensors";
+  using trainer = ln::trainer<tiny::model<>, double>;
+  ln::execution<ln::cpu> on{1};
+  const auto run = [&](trainer& training, examples::recorder& record, std::int64_t until) {
+    tiny::points<> source{200};
+    const auto test = [&] { return ln::evaluation{static_cast<double>(training.state().step), 1, 2}; };
+    const auto save = [&] { record.save(path, training, "a test"); };
+    const auto follow = [&] { examples::stop = training.state().step == until; };
+    const bool finished = examples::run_training(on, training, source, record, {path, 5}, test, save, follow);
+    examples::stop = false;
+    if (finished) record.add_test(test());
+    return finished;
+  };
+  trainer whole{{}, tiny::options()}, first{{}, tiny::options()}, second{{}, tiny::options()};
+  examples::recorder expected{10, "learner", "one", "these"}, before{10, "learner", "one", "these"},
+      after{10, "learner", "one", "these"};
+  CHECK(run(whole, expected, 0));
+  CHECK_FALSE(run(first, before, 29));
+  after.restore(ln::checkpoint{path}, second, "a test");
+  CHECK(run(second, after, 0));
+  for (const auto& curve : {expected.curve(), after.curve()}) {
+    std::vector<std::int64_t> steps, tests;
+    for (const auto& point : curve) {
+      steps.push_back(point.step);
+      if (std::isnan(point.test_loss)) continue;
+      tests.push_back(point.step);
+      CHECK(point.test_loss == static_cast<double>(point.step));
+      CHECK(point.test_accuracy == 0.5);
+    }
+    CHECK(tests == std::vector<std::int64_t>{8, 16, 24, 32, 39});
+    CHECK(steps == std::vector<std::int64_t>{8, 10, 13, 16, 20, 24, 26, 30, 32, 39});
   }
 }
 

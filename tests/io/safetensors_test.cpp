@@ -379,3 +379,21 @@ TEST_CASE("replace_file: permissions and links stay") {
   ln::replace_file(here / std::string(255, 'n'), "a name as long as names can be");
   CHECK(here.files() == 3);
 }
+
+TEST_CASE("check_replaceable: what replace_file would refuse, with nothing written") {
+  const folder here;
+  fs::create_directory(here / "folder");
+  fs::create_symlink("folder", here / "link");
+  ln::replace_file(here / "old", "old");
+  ln::check_replaceable(here / "old");
+  ln::check_replaceable(here / "new");
+  for (const char* name : {"folder", "link"}) {
+    CHECK_THROWS_WITH_AS(ln::check_replaceable(here / name), doctest::Contains("it is a directory"), ln::file_error);
+  }
+  CHECK_THROWS_WITH_AS(ln::check_replaceable("/dev/null"), doctest::Contains("not a regular file"), ln::file_error);
+  for (const fs::path& path : {here / "missing/new", here / "old/new", fs::path{"/proc/new"}}) {
+    CHECK_THROWS_WITH_AS(ln::check_replaceable(path), doctest::Contains(path.c_str()), ln::file_error);
+  }
+  CHECK(contents(here / "old") == "old");
+  CHECK(here.files() == 3);
+}

@@ -95,29 +95,43 @@ inline bool write_all(int descriptor, std::span<const std::byte> bytes) {
   return true;
 }
 
-}  // namespace io_detail
-
-/// Replaces the contents of `path` by `pieces` in order: a temporary file in the same folder is written, flushed to the
-/// disk and renamed over it. A symbolic link keeps pointing where it does, an existing file keeps its permissions.
-/// Throws file_error; then the temporary is gone and the old file is as it was.
-inline void replace_file(const std::filesystem::path& path, std::span<const std::span<const std::byte>> pieces) {
+/// Where the file lies that a path names, to be replaced or made. Throws file_error where that is no regular file.
+inline std::filesystem::path replaceable(const std::filesystem::path& path) {
   std::error_code failed;
   auto target = path;
   if (std::filesystem::is_symlink(path, failed)) {
     target = std::filesystem::weakly_canonical(path, failed);
     if (failed) throw file_error(path.string(), "cannot follow the link: " + failed.message());
   }
-  struct ::stat old {};
-  const bool exists = ::stat(target.c_str(), &old) == 0;
-  if (exists && S_ISDIR(old.st_mode)) throw file_error(path.string(), "cannot be written: it is a directory");
-  if (exists && !S_ISREG(old.st_mode)) throw file_error(path.string(), "cannot be written: it is not a regular file");
+  const auto status = std::filesystem::status(target, failed);
+  if (std::filesystem::is_directory(status)) throw file_error(path.string(), "cannot be written: it is a directory");
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+    throw file_error(path.string(), "cannot be written: it is not a regular file");
+  }
+  return target;
+}
 
+}  // namespace io_detail
+
+/// Throws file_error where `replace_file` would, before there is anything to write; changes nothing.
+inline void check_replaceable(const std::filesystem::path& path) {
+  const io_detail::temporary_file probe(io_detail::replaceable(path));
+}
+
+/// Replaces the contents of `path` by `pieces` in order: a temporary file in the same folder is written, flushed to the
+/// disk and renamed over it. A symbolic link keeps pointing where it does, an existing file keeps its permissions.
+/// Throws file_error; then the temporary is gone and the old file is as it was.
+inline void replace_file(const std::filesystem::path& path, std::span<const std::span<const std::byte>> pieces) {
+  const auto target = io_detail::replaceable(path);
   io_detail::temporary_file temporary(target);
   const int descriptor = temporary.descriptor().get();
   for (const auto piece : pieces) {
     if (!io_detail::write_all(descriptor, piece)) io_detail::throw_errno(path, "cannot be written");
   }
-  if (exists && ::fchmod(descriptor, old.st_mode & 07777) != 0) io_detail::throw_errno(path, "cannot set permissions");
+  struct ::stat old {};
+  if (::stat(target.c_str(), &old) == 0 && ::fchmod(descriptor, old.st_mode & 07777) != 0) {
+    io_detail::throw_errno(path, "cannot set permissions");
+  }
   if (::fsync(descriptor) != 0) io_detail::throw_errno(path, "cannot be flushed to the disk");
   if (!temporary.descriptor().close()) io_detail::throw_errno(path, "cannot be closed");
   if (std::rename(temporary.path().c_str(), target.c_str()) != 0) io_detail::throw_errno(path, "cannot be replaced");
