@@ -61,7 +61,7 @@ head -c 300000 "$saved" >"$here/short"
 sed 's/average.tpe.gamma/average.tpe.gamme/' "$saved" >"$here/changed"
 refuse_places
 mistake "$here/short: " --resume "$here/short"
-mistake "$here/changed: " --resume "$here/changed"
+mistake "$here/changed: does not hold the tensors of this model: missing: 'extra.average.tpe.gamma'" --resume "$here/changed"
 mistake "$here/none: " --resume "$here/none"
 change "$data" train-images-idx3-ubyte.gz 16
 data=$here/elsewhere mistake "$saved: was trained on other data" --resume "$saved"

@@ -24,8 +24,8 @@ saved=$here/whole/segment_volume.safetensors
 head -c 300000 "$saved" >"$here/short"
 refuse_places
 mistake "$here/short: " --resume "$here/short"
-sed 's/segmenter width/classifier width/' "$saved" >"$here/other"
-mistake "'classifier', expected 'segmenter'" --resume "$here/other"
+sed 's/segmenter width/segmented width/' "$saved" >"$here/other"
+mistake "'segmented', expected 'segmenter'" --resume "$here/other"
 sed 's/"extra.program":"segment_volume"/"extra.program":"classify_image"/' "$saved" >"$here/other"
 mistake "$here/other: was made by the program 'classify_image', expected 'segment_volume'" --resume "$here/other"
 change "$data" ch2.nii.gz 352

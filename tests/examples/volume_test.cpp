@@ -122,7 +122,8 @@ TEST_CASE("nifti: contents that are not what they should be") {
   CHECK(refusal(with(good, 284, 0.5F)) == "does not go from left to right, on both sides of a plane of voxels");
   CHECK(refusal(with(good, 108, 100.0F)) ==
         "says that its data begin at byte 100, expected a whole number from 352 to 65536");
-  CHECK(refusal(with(good, 108, INFINITY)) == "says that its data begin at byte inf");
+  CHECK(refusal(with(good, 108, INFINITY)) ==
+        "says that its data begin at byte inf, expected a whole number from 352 to 65536");
 }
 
 TEST_CASE("halves: the right one is mirrored, and pairs of labels are one class") {

@@ -75,10 +75,10 @@ void count_labels(execution<Device>& on,
 
 /// The cross entropy of labels and the softmax of logits, meant over rows, with its gradient (arXiv 1512.00567 for the
 /// smoothing). Where the rows of a mean come in parts, a call each, `mean_of` makes loss and gradient those of the whole
-/// mean: the losses of the parts add up to it. Sums are in double and in a fixed order. dlogits may be the memory of logits. Logits may be -infinity;
-/// NaN and +infinity make the loss and the row's gradient NaN. Throws shape_error, value_error (for a label it names
-/// the row) or device_error before anything is written. Labels in the memory of a GPU that are no classes count as
-/// ignored, and execution::check tells of them.
+/// mean: the losses of the parts add up to it. Sums are in double and in a fixed order. dlogits may be the memory of logits.
+/// Logits may be -infinity; NaN and +infinity make the loss and the row's gradient NaN. Throws shape_error, value_error (for a
+/// label it names the row) or device_error before anything is written. Labels in the memory of a GPU that are no classes count
+/// as ignored, and execution::check tells of them.
 template <class T = float, class Device>
 void cross_entropy(execution<Device>& on, const cross_entropy_inputs<T, std::type_identity_t<Device>>& inputs,
                    const cross_entropy_outputs<T, std::type_identity_t<Device>>& outputs) {
