@@ -1,16 +1,18 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# The CUDA backend on a machine with a GPU: on_gpu.sh [build] [test] [sanitize] [bench], all of them without arguments.
+# The CUDA backend on a machine with a GPU: on_gpu.sh [build] [test] [sanitize] [bench] [examples], all of them without
+# arguments.
 #
 # Builds into build/cuda with all cores; needs nvcc, cmake 3.25, g++ and the development files of Eigen, doctest and, for
-# the benchmarks, Google Benchmark, and downloads nothing. Everything that is printed goes into one report, too:
+# the benchmarks, Google Benchmark, and for the examples, which train for some minutes each, nlohmann-json, CLI11, zlib, libpng
+# and their data; it downloads nothing. Everything that is printed goes into one report, too:
 # ${OUT:-build/cuda/report}/report.txt, with a table of the stages at its end; beside it lie what the benchmarks measured,
 # gpu.json, and their roofline, gpu_roofline.svg. A stage that fails does not stop the next;
 # the exit status is then 1. From the environment:
 #   JOBS                  how many compilers run at a time (all cores), TEST_JOBS how many tests (all cores), SANITIZE_JOBS
 #                         how many programs under a tool (8)
 #   LIGHTNET_CUDA_FLAGS   more arguments for cmake, such as -DCMAKE_CUDA_ARCHITECTURES=80-real
-#   TEST_FILTER           which tests run, a regular expression for ctest (all of the label cuda)
+#   TEST_FILTER           which tests run, a regular expression for ctest (all of the label cuda, or cuda_examples)
 #   TEST_SECONDS          how long one test may take (900), SANITIZE_SECONDS one program under one tool (400)
 #   SANITIZE_TOOLS        the tools of compute-sanitizer (racecheck initcheck memcheck synccheck)
 #   SANITIZE_PROGRAMS     which programs, by folder (all)
@@ -28,20 +30,28 @@ report=$report_folder/report.txt
 say() { printf '%s\n' "$*"; }
 verdict() { say "$*" >"$build/verdict"; }
 
-build() {
+# The folder of the build, with the examples ON or OFF.
+configure() {
   # Ninja builds all targets at once, make one after another. A folder stays with what it was made for.
-  local generator=(Ninja -k 0) targets=(cuda_tests)
+  generator=(Ninja -k 0)
   if grep -qs 'CMAKE_GENERATOR:INTERNAL=Unix Makefiles' "$build/CMakeCache.txt" || ! command -v ninja >/dev/null; then
     generator=("Unix Makefiles" -k)
   fi
   # shellcheck disable=SC2086
   cmake -S . -B "$build" -G "${generator[0]}" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PROJECT_TOP_LEVEL_INCLUDES= -DLIGHTNET_CUDA=ON \
-    -DLIGHTNET_TESTS=ON -DLIGHTNET_EXAMPLES=OFF -DLIGHTNET_BENCHMARKS=$benchmarks -DLIGHTNET_NATIVE=ON \
+    -DLIGHTNET_TESTS=ON -DLIGHTNET_EXAMPLES=$1 -DLIGHTNET_BENCHMARKS=$benchmarks -DLIGHTNET_NATIVE=ON \
     -DCMAKE_CUDA_ARCHITECTURES=90a-real ${LIGHTNET_CUDA_FLAGS-} || { verdict "cmake fails"; return 1; }
+}
+
+# -k, so that what does compile can be tested.
+compile() {
+  cmake --build "$build" -j "$jobs" --target "$@" -- "${generator[@]:1}" || { verdict "does not compile"; return 1; }
+}
+
+build() {
+  local targets=(cuda_tests)
   [ $benchmarks = OFF ] || targets+=(bench_cuda lightnet_torch)
-  # -k, so that what does compile can be tested.
-  cmake --build "$build" -j "$jobs" --target "${targets[@]}" -- "${generator[@]:1}" || { verdict "does not compile"; return 1; }
-  verdict "built"
+  configure OFF && compile "${targets[@]}" && verdict "built"
 }
 
 # Side by side on one GPU, programs wait for each other's turns far longer than they work; NVIDIA's multi-process service,
@@ -58,16 +68,26 @@ stop_sharing() {
   unset CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY
 }
 
-run_tests() {
-  share_gpu
-  ctest --test-dir "$build" -L '^cuda$' -R "${TEST_FILTER:-.}" -j "${TEST_JOBS:-$(nproc)}" --timeout "${TEST_SECONDS:-900}" \
-    --output-on-failure --no-tests=error | tee "$build/ctest.txt"
+# The tests of a label, so many at a time, each at most so many seconds.
+run_label() {
+  ctest --test-dir "$build" -L "^$1\$" -R "${TEST_FILTER:-.}" -j "$2" --timeout "$3" --output-on-failure --no-tests=error |
+    tee "$build/ctest.txt"
   local status=$? skipped
-  stop_sharing
   skipped=$(grep -c '\*\*\*Skipped' "$build/ctest.txt")
   verdict "$(grep -E '[0-9]+% tests passed' "$build/ctest.txt" || say "no tests")${skipped:+, $skipped skipped}"
   return $status
 }
+
+run_tests() {
+  share_gpu
+  run_label cuda "${TEST_JOBS:-$(nproc)}" "${TEST_SECONDS:-900}"
+  local status=$?
+  stop_sharing
+  return $status
+}
+
+# Three trainings of six minutes at most are the longest of these.
+examples() { configure ON && compile cuda_examples && run_label cuda_examples 1 1200; }
 
 # Which cases are small enough, of programs that take long even without a tool.
 arguments_of() {
@@ -140,13 +160,13 @@ bench() {
 
 # --- What runs
 stages=("$@")
-[ $# -gt 0 ] || stages=(build test sanitize bench)
+[ $# -gt 0 ] || stages=(build test sanitize bench examples)
 benchmarks=OFF
 [ ! -f bench/cuda/main.cu ] || benchmarks=ON
 for stage in "${stages[@]}"; do
   case $stage in
-    build | test | sanitize | bench) ;;
-    *) say "on_gpu.sh: no stage '$stage'; the stages are build, test, sanitize, bench" >&2; exit 2 ;;
+    build | test | sanitize | bench | examples) ;;
+    *) say "on_gpu.sh: no stage '$stage'; the stages are build, test, sanitize, bench, examples" >&2; exit 2 ;;
   esac
 done
 
