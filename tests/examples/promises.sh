@@ -64,7 +64,7 @@ refuse_places() {
     train "$place" --resume "$here/none"
     local code=$?
     [ $code -eq 2 ] || fail "--output $place: ends with $code"
-    grep -q "^$here/$place.*: " "$here/log" || fail "--output $place: is not named"
+    grep -qF ": $here/$place" "$here/log" || fail "--output $place: is not named"
   done
   [ "$(ls "$here/taken")" = "$name.csv" ] || fail "--output taken: something was written"
 }
