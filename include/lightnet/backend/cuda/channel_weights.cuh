@@ -175,7 +175,7 @@ class channel_weights {
   }
 
  private:
-  static constexpr int angles_ahead = 8;  // tokens whose angles are on their way at once
+  static constexpr int angles_ahead = 4;  // tokens whose angles are on their way at once
 
   /// The thread of a part with the same channels.
   __device__ int in_part(int p) const {
