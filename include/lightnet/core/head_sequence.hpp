@@ -86,6 +86,14 @@ class head_sequence {
     return true;
   }
 
+  /// Channels [first, first + count) of every token.
+  head_sequence slice_channels(std::int64_t first, std::int64_t count) const noexcept {
+    head_sequence part = *this;
+    if (data_ != nullptr) part.data_ += first * channel_stride_;
+    part.channels_ = count;
+    return part;
+  }
+
   /// "[2, 5, 7, 3, 4]", for error messages.
   std::string describe() const {
     std::string text = "[" + std::to_string(batch_);

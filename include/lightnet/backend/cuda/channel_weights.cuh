@@ -20,10 +20,11 @@ struct float_rows {
 };
 
 /// Which factors of a tile are written: khat, qhat, in a tile of its own what rounding leaves of one of them, and in rows of
-/// their own 1 / Z or the weights.
+/// their own 1 / Z or the weights. Which of them are encoded, where columns are doubled (walk_plan), and whether the cosines and
+/// sines are in those rows: 1 / Z times these, or these alone.
 struct factors_wanted {
   bool keys = false, queries = false, rests_of_keys = false, rests_of_queries = false, inverses = false,
-       weights = false;
+       weights = false, encoded_keys = false, encoded_queries = false, angles = false;
 };
 
 /// What the threads of the parts of a tile's tokens tell each other about two channels, in shared memory, [threads] each: the
@@ -52,7 +53,8 @@ struct factor_tiles {
 /// Tokens of the 64 that do not count come out as zero. The frame of decays is halfway to their last token, or from the first
 /// one of a run to that, for what they go through may be twice as far: all but nothing is left of what is so far back. Loaded:
 /// logits are in a tile, not to be read from memory. Back: the line is walked from its end, and token i is in row 63 - i.
-template <class Job, bool Loaded, bool Back = false>
+/// Doubled: the columns of a tile are 64 channels for the cosines of an encoding, and the same ones for its sines.
+template <class Job, bool Loaded, bool Back = false, bool Doubled = false>
 class channel_weights {
  public:
   using recurrence = typename Job::recurrence;
@@ -60,7 +62,7 @@ class channel_weights {
 
   std::int32_t m[own];                    // the frame of what is carried
   float z[own], gain[own], product[own];  // its normaliser; 1 / Z of a decay, which goes on in the frame 0; all decays
-  const int part, channel;                // the part of the tokens, the first of the channels
+  const int part, channel;                // the part of the tokens, the first of the columns
 
   /// From the initial state, or from nothing. `bad_token`, shared, keeps the first position whose logit is bad.
   __device__ channel_weights(const Job& job, const line_of_head& at, int thread, const part_exchange& shared,
@@ -77,9 +79,12 @@ class channel_weights {
 
   /// The row of a token, and the token of a row.
   __device__ static constexpr int row_of(int i) { return Back ? rows - 1 - i : i; }
-  __device__ bool has(int e) const { return channel + e < job_.from.keys; }
+  /// The first of the channels that the columns are of, and whether they are the first of these.
+  __device__ int own_channel() const { return Doubled ? channel % 64 : channel; }
+  __device__ bool comes_first() const { return channel == own_channel(); }
+  __device__ bool has(int e) const { return own_channel() + e < job_.from.keys; }
   /// The number of the weight of a channel in a state.
-  __device__ std::int64_t own_weight(int e) const { return Job::per_channel ? channel + e : 0; }
+  __device__ std::int64_t own_weight(int e) const { return Job::per_channel ? own_channel() + e : 0; }
 
   /// Works out the factors of the tokens from `first` on, of which those in the bits of `counted` count, and carries m and Z
   /// on: What says which are written, khat and qhat in the place of the keys and the queries. Gives the factors that take what
@@ -105,7 +110,7 @@ class channel_weights {
     ++run_;
     if (Watched == watched_by::all && wide) atomicMax(shared_.wide_run, run_);
     float total[own], carried[own];  // Z at the end of the tokens, and before those of this part
-    if constexpr (What.weights) wait_for_extra();
+    if constexpr (What.weights || (What.angles && !What.inverses)) wait_for_extra();
     if (plain) {
       weigh<What, true>(x, before);
     } else {
@@ -170,6 +175,8 @@ class channel_weights {
   }
 
  private:
+  static constexpr int angles_ahead = 4;  // tokens whose angles are on their way at once
+
   /// The thread of a part with the same channels.
   __device__ int in_part(int p) const {
     const int threads = shared_.barrier.threads / parts;
@@ -356,19 +363,37 @@ class channel_weights {
         float2{counts<Plain>(i, 0) ? y[0] : 0.0F, counts<Plain>(i, 1) ? y[1] : 0.0F};
   }
 
+  /// The packed cosines, or sines, of both channels of `Count` tokens of the part, from the ith on; beyond the line those of its
+  /// last token.
+  template <int Count>
+  __device__ __forceinline__ void read_angles(int i, std::uint32_t (&angles)[Count]) const {
+    const int first = part * rows_of_part + i, last = static_cast<int>(at_.line.length) - 1 - first_;
+    const std::uint32_t* const of_first = job_.packed(at_, at_.line.token(first_)) + column_ / own;
+    const std::int64_t step = at_.line.step * Job::packed_words;
+#pragma unroll
+    for (int n = 0; n < Count; ++n) angles[n] = of_first[(first + n < last ? first + n : last) * step];
+  }
+  __device__ static void encode(std::uint32_t angles, float (&y)[own]) {
+    const float2 by = both_float16(angles);
+    y[0] *= by.x;
+    y[1] *= by.y;
+  }
+
   /// khat, in the place of the keys, and the weights. x: the logits, then the sums of the weights, for a decay the weights.
   template <factors_wanted What, bool Plain>
   __device__ void weigh(float (&x)[rows_of_part][own], const float (&before)[own]) const {
     // A few are read before any of these is written: there are no registers for more.
     constexpr bool reads_keys = What.keys && (recurrence::kappa == kappa_of::key || (Job::complement && Loaded));
     constexpr int ahead = Job::complement ? 2 : 4;
-    std::uint32_t keys[ahead] = {};
+    constexpr bool reads_angles = What.encoded_keys || (What.angles && !What.inverses);
+    std::uint32_t keys[ahead] = {}, angles[angles_ahead] = {};
 #pragma unroll
     for (int i = 0; i < rows_of_part; ++i) {
       if (reads_keys && i % ahead == 0) {
 #pragma unroll
         for (int n = 0; n < ahead; ++n) keys[n] = *pair_of(to_.keys, i + n);
       }
+      if (reads_angles && i % angles_ahead == 0) read_angles(i, angles);
       float weight[own], key[own], before_token[own];
 #pragma unroll
       for (int e = 0; e < own; ++e) {
@@ -384,7 +409,12 @@ class channel_weights {
           key[e] = weight[e] * kappa<Plain>(i, e, e == 0 ? lower_bfloat16(pair) : upper_bfloat16(pair));
         }
       }
+      if constexpr (What.encoded_keys) encode(angles[i % angles_ahead], key);
       if constexpr (What.keys) write<Plain, What.rests_of_keys>(to_.keys, i, key);
+      if constexpr (What.angles && !What.inverses) {
+        const float2 by = both_float16(angles[i % angles_ahead]);
+        write<Plain>(to_.extra, i, {by.x, by.y});
+      }
       if constexpr (What.weights) write<Plain>(to_.extra, i, Job::complement ? before_token : weight);
     }
   }
@@ -393,13 +423,15 @@ class channel_weights {
   template <factors_wanted What, bool Plain>
   __device__ void divide(const float (&x)[rows_of_part][own], const float (&carried)[own]) const {
     constexpr int ahead = 8;  // rows that are read before any of them is written
-    std::uint32_t read[ahead];
+    constexpr bool reads_angles = What.encoded_queries || (What.angles && What.inverses);
+    std::uint32_t read[ahead], angles[angles_ahead] = {};
 #pragma unroll
     for (int i = 0; i < rows_of_part; ++i) {
       if (i % ahead == 0) {
 #pragma unroll
         for (int n = 0; n < ahead; ++n) read[n] = *pair_of(to_.queries, i + n);
       }
+      if (reads_angles && i % angles_ahead == 0) read_angles(i, angles);
       float query[own] = {lower_bfloat16(read[i % ahead]), upper_bfloat16(read[i % ahead])}, inverse[own];
 #pragma unroll
       for (int e = 0; e < own; ++e) {
@@ -407,7 +439,9 @@ class channel_weights {
         inverse[e] = Plain || normaliser != 0 ? tile_reciprocal(normaliser) : 0.0F;
         query[e] *= inverse[e];
       }
+      if constexpr (What.encoded_queries) encode(angles[i % angles_ahead], query);
       write<Plain, What.rests_of_queries>(to_.queries, i, query);
+      if constexpr (What.angles && What.inverses) encode(angles[i % angles_ahead], inverse);
       if constexpr (What.inverses) write<Plain>(to_.extra, i, inverse);
     }
   }

@@ -40,6 +40,13 @@ struct gradient_memory {
   }
 };
 
+/// Says that no line is left over so far.
+template <class Job>
+void leave_nothing_over(execution<cuda>& on, const char* operation, const Job& job, const gradient_memory& memory) {
+  const auto bytes = static_cast<std::size_t>(job.from.items() + 1) * sizeof(unsigned);
+  check_cuda(operation, "cudaMemsetAsync", cudaMemsetAsync(memory.redo, 0, bytes, on.stream()));
+}
+
 }  // namespace detail
 
 LIGHTNET_END_NAMESPACE

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <lightnet/backend/cuda/causal_tiles.cuh>
+#include <lightnet/backend/cuda/key_parts.cuh>
 #include <lightnet/backend/cuda/line_states.cuh>
 #include <lightnet/backend/cuda/walk_loaders.cuh>
 #include <lightnet/backend/cuda/walk_preparers.cuh>
@@ -9,6 +10,8 @@
 #include <lightnet/backend/cuda/walk_readings.cuh>
 #include <lightnet/backend/cuda/walk_spacers.cuh>
 #include <lightnet/backend/cuda/walk_weighers.cuh>
+
+#include <array>
 
 LIGHTNET_BEGIN_NAMESPACE
 
@@ -69,31 +72,53 @@ __global__ void __launch_bounds__(walk_plan<What, Job, D>::threads, walk_plan<Wh
 #endif
 }
 
-/// Heads that walks encode.
+/// Heads that walks encode; those of an ordered traversal take others in parts.
 template <class Job>
 bool fits_encoding_walks(const execution<cuda>& on, const Job& job) {
-  return on.takes_hopper() && fits_causal_tiles(job) && job.from.keys <= 64 && job.from.values <= 64;
+  return on.takes_hopper() && fits_causal_tiles(job) && !comes_in_parts(job);
+}
+template <class Job>
+bool fits_walks_in_parts(const execution<cuda>& on, const Job& job) {
+  return Job::keys_are_weights && on.takes_hopper() && fits_causal_tiles(job) && comes_in_parts(job);
 }
 
-/// Packs the angles of a job: channels that it does not have stay as they are, times one.
+/// Packs the angles of a job, [.., 64] words: the cosine and the sine of a channel or, of heads that come in parts, the cosines of
+/// two neighbours, and after those of all channels their sines. Channels that have no angle stay as they are, times one.
 template <class Job>
 struct pack_angles {
   Job job;
   std::uint32_t* to;
+  bool neighbours;
 
   __device__ void operator()(std::int64_t n) const {
-    const std::int64_t row = n / Job::packed_channels, i = n % Job::packed_channels, tokens = job.from.cosine.extent(1);
-    const bool has = i < job.from.cosine.extent(2);
-    const float16 c{has ? job.from.cosine(row / tokens, row % tokens, i) : 1.0F};
-    const float16 s{has ? job.from.sine(row / tokens, row % tokens, i) : 0.0F};
-    to[n] = c.bits() | static_cast<std::uint32_t>(s.bits()) << 16;
+    constexpr std::int64_t half = Job::packed_words / 2;
+    const std::int64_t row = n / Job::packed_words, i = n % Job::packed_words;
+    if (!neighbours) {
+      to[n] = pair(cosine(row, i), sine(row, i));
+    } else if (i < half) {
+      to[n] = pair(cosine(row, 2 * i), cosine(row, 2 * i + 1));
+    } else {
+      to[n] = pair(sine(row, 2 * (i - half)), sine(row, 2 * (i - half) + 1));
+    }
+  }
+
+ private:
+  __device__ float cosine(std::int64_t row, std::int64_t i) const { return angle(job.from.cosine, row, i, 1.0F); }
+  __device__ float sine(std::int64_t row, std::int64_t i) const { return angle(job.from.sine, row, i, 0.0F); }
+  template <class Table>
+  __device__ static float angle(const Table& table, std::int64_t row, std::int64_t i, float otherwise) {
+    const std::int64_t tokens = table.extent(1);
+    return i < table.extent(2) ? table(row / tokens, row % tokens, i) : otherwise;
+  }
+  __device__ static std::uint32_t pair(float first, float second) {
+    return float16{first}.bits() | static_cast<std::uint32_t>(float16{second}.bits()) << 16;
   }
 };
 template <class Job>
 void take_packed_angles(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation, Job& job) {
-  const std::int64_t count = job.from.cosine.extent(0) * job.from.cosine.extent(1) * Job::packed_channels;
+  const std::int64_t count = job.from.cosine.extent(0) * job.from.cosine.extent(1) * Job::packed_words;
   auto* const packed = scratch.take<std::uint32_t>(count);
-  for_each(on, operation, count, pack_angles<Job>{job, packed});
+  for_each(on, operation, count, pack_angles<Job>{job, packed, comes_in_parts(job)});
   job.packed_angles = packed;
 }
 
@@ -104,12 +129,13 @@ auto maps_of(const Job& job, const Outputs& outputs) {
   operand_maps<plan::tiles> maps{};
   maps.given = plan::in_bulk && !job.from.mask;
   walk_part<What, Job, Outputs, D>::each_operand(job, outputs, [&](int number, const auto& sequence) {
-    maps.given = maps.given && map_operand(sequence, D, maps.of[number]);
+    constexpr auto part = walk_part<What, Job, Outputs, D>::channels_of;
+    maps.given = maps.given && map_operand(sequence, part(number), maps.of[number]);
   });
   return maps;
 }
 
-/// Puts a walk on the stream, in the smallest of its tiles: heads of up to 128 keys and values.
+/// Puts a walk on the stream, in the smallest of its tiles: heads of up to 128 keys and values, or a part of one.
 template <walk_for What, class Job, class Outputs>
 void walk_lines(execution<cuda>& on, const char* operation, const Job& job, const Outputs& outputs,
                 const line_stretches& stretches, const gradient_memory& kept = {}) {
@@ -122,9 +148,10 @@ void walk_lines(execution<cuda>& on, const char* operation, const Job& job, cons
            line_walk_kernel<What, Job, Outputs, D>, job, outputs, kept, stretches,
            maps_of<What, Job, Outputs, D>(job, outputs));
   };
-  if (Job::position::encodes || (job.from.keys <= 64 && job.from.values <= 64)) {
+  const bool small = Job::position::encodes ? !comes_in_parts(job) : job.from.keys <= 64 && job.from.values <= 64;
+  if (small) {
     run.template operator()<64>();
-  } else if constexpr (!Job::position::encodes) {
+  } else if constexpr (!Job::position::encodes || (Job::keys_are_weights && walk_plan<What, Job, 64>::weighs)) {
     run.template operator()<128>();
   }
 }
@@ -165,6 +192,17 @@ void run_lines(execution<cuda>& on, execution<cuda>::scope& scratch, const char*
   if constexpr (!Job::position::encodes) run_causal_tiles<true>(on, operation, job, outputs, stretches);
 }
 
+/// The outputs and the final state of a causal pass over heads whose keys are taken in parts. Lines are not cut.
+template <class Job, class Outputs>
+void run_lines_in_parts(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation, const Job& job,
+                        const Outputs& outputs) {
+  each_part_of_keys(job, [&](const part_of_keys& keys) {
+    Job part = keys.of_job(job);
+    take_packed_angles(on, scratch, operation, part);
+    walk_lines<walk_for::outputs>(on, operation, part, keys.of_outputs(outputs), line_stretches::none(part));
+  });
+}
+
 /// The outputs of both ways, those of the second added, of lines that are not cut.
 template <class Job, class Outputs>
 void run_both_ways(execution<cuda>& on, const char* operation, const Job& job, const Outputs& outputs) {
@@ -188,14 +226,46 @@ const unsigned* walk_gradients(execution<cuda>& on, execution<cuda>::scope& scra
   const std::int64_t channels = of_heads ? 1 : from.keys <= 64 && from.values <= 64 ? 64 : 128;
   gradient_memory kept = gradient_memory::of<!of_heads>(scratch, job, channels);
   kept.known = gradients.accumulate;  // else lines that turn out to be left over are written anew
-  check_cuda(operation, "cudaMemsetAsync",
-             cudaMemsetAsync(kept.redo, 0, static_cast<std::size_t>(from.items() + 1) * sizeof(unsigned), on.stream()));
+  leave_nothing_over(on, operation, job, kept);
   const auto whole = line_stretches::none(job);
   if (kept.known) walk_lines<walk_for::factors>(on, operation, job, gradients, whole, kept);
   walk_lines<walk_for::queries>(on, operation, job, gradients, whole, kept);
   walk_lines<walk_for::keys>(on, operation, job, gradients, whole, kept);
   if (gradients.v) walk_lines<walk_for::values>(on, operation, job, gradients, whole, kept);
   return kept.redo;
+}
+
+/// The same of heads whose keys are taken in parts: a line that one of these leaves over is left over as a whole.
+template <class Job, class Gradients>
+const unsigned* walk_gradients_in_parts(execution<cuda>& on, execution<cuda>::scope& scratch, const char* operation,
+                                        const Job& job, const Gradients& gradients) {
+  struct walked_part {
+    Job job;
+    Gradients gradients;
+    gradient_memory kept;
+  };
+  std::array<walked_part, most_parts_of_keys> parts;
+  const auto whole = line_stretches::none(job);
+  std::size_t count = 0;
+  each_part_of_keys(job, [&](const part_of_keys& keys) {
+    walked_part& part = parts[count++];
+    part = {keys.of_job(job), keys.of_gradients(gradients), {}};
+    take_packed_angles(on, scratch, operation, part.job);
+    part.kept = gradient_memory::of<true>(scratch, part.job, keys_of_part);
+    part.kept.known = gradients.accumulate;
+    part.kept.redo = parts[0].kept.redo;
+    if (keys.first == 0) leave_nothing_over(on, operation, job, part.kept);
+    // Of all parts before anything is added to.
+    if (part.kept.known) walk_lines<walk_for::factors>(on, operation, part.job, part.gradients, whole, part.kept);
+  });
+  for (std::size_t n = 0; n < count; ++n) {
+    auto& [part, to, kept] = parts[n];
+    walk_lines<walk_for::queries>(on, operation, part, to, whole, kept);
+    walk_lines<walk_for::keys>(on, operation, part, to, whole, kept);
+    to.accumulate = gradients.accumulate || n > 0;
+    if (to.v) walk_lines<walk_for::values>(on, operation, part, to, whole, kept);
+  }
+  return parts[0].kept.redo;
 }
 
 }  // namespace detail

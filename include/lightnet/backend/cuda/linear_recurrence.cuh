@@ -106,6 +106,9 @@ void linear_recurrence_forward(execution<cuda>& on, const recurrence_arguments<R
       take_packed_angles(on, scratch, operation, job);
       return run_lines(on, scratch, operation, job, outputs);
     }
+    if constexpr (decltype(job)::keys_are_weights) {
+      if (fits_walks_in_parts(on, job)) return run_lines_in_parts(on, scratch, operation, job, outputs);
+    }
   }
   forward_pass<Recurrence, Position>(on, arguments, outputs, operation);
 }

@@ -186,9 +186,14 @@ void linear_recurrence_backward(execution<cuda>& on, const recurrence_arguments<
   if constexpr (takes_encoding_walks<Recurrence, Position, T> && has_weights_to_pull<Recurrence> &&
                 Recurrence::normaliser == normaliser_of::sum) {
     auto job = job_of<Recurrence, Position>(on, scratch, arguments, operation);
-    if (fits_encoding_walks(on, job) && !gradients.state && !gradients.final_state && !gradients.theta) {
+    const bool wanted = !gradients.state && !gradients.final_state && !gradients.theta;
+    if (wanted && fits_encoding_walks(on, job)) {
       take_packed_angles(on, scratch, operation, job);
       left_over = walk_gradients(on, scratch, operation, job, gradients);
+    }
+    if constexpr (decltype(job)::keys_are_weights) {
+      if (wanted && fits_walks_in_parts(on, job))
+        left_over = walk_gradients_in_parts(on, scratch, operation, job, gradients);
     }
   }
   const auto job = weigh<Recurrence, Position>(on, scratch, arguments, false, operation, left_over);

@@ -98,7 +98,7 @@ struct recurrence_job {
   unsigned long long *bad_token = nullptr, *bad_column = nullptr;  // [items], [items, e]: where NaN begins in a line
   unsigned* poisoned = nullptr;                                    // [items + 1]: whether it begins at all, in any
   const unsigned* wanted = nullptr;  // [items + 1]: lines that are worked on, where not all are, and whether any is
-  const std::uint32_t* packed_angles = nullptr;  // [1 or H, N, 64]: cosine and sine, in float16, where walks encode
+  const std::uint32_t* packed_angles = nullptr;  // [1 or H, N, 64]: two float16 each, where walks encode (pack_angles)
   unsigned* bad_content = nullptr;               // of the execution: a decay of a head is out of range
   bool global = false;  // factors are those of the whole line: 1 / Z of its end, w in the frame of its end
 
@@ -255,7 +255,8 @@ struct recurrence_job {
   /// An encoding may have twice as many rows as there are channels.
   __device__ std::int64_t weight_of_row(std::int64_t r) const noexcept {
     if (!per_channel) return 0;
-    return Position::encodes && r >= from.keys ? r - from.keys : r;
+    const std::int64_t cosines = from.stored_keys / 2;
+    return Position::encodes && r >= cosines ? r - cosines : r;
   }
 
   /// What a line begins with: a state, if there is one, and which of its sequences.
@@ -321,10 +322,10 @@ struct recurrence_job {
   }
 
   /// The packed angles of a token.
-  static constexpr std::int64_t packed_channels = 64;
+  static constexpr std::int64_t packed_words = 64;
   __device__ const std::uint32_t* packed(const line_of_head& at, std::int64_t token) const noexcept {
     const std::int64_t head = from.cosine.extent(0) == 1 ? 0 : at.head;
-    return packed_angles + (head * from.cosine.extent(1) + token - at.line.origin) * packed_channels;
+    return packed_angles + (head * from.cosine.extent(1) + token - at.line.origin) * packed_words;
   }
   __device__ const A* cosine(const line_of_head& at, std::int64_t token) const noexcept {
     return angles(from.cosine, at, token);

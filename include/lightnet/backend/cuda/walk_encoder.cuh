@@ -29,7 +29,7 @@ class walk_encoder : protected walk_part<What, Job, Outputs, D> {
     const auto& at = part::line_.at;
     const int row = first_row(), last = part::line_.length - 1 - first;
     const std::uint32_t* const of_first = part::job_.packed(at, at.line.token(first)) + column();
-    const std::int64_t step = at.line.step * part::job_.packed_channels;
+    const std::int64_t step = at.line.step * part::job_.packed_words;
 #pragma unroll
     for (int n = 0; n < eights; ++n) {
       const int r = row + 4 * n < last ? row + 4 * n : last;

@@ -30,12 +30,12 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
     static_assert((plan::tiles + 2) * 32 <= plan::threads || What == walk_for::factors);
     given.each_operand([&](int number, const auto& sequence) {
       if (threadIdx.x != number * 32) return;
-      given.shared_.even[number] = even_rows<const bfloat16>::of(sequence, given.line_.at, D);
+      given.shared_.even[number] = even_rows<const bfloat16>::of(sequence, given.line_.at, part::channels_of(number));
     });
     const auto each_output = [&]<class Sequence>(int number, const Sequence& sequence) {
       if (threadIdx.x != (plan::tiles + number) * 32) return;
       using row_of = even_rows<std::remove_pointer_t<decltype(sequence.token(0, 0, 0))>>;
-      const row_of even = row_of::of(sequence, given.line_.at, D);
+      const row_of even = row_of::of(sequence, given.line_.at, plan::adds_halves ? D / 2 : D);
       given.shared_.even_outputs[number] = {reinterpret_cast<unsigned char*>(even.first), even.step};
     };
     if constexpr (plan::gives_outputs || What == walk_for::readings) each_output(0, given.out_.o);
@@ -85,11 +85,12 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
     bool copied = on == ~std::uint64_t{0};
     part::each_operand([&](int number, const auto&) { copied = copied && shared_.even[number]; });
     if (copied) {
-      const int position = first + first_row(), channel = column();
-      part::each_operand([&](int number, const auto&) { copy_rows(number, stage, position, channel); });
+      const int position = first + first_row(), column = this->column();
+      part::each_operand([&](int number, const auto&) { copy_rows(number, stage, position, column); });
     } else {
       part::each_operand([&](int number, const auto& sequence) {
-        part::load_rows(sequence, line_, {shared_.operands[stage][number]}, first, on, thread_);
+        part::load_rows(sequence, line_, {shared_.operands[stage][number]}, first, on, thread_,
+                        part::channels_of(number));
       });
     }
     return copied;
@@ -133,8 +134,10 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
   const int thread_;
 
  private:
-  /// Starts to copy this thread's rows of an operand that lies evenly, the first of them at a position.
+  /// Starts to copy this thread's rows of an operand that lies evenly, the first of them at a position, for its columns of a
+  /// tile.
   __device__ __forceinline__ void copy_rows(int number, int stage, int position, int column) const {
+    const int channel = column % part::channels_of(number);
     const even_rows<const bfloat16> even = shared_.even[number];
     const tile to{shared_.operands[stage][number]};
     const int place = this->place();
@@ -143,7 +146,7 @@ class walk_loaders : protected walk_part<What, Job, Outputs, D> {
       const int below = block / part::panels * 16;
 #pragma unroll
       for (int n = 0; n < 4; ++n) {
-        copy_to_shared(eight_of(to, n, place) + below * tile::row_bytes, even.row(position + below + 4 * n) + column);
+        copy_to_shared(eight_of(to, n, place) + below * tile::row_bytes, even.row(position + below + 4 * n) + channel);
       }
     }
   }

@@ -167,6 +167,14 @@ struct walk_part {
   /// Says that the gradients of this line are to be made in another way (redo).
   __device__ void leave_to_others() const { kept_.redo[line_.at.item] = kept_.redo[job_.from.items()] = 1; }
 
+  // --- Operands
+
+  /// So many channels of an operand are in a tile, twice where the tile has more columns.
+  LIGHTNET_HOST_DEVICE static constexpr int channels_of(int number) {
+    const bool keys = plan::loads_k && number == memory::k_at, queries = plan::loads_q && number == memory::q_at;
+    return plan::doubles && (keys || queries) ? D / 2 : D;
+  }
+
   // --- The copy engine
 
   /// Looks which tiles it loads: those whose tokens are all there, one behind the other. By one thread.
@@ -198,7 +206,10 @@ struct walk_part {
     counting_barrier& loaded = shared_.loaded[bulk_number(turn) % plan::stages];
     loaded.pass_with_bytes(memory::operand_bytes);
     const int token = bulk.token + (plan::both_ways ? index_of(turn) : turn) * bulk.step;
-    maps_.copy(number, shared_.operands[turn % plan::stages][number], token, bulk.head, bulk.batch, loaded);
+    for (int column = 0; column < D; column += channels_of(number)) {
+      unsigned char* const to = shared_.operands[turn % plan::stages][number] + column / 64 * tile::panel_bytes;
+      maps_.copy(number, to, token, bulk.head, bulk.batch, loaded);
+    }
   }
   /// Waits until the tile of such a turn is there.
   __device__ void wait_for_bulk(int turn) const {
@@ -305,15 +316,16 @@ struct walk_part {
   }
 
   /// Starts to read the rows of a tile, which lie anyhow, by the threads that feed. What is masked, and what lies beyond
-  /// them and the channels, is zero.
+  /// them and the channels, is zero. Columns: those after which channels begin once more.
   template <class Sequence>
   __device__ __noinline__ static void load_rows(const Sequence& sequence, const walked_line& line, tile to, int first,
-                                                std::uint64_t on, int thread) {
+                                                std::uint64_t on, int thread, int columns) {
     const std::int64_t channels = sequence.channels(), stride = sequence.channel_stride();
-    each_eight(thread, [&](int first_row, int c) {
+    each_eight(thread, [&](int first_row, int column) {
+      const int c = column % columns;
 #pragma unroll 1
       for (int r = first_row; r < first_row + 16; r += 4) {
-        unsigned char* const place = to.part(r, c);
+        unsigned char* const place = to.part(r, column);
         if ((on >> r & 1U) == 0 || c >= channels) {
           *reinterpret_cast<uint4*>(place) = uint4{};
           continue;

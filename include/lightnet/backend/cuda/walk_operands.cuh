@@ -57,7 +57,7 @@ class walk_operands : protected walk_state<What, Job, Outputs, D> {
     wait_for_products<0>();
     keep_order(y);
     keep_state();
-    if constexpr (plan::both_ways) wait_for_copies();  // of what is added
+    if constexpr (plan::fetches_rows) wait_for_copies();  // of what is added to
     memory::reading().meet();
     return bad;
   }

@@ -44,7 +44,10 @@ struct walk_plan {
   static constexpr bool adds_up = What == walk_for::totals || What == walk_for::sums || What == walk_for::incoming_sums;
   static constexpr bool reads = multiplies && !adds_up;  // there is a y
   static constexpr bool keyed = Job::recurrence::kappa == kappa_of::key;
-  static constexpr bool encodes = Job::position::encodes;
+  /// Tiles of 128 columns are doubled: those of queries and keys are 64 channels for the cosines of an encoding, and the same
+  /// ones for its sines. The warps that make the factors encode them, and those that multiply see 128 channels. Smaller tiles
+  /// are encoded by the latter.
+  static constexpr bool doubles = Job::position::encodes && D == 128, encodes = Job::position::encodes && !doubles;
   /// All channels of a token decay alike: tiles are multiplied as they are, and what comes out is weighed (walk_spacers).
   static constexpr bool of_heads = weighs && Job::decays && !Job::per_channel && !encodes;
   static constexpr bool spaced = of_heads && Job::recurrence::logits != logits_from::none;
@@ -52,10 +55,12 @@ struct walk_plan {
   static constexpr bool scores_both_ways = both_ways && of_heads;
   /// Each token's queries or keys are multiplied with their gradients, for that of its decay.
   static constexpr bool sums_terms = spaced && (What == walk_for::queries || What == walk_for::keys);
-  static constexpr int terms_of_token = of_heads ? 1 : D;  // R, which the walk for the keys is given
+  /// R, which the walk for the keys is given.
+  static constexpr int terms_of_token = of_heads ? 1 : doubles ? D / 2 : D;
   /// The channels of khat, of qhat and of the state: with an encoding, those of the cosines and then those of the sines.
   static constexpr int stored = encodes ? 2 * D : D;
-  static_assert(!encodes || (D == 64 && !both_ways));
+  static_assert(!encodes || !both_ways);
+  static_assert(!doubles || (weighs && !both_ways));
   static constexpr bool encodes_k =
       encodes && (What == walk_for::outputs || What == walk_for::totals || What == walk_for::queries ||
                   What == walk_for::values || What == walk_for::key_readings);
@@ -86,7 +91,11 @@ struct walk_plan {
   static constexpr bool in_bulk = multiplies && (weighs || What == walk_for::sums);
   static constexpr bool cleans_values = loads_v && !goes_back;  // a gradient has no lines that are bad
   static constexpr bool has_weights = What == walk_for::keys && (keyed || Job::complement);
-  static constexpr bool has_extra = !of_heads && (What == walk_for::queries || has_weights);
+  /// Gradients of what is doubled come as two halves, each times its cosines or sines, which are added.
+  static constexpr bool adds_halves = doubles && (What == walk_for::queries || What == walk_for::keys);
+  static constexpr bool has_extra = !of_heads && (What == walk_for::queries || has_weights || adds_halves);
+  /// What lies where rows of bfloat16 go is read, to be added to, while products are under way.
+  static constexpr bool fetches_rows = both_ways || (doubles && (gives_outputs || What == walk_for::values));
   /// X is [channels of the key, of the value], not its transpose: what scales a channel scales a row.
   static constexpr bool scales_rows =
       What == walk_for::queries || What == walk_for::keys || What == walk_for::query_readings;
@@ -99,6 +108,9 @@ struct walk_plan {
       .rests_of_queries = encodes && What == walk_for::keys,
       .inverses = What == walk_for::queries,
       .weights = has_weights,
+      .encoded_keys = doubles && What != walk_for::keys,
+      .encoded_queries = doubles && What != walk_for::queries,
+      .angles = adds_halves,
   };
 
   /// Factors that are encoded come with their rests, so that they are rounded once: differences are made of what comes out.

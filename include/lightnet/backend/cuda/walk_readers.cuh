@@ -84,12 +84,12 @@ class walk_readers : walk_spaced_products<What, Job, Outputs, D> {
         if constexpr (What == walk_for::outputs && sums_passes) {
           if (out_.accumulate) rows_.template ask_for_rows<float>(0, part::first_of(turn));
         }
-        if constexpr (plan::both_ways) {
-          if (back) fetch_rows(turn);
+        if constexpr (adds_fetched) {
+          if (plan::both_ways ? back : out_.accumulate) fetch_rows(turn);
         }
         const bool bad = multiply_tile(turn, stage, again, back, y);
-        if constexpr (plan::both_ways) {
-          if (back) rows_.add_fetched(y);
+        if constexpr (adds_fetched) {
+          if (plan::both_ways ? back : out_.accumulate) rows_.add_fetched(y);
         }
         if constexpr (plan::keeps) {  // worked out anew, for lack of registers
           turn = anew(turn);
@@ -143,6 +143,8 @@ class walk_readers : walk_spaced_products<What, Job, Outputs, D> {
   static constexpr bool sums_passes = requires(const Outputs& out) {
     { out.o.token(0, 0, 0) } -> std::same_as<float*>;
   };
+  /// Rows of bfloat16 are added to as they are made, not as they are stored.
+  static constexpr bool adds_fetched = plan::fetches_rows && !sums_passes;
 
   /// Begins the way back: with no state, and with columns that are bad all along.
   __device__ void turn_back() {
@@ -152,10 +154,17 @@ class walk_readers : walk_spaced_products<What, Job, Outputs, D> {
     if (column < D) shared_.bad_column[column] = part::everywhere(shared_.bad_column[column]);
     memory::reading().meet();
   }
-  /// Has what was written on the way there come, and what is to come next brought nearer.
+  /// Has what was written before come, and what is to come next brought nearer.
   __device__ void fetch_rows(int turn) const {
     const int first = part::first_of(turn);
-    rows_.fetch(out_.o, 0, job_.from.values, first, part::count_of(first));
+    const auto& to = [&]() -> const auto& {
+      if constexpr (What == walk_for::values) {
+        return out_.v;
+      } else {
+        return out_.o;
+      }
+    }();
+    rows_.fetch(to, 0, job_.from.values, first, part::count_of(first));
     if (turn + 1 < part::turns()) rows_.template ask_for_rows<bfloat16>(0, part::first_of(turn + 1));
   }
 
@@ -307,22 +316,48 @@ class walk_readers : walk_spaced_products<What, Job, Outputs, D> {
     if constexpr (plan::joins_halves) {
       if (!base::template join_halves<true>(y)) return;
     }
+    if constexpr (plan::adds_halves) {
+      if (!add_halves(stage, y)) return;
+    }
     if constexpr (plan::sums_terms) base::sum_terms(stage, turn, y);
-    if constexpr (plan::both_ways) {
-      rows_.store(out_.o, 0, job_.from.values, run, y, run.odd, false);
-    } else if constexpr (What == walk_for::outputs) {
-      rows_.store(out_.o, 0, job_.from.values, run, y, run.odd, out_.accumulate);
+    if constexpr (plan::gives_outputs) {
+      rows_.store(out_.o, 0, job_.from.values, run, y, run.odd, !adds_fetched && out_.accumulate);
     } else if constexpr (plan::of_heads && What == walk_for::queries) {
       rows_.store(out_.q, 0, job_.from.keys, run, y, false, out_.accumulate);
     } else if constexpr (plan::of_heads && What == walk_for::keys) {
       rows_.store(out_.k, 0, job_.from.keys, run, y, false, out_.accumulate);
     } else if constexpr (What == walk_for::values) {
-      rows_.store(out_.v, 0, job_.from.values, run, y, false, out_.accumulate);
+      rows_.store(out_.v, 0, job_.from.values, run, y, false, !adds_fetched && out_.accumulate);
     } else if constexpr (What == walk_for::queries) {
       write_queries(stage, run, y);
     } else {
       write_keys(stage, run, y);
     }
+  }
+
+  /// The gradient by what is doubled: what came out for the cosines, in the first four warps, and for the sines, in the others,
+  /// each times these, and for queries times 1 / Z. Whether this thread is one of those that have it.
+  __device__ __forceinline__ bool add_halves(int stage, float (&y)[32]) {
+    const float* const by = extra_of(stage);
+#pragma unroll
+    for (int n = 0; n < 32; ++n) y[n] *= by[in_extra(n / 8 * 16, n % 8)];
+    auto* const halves = reinterpret_cast<float4*>(shared_.outputs.data) + anew(thread_);
+    if (group_ != 0) {
+#pragma unroll
+      for (int n = 0; n < 32; n += 4) halves[n / 4 * 128] = float4{y[n], y[n + 1], y[n + 2], y[n + 3]};
+    }
+    memory::reading().meet();
+    if (group_ != 0) return false;
+#pragma unroll
+    for (int n = 0; n < 32; n += 4) {
+      const float4 other = halves[n / 4 * 128];
+      y[n] += other.x;
+      y[n + 1] += other.y;
+      y[n + 2] += other.z;
+      y[n + 3] += other.w;
+    }
+    memory::group(0).meet();  // rows are made ready in the same place
+    return true;
   }
 
   /// Where this thread has 1 / Z, or the weights, of a tile; from there to place n of the eight from token t on.
@@ -332,13 +367,14 @@ class walk_readers : walk_spaced_products<What, Job, Outputs, D> {
   __device__ static int in_extra(int t, int n) { return (t + n / 4 * 8 + n % 2) * plan::extra_stride + n / 2 % 2 * 8; }
   /// Has R of a tile, if there is one, brought nearer: memory is far.
   __device__ void ask_for_reads(int index) const {
-    if (threadIdx.x == 0 && index >= 0) prefetch_bytes(reads_of(index), D * rows * static_cast<int>(sizeof(float)));
+    constexpr int bytes = terms * rows * static_cast<int>(sizeof(float));
+    if (threadIdx.x == 0 && index >= 0) prefetch_bytes(reads_of(index), bytes);
     __syncwarp();
   }
   /// Where R of a tile is for this thread: that of y[4 n .. 4 n + 3] in the nth of places that are so far apart.
-  static constexpr int next_reads = 2 * D;
+  static constexpr int terms = plan::terms_of_token, next_reads = 2 * terms;
   __device__ float4* reads_of(int index) const {
-    float* const of_tile = shared_.kept.reads + static_cast<std::int64_t>(index) * (D * rows);
+    float* const of_tile = shared_.kept.reads + static_cast<std::int64_t>(index) * (terms * rows);
     return reinterpret_cast<float4*>(of_tile) + group_ * 128 + thread_;
   }
 
@@ -354,7 +390,7 @@ class walk_readers : walk_spaced_products<What, Job, Outputs, D> {
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
           float& dq = y[t / 2 + n + e];
-          const float inverse = inverses[in_extra(t, n + e)];
+          const float inverse = plan::adds_halves ? 1.0F : inverses[in_extra(t, n + e)];  // both halves are times it
           r[e] = q[n + e] * dq * (Job::sums ? inverse : 1.0F);
           dq *= inverse;
         }

@@ -53,8 +53,9 @@ class walk_state : protected walk_encoder<What, Job, Outputs, D> {
   }
   /// The row of a state that is at a row, or column, of X; negative where it has none.
   __device__ std::int64_t row_of_state(int place) const {
-    const std::int64_t keys = part::job_.from.keys;
-    return place % D < keys ? place / D * keys + place % D : -1;
+    constexpr int columns = plan::doubles ? D / 2 : D;  // for the cosines
+    const auto& from = part::job_.from;
+    return place % columns < from.keys ? place / columns * (from.stored_keys / 2) + place % columns : -1;
   }
   /// Calls body(x, i, j) for every element of X in this thread that a state has: its row i, channel j of the value.
   template <class Body>

@@ -20,7 +20,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
   using part::rows, part::job_, part::out_, part::kept_, part::line_, part::shared_;
   using base::thread_;
   template <bool Back>
-  using weights_of = channel_weights<Job, plan::has_logits, Back>;
+  using weights_of = channel_weights<Job, plan::has_logits, Back, plan::doubles>;
 
   __device__ explicit walk_weighers(const part& given) : base{given} {}
 
@@ -83,8 +83,8 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
         carry(weights);
       }
     }
-    const auto load_again = [&](const auto& sequence, const tile& rows_of) {
-      part::load_rows(sequence, line_, rows_of, first, on, thread_);
+    const auto load_again = [&](int number, const auto& sequence) {
+      part::load_rows(sequence, line_, {shared_.operands[stage][number]}, first, on, thread_, part::channels_of(number));
       wait_for_copies();
       __syncwarp();
     };
@@ -94,8 +94,8 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
     for (int start = begin, last = 0; start < end; start = last + 1) {
       if (start > begin) {  // the keys and queries once more
         shared_.again.wait(runs_again_++);
-        if constexpr (plan::loads_k) load_again(part::keys_of(job_), shared_.k(stage));
-        if constexpr (plan::loads_q) load_again(job_.from.q, shared_.q(stage));
+        if constexpr (plan::loads_k) load_again(memory::k_at, part::keys_of(job_));
+        if constexpr (plan::loads_q) load_again(memory::q_at, job_.from.q);
       }
       last = end - 1;
       float by[2];
@@ -114,7 +114,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
           if (finds_out() && (!narrow || bad)) part::leave_to_others();
         }
         if (!plan::forward_call || narrow) break;
-        if constexpr (plan::loads_k) load_again(part::keys_of(job_), shared_.k(stage));
+        if constexpr (plan::loads_k) load_again(memory::k_at, part::keys_of(job_));
         if (thread_ == 0) shared_.run_end = end;
         memory::feeding().meet();
         atomicMin(&shared_.run_end, weights.first_wide(start, end, counted));
@@ -156,7 +156,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
   /// Calls body(e, m, Z or 1 / Z of a decay) for where these are kept, of a tile, for the weights of this thread.
   template <class Weights, class Body>
   __device__ void each_carried(const Weights& weights, int index, const Body& body) const {
-    const std::int64_t first = static_cast<std::int64_t>(index) * job_.width + (Job::per_channel ? weights.channel : 0);
+    const std::int64_t first = static_cast<std::int64_t>(index) * job_.width + weights.own_weight(0);
     std::int32_t* const exponent = shared_.kept.exponent + first;
     float* const factor = shared_.kept.normaliser + first;
 #pragma unroll
@@ -168,7 +168,7 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
   }
   template <class Weights>
   __device__ void keep_carried(const Weights& weights, int index) const {
-    if (weights.part != 0) return;
+    if (weights.part != 0 || !weights.comes_first()) return;
     each_carried(weights, index, [&](int e, std::int32_t& exponent, float& factor) {
       exponent = weights.m[e];
       factor = Job::sums ? weights.z[e] : weights.gain[e];
@@ -198,8 +198,9 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
     const line_of_head& at = line_.at;
     const bool bad = shared_.bad_token < line_.length;
     const auto each_weight = [&](const auto& body) {
-      if (weights.part != 0) return;
-      for (int e = 0; e < weights.own && weights.channel + e < job_.width; ++e) body(e, weights.channel + e);
+      if (weights.part != 0 || !weights.comes_first()) return;
+      const int first = weights.own_channel();
+      for (int e = 0; e < weights.own && first + e < job_.width; ++e) body(e, first + e);
     };
     if constexpr (What == walk_for::outputs) {
       if (!out_.state || !line_.ends) return;
