@@ -107,6 +107,7 @@ class piece_tokenizer {
   };
 
   void learn(std::string_view text) const {
+    lightnet::check_replaceable(path_);
     std::string model;
     lines all{text};
     succeed(sentencepiece::SentencePieceTrainer::Train({{"model_type", "bpe"},

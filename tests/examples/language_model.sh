@@ -66,6 +66,7 @@ if train made "${pieces[@]}" "$here/model"; then
   mistake "pieces of text, expected" --data "$here/words" --resume "$here/made/language_model.safetensors"
   mistake "sentencepiece: " --tokenizer "$here/text"
   mistake "sentencepiece: " --tokenizer "$here/none" --limit 30000
+  mistake "$here/file/none: cannot create" --tokenizer "$here/file/none" --limit 30000
   [ "$(cksum <"$here/model")" = "$before" ] || fail "the pieces were written again"
   mistake "$here/none: does not exist, expected the pieces of" --data "$here/words" \
     --resume "$here/made/language_model.safetensors" --tokenizer "$here/none"
