@@ -106,7 +106,9 @@ void add_recurrence_rows() {
   add_scan<ln::additive, ln::causal, float>("additive/causal", "float", usual);
   add_scan<ln::additive, ln::global, ln::bfloat16>("additive/global", "bfloat16", usual);
   add_scan<ln::additive, ln::global, ln::bfloat16>("additive/global", "bfloat16", narrow);
-  add_scan<ln::additive, ln::causal, ln::bfloat16, ln::md_lrpe>("additive/causal/md_lrpe", "bfloat16", small);
+  for (const shape& each : {small, usual}) {
+    add_scan<ln::additive, ln::causal, ln::bfloat16, ln::md_lrpe>("additive/causal/md_lrpe", "bfloat16", each);
+  }
   add_scan<ln::additive, ln::global, ln::bfloat16, ln::md_lrpe>("additive/global/md_lrpe", "bfloat16", small);
   add_scan<ln::no_decay, ln::causal, ln::bfloat16>("no_decay/causal", "bfloat16", usual);
   add_scan<ln::constant_decay, ln::causal, ln::bfloat16>("constant_decay/causal", "bfloat16", usual);
