@@ -163,7 +163,8 @@ class walk_readers : walk_spaced_products<What, Job, Outputs, D> {
       } else {
         return out_.o;
       }
-    }();
+    }
+    ();
     rows_.fetch(to, 0, job_.from.values, first, part::count_of(first));
     if (turn + 1 < part::turns()) rows_.template ask_for_rows<bfloat16>(0, part::first_of(turn + 1));
   }

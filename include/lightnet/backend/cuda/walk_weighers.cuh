@@ -84,7 +84,8 @@ class walk_weighers : walk_loaders<What, Job, Outputs, D> {
       }
     }
     const auto load_again = [&](int number, const auto& sequence) {
-      part::load_rows(sequence, line_, {shared_.operands[stage][number]}, first, on, thread_, part::channels_of(number));
+      part::load_rows(sequence, line_, {shared_.operands[stage][number]}, first, on, thread_,
+                      part::channels_of(number));
       wait_for_copies();
       __syncwarp();
     };
